@@ -1,0 +1,1 @@
+"""Recommenders: one algorithm per file, one protocol."""

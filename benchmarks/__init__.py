@@ -1,0 +1,1 @@
+"""Benchmarks: experiments as data, runner, store, statistics, figures and report."""

@@ -1,0 +1,1 @@
+"""recsim_llm: a recommender-system simulator."""

@@ -1,0 +1,1 @@
+"""Reads tables from outside: CSV and Parquet files of items, users and interactions."""

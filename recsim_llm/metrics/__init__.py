@@ -1,0 +1,1 @@
+"""Measures of what recommenders do besides reward."""

@@ -1,0 +1,1 @@
+"""Writes item texts, personas and their statements from grammars."""
