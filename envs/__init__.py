@@ -1,0 +1,1 @@
+"""Environments: thin shells over the rules."""

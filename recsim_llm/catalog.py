@@ -1,0 +1,116 @@
+"""The catalogue: everything that can be recommended, as columns of text and arrays.
+
+What a recommender may know (texts, categories, prices, encodings) and what only the simulator knows (appeal, factors,
+quality, clickbait) stand in one object here; :meth:`Catalog.public` gives agents the first part alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.errors import ConfigError
+
+FACTORS = 16
+"""Width of the collaborative factors, the taste that no text explains."""
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """I items.
+
+    Attributes:
+        item_id: Names of the items, unique text.
+        title: Titles, one line each.
+        text: Descriptions that were encoded.
+        category: Theme of each item.
+        provider: Who made or sells it (artist, outlet, creator, advertiser).
+        embedding: [I, D] encodings, centred, projected on principal components, scaled so that max |x| = 1.
+        price: [I] in the world's currency.
+        released_at: [I] [day]; negative is before an episode begins.
+        appeal: [I] latent; part of the utility that all users share [logit].
+        factors: [I, 16] latent; what no text explains.
+        quality: [I] latent; about N(0, 1), what the user gets beyond what attracted her.
+        clickbait: [I] latent; >= 0, attracts without satisfying.
+        image: Paths of pictures relative to the world's folder, or None.
+    """
+
+    item_id: list[str]
+    title: list[str]
+    text: list[str]
+    category: list[str]
+    provider: list[str]
+    embedding: Floats
+    price: Floats
+    released_at: Floats
+    appeal: Floats
+    factors: Floats
+    quality: Floats
+    clickbait: Floats
+    image: list[str | None] = dataclasses.field(default_factory=list)
+    topics: list[str] = dataclasses.field(init=False)
+    topic: Ints = dataclasses.field(init=False)
+    providers: list[str] = dataclasses.field(init=False)
+    provider_index: Ints = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.item_id)
+        if count == 0:
+            raise ConfigError("a catalogue needs at least one item, got none")
+        if len(set(self.item_id)) != count:
+            raise ConfigError("item_id has duplicates; every item needs its own id")
+        if not self.image:
+            object.__setattr__(self, "image", [None] * count)
+        for name in ("title", "text", "category", "provider", "image"):
+            _same_length(name, len(getattr(self, name)), count)
+        width = self.embedding.shape[-1]
+        shapes = {"embedding": (count, width), "factors": (count, FACTORS)}
+        for name in ("embedding", "price", "released_at", "appeal", "factors", "quality", "clickbait"):
+            object.__setattr__(self, name, checked(name, getattr(self, name), shapes.get(name, (count,))))
+        if width > 256:
+            raise ConfigError(
+                f"embedding is {width} wide; exact integer dot products take at most 256. Project it first"
+            )
+        for column, names, codes in (("category", "topics", "topic"), ("provider", "providers", "provider_index")):
+            labels, index = np.unique(np.asarray(getattr(self, column), dtype=object), return_inverse=True)
+            object.__setattr__(self, names, [str(label) for label in labels])
+            object.__setattr__(self, codes, index.astype(np.int32))
+
+    def __len__(self) -> int:
+        return len(self.item_id)
+
+    @property
+    def width(self) -> int:
+        """D, the width of the encodings."""
+        return int(self.embedding.shape[1])
+
+    def public(self) -> Catalog:
+        """The same catalogue with every latent column set to zero: what a recommender may know."""
+        zero = np.zeros(len(self), np.float32)
+        return dataclasses.replace(
+            self, appeal=zero, quality=zero, clickbait=zero, factors=np.zeros((len(self), FACTORS), np.float32)
+        )
+
+
+def checked(name: str, array: object, shape: tuple[int, ...]) -> Floats:
+    """Returns ``array`` as finite, contiguous, read-only float32 of the given shape, or raises ConfigError."""
+    values = np.ascontiguousarray(np.asarray(array), dtype=np.float32)
+    if values.shape != shape:
+        raise ConfigError(f"{name} has shape {values.shape}, expected {shape}")
+    if not np.isfinite(values).all():
+        raise ConfigError(f"{name} has {int((~np.isfinite(values)).sum())} values that are not finite numbers")
+    if values is array or values.base is not None:
+        values = values.copy()
+    values.flags.writeable = False
+    return values
+
+
+def _same_length(name: str, seen: int, count: int) -> None:
+    if seen != count:
+        raise ConfigError(f"column {name} has {seen} rows, item_id has {count}; they must be the same")

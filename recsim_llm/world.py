@@ -1,0 +1,304 @@
+"""A world: catalogue, population, preference head and rule parameters, saved as a folder.
+
+    world.json           what it is, how it was made, digests of the other files
+    items.parquet        columns of text of the items
+    users.parquet        columns of text of the users
+    arrays.safetensors   every array
+
+Loading runs no code: JSON, Parquet and safetensors only, sizes and SHA-256 digests checked before use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.catalog import FACTORS, Catalog, Floats
+from recsim_llm.errors import ConfigError, DataError, unknown
+from recsim_llm.files import temporary_sibling, write_file
+from recsim_llm.heads import Head
+from recsim_llm.population import Population
+
+FORMAT = 1
+BUILT_IN = Path(__file__).parent / "worlds"
+ITEM_TEXT = ("item_id", "title", "text", "category", "provider", "image")
+USER_TEXT = ("user_id", "persona", "statements", "gender", "age_band", "region")
+ITEM_ARRAYS = ("embedding", "price", "released_at", "appeal", "factors", "quality", "clickbait")
+USER_ARRAYS = ("profile", "taste", "factors", "bias", "price_sensitivity")
+FILES = ("items.parquet", "users.parquet", "arrays.safetensors")
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Users and items with latent preferences, and the parameters of the rules they live by.
+
+    Attributes:
+        name: Short name.
+        catalog: The items.
+        population: The users.
+        head: Scalars of the preference head.
+        encoder: Which text encoder made the encodings: id, digest of its weights, width.
+        projection: Arrays "mean" [E], "components" [D, E] and "scale" [1] that bring new encodings into this space.
+        parameters: Rule parameters that differ from the scenario's.
+        metrics: What was measured when the world was built.
+    """
+
+    name: str
+    catalog: Catalog
+    population: Population
+    head: Head = field(default_factory=Head)
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+    projection: Mapping[str, Floats] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        seen, expected = self.population.taste.shape[1], self.catalog.width
+        if seen != expected:
+            raise ConfigError(f"users' taste is {seen} wide and items' embedding {expected}; they must be the same")
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """SHA-256 of everything that decides what users do: arrays, text, head and parameters."""
+        digest = hashlib.sha256(_canonical(self._description()))
+        for name, array in sorted(self._arrays().items()):
+            digest.update(f"{name}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
+        for table in (self._text(ITEM_TEXT, self.catalog), self._text(USER_TEXT, self.population)):
+            digest.update(_canonical(table))
+        return digest.hexdigest()
+
+    def utility(self, users: NDArray[np.integer], items: NDArray[np.integer]) -> Floats:
+        """Utility before noise, [len(users), len(items)] [logit], in floating point (the rules use integers)."""
+        people, things = self.population, self.catalog
+        return np.asarray(
+            self.head.mu
+            + people.bias[users][:, None]
+            + things.appeal[items][None]
+            + people.taste[users] @ things.embedding[items].T
+            + people.factors[users] @ things.factors[items].T,
+            dtype=np.float32,
+        )
+
+    def half(self) -> World:
+        """The same world with every array rounded to float16, as the built-in worlds are stored."""
+
+        def rounded(table: Any, names: tuple[str, ...]) -> Any:
+            arrays = {name: getattr(table, name).astype(np.float16).astype(np.float32) for name in names}
+            return dataclasses.replace(table, **arrays)
+
+        return dataclasses.replace(
+            self, catalog=rounded(self.catalog, ITEM_ARRAYS), population=rounded(self.population, USER_ARRAYS)
+        )
+
+    def save(self, folder: str | Path, *, overwrite: bool = False, half: bool = False) -> Path:
+        """Writes the world as a folder, whole or not at all.
+
+        Args:
+            folder: Where to; its parent must exist.
+            overwrite: Replace a world that is there.
+            half: Store arrays as float16 (a quarter of the digits, half the size).
+
+        Raises:
+            ConfigError: If the folder exists and ``overwrite`` is false, or is not a world.
+        """
+        target = Path(folder)
+        if half:
+            return self.half()._save(target, overwrite, np.dtype("<f2"))
+        return self._save(target, overwrite, np.dtype("<f4"))
+
+    def _save(self, target: Path, overwrite: bool, dtype: np.dtype[Any]) -> Path:
+        if target.exists() and not overwrite:
+            raise ConfigError(f"{target} exists already; name another folder or pass overwrite")
+        if target.exists() and any(target.iterdir()) and not (target / "world.json").exists():
+            raise ConfigError(f"{target} is not empty and holds no world; it will not be overwritten")
+        staging = temporary_sibling(target)
+        staging.mkdir()
+        try:
+            self._write(staging, dtype)
+            if target.exists():
+                old = temporary_sibling(target)
+                target.rename(old)
+                staging.rename(target)
+                shutil.rmtree(old)
+            else:
+                staging.rename(target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        return target
+
+    def _write(self, folder: Path, dtype: np.dtype[Any]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+        from safetensors.numpy import save
+
+        for file, names, table in (
+            ("items.parquet", ITEM_TEXT, self.catalog),
+            ("users.parquet", USER_TEXT, self.population),
+        ):
+            columns = {name: pa.array(values, pa.string()) for name, values in self._text(names, table).items()}
+            sink = pa.BufferOutputStream()
+            pq.write_table(pa.table(columns), sink, compression="zstd", compression_level=19)
+            write_file(folder / file, sink.getvalue().to_pybytes())
+        exact = {"projection.mean", "projection.components", "projection.scale"}
+        arrays = {
+            name: np.ascontiguousarray(array, "<f4" if name in exact else dtype)
+            for name, array in self._arrays().items()
+        }
+        write_file(folder / "arrays.safetensors", save(arrays))
+        manifest = {name: _digest(folder / name) for name in FILES}
+        description = {**self._description(), "metrics": dict(self.metrics), "hash": self.hash, "files": manifest}
+        write_file(folder / "world.json", json.dumps(description, indent=1, sort_keys=True).encode() + b"\n")
+
+    @classmethod
+    def load(cls, name: str | Path) -> World:
+        """Loads a built-in world by its name or any world by its folder.
+
+        Raises:
+            ConfigError: If there is no such world.
+            DataError: If a file is missing, altered or not of the expected form.
+        """
+        folder = Path(name)
+        if not (folder / "world.json").is_file():
+            built_in = BUILT_IN / str(name)
+            if folder.is_dir() or str(name) not in built_in_worlds():
+                error = unknown("world", name, built_in_worlds())
+                raise ConfigError(f"{error} (or the folder of a world, made by: recsim-llm world build)")
+            folder = built_in
+        return _load(folder.resolve())
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "items": len(self.catalog),
+            "users": len(self.population),
+            "head": dataclasses.asdict(self.head),
+            "encoder": dict(self.encoder),
+            "parameters": dict(self.parameters),
+        }
+
+    def _arrays(self) -> dict[str, Floats]:
+        arrays = {f"items.{name}": getattr(self.catalog, name) for name in ITEM_ARRAYS}
+        arrays |= {f"users.{name}": getattr(self.population, name) for name in USER_ARRAYS}
+        return arrays | {f"projection.{name}": array for name, array in self.projection.items()}
+
+    @staticmethod
+    def _text(names: tuple[str, ...], table: Any) -> dict[str, list[str | None]]:
+        columns = {name: list(getattr(table, name)) for name in names}
+        if "statements" in columns:
+            columns["statements"] = [json.dumps(pairs, ensure_ascii=False) for pairs in columns["statements"]]
+        return columns
+
+
+def built_in_worlds() -> list[str]:
+    """Names of the worlds that ship with the package."""
+    return sorted(path.parent.name for path in BUILT_IN.glob("*/world.json"))
+
+
+@functools.lru_cache(maxsize=8)
+def _cached(folder: str, stamp: int) -> World:
+    del stamp
+    return _load(Path(folder))
+
+
+def load_world(name: str | Path) -> World:
+    """:meth:`World.load`, remembering the last few worlds as long as their files are unchanged."""
+    folder = Path(name) if (Path(name) / "world.json").is_file() else BUILT_IN / str(name)
+    manifest = folder / "world.json"
+    if not manifest.is_file():
+        return World.load(name)
+    return _cached(str(folder.resolve()), manifest.stat().st_mtime_ns)
+
+
+def _load(folder: Path) -> World:
+    description = _read_description(folder / "world.json")
+    for name in FILES:
+        expected, path = description["files"].get(name), folder / name
+        if path.is_symlink() or not path.is_file():
+            raise DataError(f"{path} is missing or a link; the world is not complete, build it again")
+        if _digest(path) != expected:
+            raise DataError(f"{path} was altered: size or SHA-256 differ from world.json; build the world again")
+    arrays = _read_arrays(folder / "arrays.safetensors", description["items"], description["users"])
+    items, users = (_read_table(folder / file) for file in FILES[:2])
+    try:
+        statements = [[(str(s), float(v)) for s, v in json.loads(text)] for text in users.pop("statements")]
+        items |= {name: arrays[f"items.{name}"] for name in ITEM_ARRAYS}
+        users |= {name: arrays[f"users.{name}"] for name in USER_ARRAYS}
+        catalog = Catalog(**items)
+        population = Population(**users, statements=statements)
+        world = World(
+            name=description["name"],
+            catalog=catalog,
+            population=population,
+            head=Head(**description["head"]),
+            encoder=description["encoder"],
+            projection={n.split(".")[1]: a for n, a in arrays.items() if n.startswith("projection.")},
+            parameters=description["parameters"],
+            metrics=description["metrics"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder} is not a world of format {FORMAT}: {error}") from error
+    world.__dict__["hash"] = description["hash"]
+    return world
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(description, dict) or description.get("format") != FORMAT:
+            raise ValueError(f"format is not {FORMAT}")
+        keys = {"name", "items", "users", "head", "encoder", "parameters", "metrics", "hash", "files", "format"}
+        if set(description) != keys or not isinstance(description["files"], dict):
+            raise ValueError(f"keys differ: {sorted(set(description) ^ keys)}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not a world's description: {error}") from error
+    return description
+
+
+def _read_arrays(path: Path, items: int, users: int) -> dict[str, Floats]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = {name: array.astype(np.float32) for name, array in load_file(path).items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as safetensors: {error}") from error
+    for name, array in arrays.items():
+        rows = {"items": items, "users": users}.get(name.split(".")[0])
+        if rows is not None and (array.ndim == 0 or len(array) != rows):
+            raise DataError(f"{path}: array {name} has shape {array.shape}, expected {rows} rows")
+    if arrays.get("items.factors", np.empty((0, 0))).shape[-1] != FACTORS:
+        raise DataError(f"{path}: items.factors must have {FACTORS} columns")
+    return arrays
+
+
+def _read_table(path: Path) -> dict[str, list[Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+    return columns
+
+
+def _digest(path: Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
