@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError
+
 from .cache import encode_cached
 from .projection import Projection
 from .text import Encoder

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError, require
+
 from .hashing import HashingEncoder
 from .progress import advance
 
