@@ -1,0 +1,194 @@
+"""Finding the columns of a table under the names that the field gives them, and reading numbers out of text."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsim_llm.errors import ConfigError, DataError
+
+from .table import Table, shortened
+
+_NUMBER = r"^\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
+SECONDS_A_DAY = 86_400.0
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^0-9a-z]", "", name.casefold())
+
+
+class Columns:
+    """The columns of one table by role: the name that was asked for, else the first alias that is there.
+
+    Args:
+        table: The table.
+        aliases: For each role the names it goes by, best first; case, blanks and underscores do not matter.
+        named: Columns named by the user, by role.
+    """
+
+    def __init__(self, table: Table, aliases: Mapping[str, Sequence[str]], named: Mapping[str, str | None]) -> None:
+        self.table = table
+        self._found: dict[str, str] = {}
+        for role in named:
+            if role not in aliases:
+                raise ConfigError(f"no column role {role!r}; known: {', '.join(aliases)}")
+        spelled: dict[str, str] = {}
+        for name in table.columns:
+            spelled.setdefault(_plain(name), name)
+        for role, names in aliases.items():
+            wanted = named.get(role)
+            if wanted is not None:
+                self._found[role] = existing(table, wanted)
+            else:
+                match = next((spelled[_plain(name)] for name in names if _plain(name) in spelled), None)
+                if match is not None and match not in self._found.values():
+                    self._found[role] = match
+
+    def get(self, role: str) -> str | None:
+        """Name of the column with a role, or None."""
+        return self._found.get(role)
+
+    def need(self, role: str, advice: str) -> str:
+        """Name of the column with a role; DataError with the columns seen and the advice if there is none."""
+        if role not in self._found:
+            seen = ", ".join(shortened(name) for name in list(self.table.columns)[:20])
+            raise DataError(f'{self.table.path.name}, row 1: no column "{role}"; the columns are {seen}. {advice}')
+        return self._found[role]
+
+    def text(self, role: str) -> list[str]:
+        """A column of text, or empty text in every row."""
+        name = self.get(role)
+        return self.table.text(name) if name is not None else [""] * len(self.table)
+
+
+def existing(table: Table, name: str) -> str:
+    """The name itself if the table has that column; DataError with the closest name otherwise."""
+    if name in table.columns:
+        return name
+    close = difflib.get_close_matches(name, list(table.columns), n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    seen = ", ".join(shortened(column) for column in list(table.columns)[:20])
+    raise DataError(f"{table.path.name}, row 1: no column {shortened(name)}.{hint} The columns are {seen}")
+
+
+def first_true(mask: Any) -> int:
+    """Index of the first true value of an Arrow array of truth values, -1 if there is none."""
+    return int(pc.index(mask, pa.scalar(True)).as_py())
+
+
+def identifiers(table: Table, name: str) -> Any:
+    """A column of identifiers, exactly as written; none may be empty or come from floating point."""
+    if name in table.from_float:
+        table.fail(0, name, f"{table.value(0, name)} is a floating-point number; store identifiers as text or integers")
+    row = first_true(pc.equal(table.columns[name], ""))
+    if row >= 0:
+        table.fail(row, name, "'' is empty; every row needs an identifier")
+    return table.columns[name]
+
+
+def unique_identifiers(table: Table, name: str | None) -> list[str]:
+    """Identifiers of a table with one row for each; row numbers counted from 1 where there is no such column."""
+    if name is None:
+        return [str(row + 1) for row in range(len(table))]
+    names: list[str] = identifiers(table, name).to_pylist()
+    first: dict[str, int] = {}
+    for row, value in enumerate(names):
+        if first.setdefault(value, row) != row:
+            before = table.row_numbers[first[value]].as_py()
+            table.fail(row, name, f"{shortened(value)} is in row {before} already; every row needs its own identifier")
+    return names
+
+
+def numbers(table: Table, name: str, *, default: float | None = None, minimum: float = -np.inf) -> NDArray[np.float64]:
+    """A column of finite numbers.
+
+    Args:
+        table: The table.
+        name: The column.
+        default: Value for empty cells; None refuses them.
+        minimum: Smallest value allowed.
+
+    Raises:
+        DataError: At the first cell that is empty, not a number, NaN, infinite or too small.
+    """
+    text = pc.utf8_trim_whitespace(table.columns[name])
+    empty = pc.equal(text, "")
+    if default is not None:
+        text = pc.if_else(empty, "0", text)
+    row = first_true(pc.invert(pc.match_substring_regex(text, _NUMBER)))
+    if row >= 0:
+        table.fail(row, name, f"{table.value(row, name)} is not a number; write one such as 4.5 (a point, no comma)")
+    values = np.asarray(pc.cast(text, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+    bad = ~np.isfinite(values) | (values < minimum) | (np.abs(values) > 1e30)
+    if bad.any():
+        row = int(np.argmax(bad))
+        rule = f"must be at least {minimum:g}" if values[row] < minimum else "is too large for a number"
+        table.fail(row, name, f"{table.value(row, name)} {rule}")
+    if default is not None:
+        values = np.where(empty.to_numpy(zero_copy_only=False), default, values)
+    return values
+
+
+def times(table: Table, name: str, *, default: float | None = None) -> tuple[NDArray[np.float64], bool]:
+    """A column of numbers, or of dates such as 2018-09-26 or 2018-09-26T12:00:00 (UTC).
+
+    Returns:
+        The numbers as they are, or seconds since 1970; and whether they were dates.
+    """
+    text = pc.utf8_trim_whitespace(table.columns[name])
+    filled = text.filter(pc.not_equal(text, ""))
+    if len(filled) and pc.match_substring_regex(filled[:1], r"^\d{4}-\d\d-\d\d")[0].as_py():
+        return _dates(table, name, text, default), True
+    return numbers(table, name, default=default), False
+
+
+def _dates(table: Table, name: str, text: Any, default: float | None) -> NDArray[np.float64]:
+    out = np.zeros(len(table))
+    for row, value in enumerate(text.to_pylist()):
+        try:
+            if not value and default is not None:
+                out[row] = default
+                continue
+            if not re.match(r"^\d{4}-\d\d-\d\d", value):
+                raise ValueError(value)
+            moment = np.datetime64(value.removesuffix("Z").replace(" ", "T"), "us")
+            out[row] = float(moment.astype(np.int64)) / 1e6
+        except ValueError:
+            table.fail(row, name, f"{table.value(row, name)} is not a date; write 2018-09-26 or 2018-09-26T12:00:00")
+    return out
+
+
+def statements(table: Table, name: str) -> list[list[tuple[str, float]]]:
+    """A column of JSON lists of [statement, valence] pairs, valence in [-1, 1]; an empty cell is an empty list."""
+    out: list[list[tuple[str, float]]] = []
+    for row, text in enumerate(table.text(name)):
+        try:
+            pairs = json.loads(text, parse_constant=float) if text.strip() else []
+            out.append([_pair(pair) for pair in _listed(pairs)])
+        except (ValueError, RecursionError) as error:
+            advice = 'write a list of [statement, valence in -1..1], such as [["old jazz", 1], ["metal", -0.5]]'
+            table.fail(row, name, f"{table.value(row, name)} cannot be read ({str(error)[:80]}); {advice}")
+    return out
+
+
+def _listed(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"a list was expected, not {type(value).__name__}")
+    return value
+
+
+def _pair(pair: object) -> tuple[str, float]:
+    if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], str) or not pair[0].strip():
+        raise ValueError(f"{str(pair)[:40]} is not a pair of text and number")
+    valence = pair[1]
+    if isinstance(valence, bool) or not isinstance(valence, int | float) or not -1 <= valence <= 1:
+        raise ValueError(f"valence {str(valence)[:40]} is not a number in -1..1")
+    return pair[0], float(valence)
