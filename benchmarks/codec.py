@@ -48,7 +48,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, Mapping):
         return {_escape(key): plain(item) for key, item in value.items()}
-    raise StoreError(f"a value of type {type(value).__name__} cannot be stored: {value!r:.80}. Use numbers, text, lists")
+    raise StoreError(f"a value of type {type(value).__name__} cannot be stored: {value!r:.80}. Use numbers or text")
 
 
 def _escape(key: Any) -> str:

@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -53,7 +53,7 @@ class _Worker:
         process = _CONTEXT.Process(
             target=worker.main, args=(control_child, output_child, function, os.getpid()), daemon=True
         )
-        with one_thread():
+        with one_thread(), no_interrupt():
             process.start()
         control_child.close()
         output_child.close()
@@ -133,7 +133,7 @@ class Pool:
         self._failed_starts = 0
         self.draining = False
 
-    def run(self, cells: Iterable[Cell]) -> Iterator[Row]:
+    def run(self, cells: Iterable[Cell]) -> Generator[Row]:
         """Yields rows as they come; stops handing out cells once `draining` is set."""
         self._pending = deque(cells)
         try:
@@ -229,7 +229,8 @@ def row_from_answer(cell: Cell, message: str | bytes) -> Row:
             return Row(cell, state, result)
     except (ValueError, KeyError, TypeError):
         pass
-    return Row(cell, FAILED, {"error_type": "ValueError", "error": "the worker's answer cannot be read", "last_lines": []})
+    unreadable = {"error_type": "ValueError", "error": "the worker's answer cannot be read", "last_lines": []}
+    return Row(cell, FAILED, unreadable)
 
 
 def _cause(code: int) -> tuple[str, str]:
@@ -256,3 +257,13 @@ def one_thread() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def no_interrupt() -> Iterator[None]:
+    """Holds Ctrl-C back, also in processes started inside, until they can say what it means to them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -41,7 +40,7 @@ class Display:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def started(self, cell: Cell) -> None:
@@ -56,7 +55,8 @@ class Display:
             self._failed += 1
             _log.warning("%s %s: %s", row.cell.label, row.state, row.result.get("error"))
         _log.info("%d of %d: %s is %s", self._finished, self._total, row.cell.label, row.state)
-        self._bar.update(self._task, advance=1, description=f"cells ({self._failed} failed)" if self._failed else "cells")
+        title = f"cells ({self._failed} failed)" if self._failed else "cells"
+        self._bar.update(self._task, advance=1, description=title)
 
     def note(self, text: str) -> None:
         """Says something without disturbing the bar."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 from recsim_llm.benchmarks import worker
@@ -12,7 +12,7 @@ from recsim_llm.benchmarks.suite import Cell
 from recsim_llm.errors import MissingExtraError
 
 
-def run_on_ray(cells: Iterable[Cell], function: str, jobs: int | None, pool: Pool) -> Iterator[Row]:
+def run_on_ray(cells: Iterable[Cell], function: str, jobs: int | None, pool: Pool) -> Generator[Row]:
     """Yields rows as tasks finish.
 
     Args:
@@ -25,7 +25,7 @@ def run_on_ray(cells: Iterable[Cell], function: str, jobs: int | None, pool: Poo
         MissingExtraError: If Ray is not installed.
     """
     try:
-        import ray
+        import ray  # type: ignore[import-not-found,unused-ignore]
     except ModuleNotFoundError as error:
         raise MissingExtraError('backend "ray" needs Ray, which is not installed: pip install ray') from error
     variables = {"env_vars": dict.fromkeys(ONE_THREAD, "1")}

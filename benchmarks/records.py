@@ -185,7 +185,9 @@ def read(folder: Path | str) -> Contents:
     """
     path = Path(folder) / FILE
     if not path.is_file():
-        raise StoreError(f"{folder} holds no results ({FILE} is not there). Run `recsim-llm bench --out {folder}` first")
+        raise StoreError(
+            f"{folder} holds no results ({FILE} is not there). `recsim-llm bench --out {folder}` makes some"
+        )
     contents = scan(path)
     if contents.header is None:
         raise StoreError(f"{path} has no valid header. The command that made it, given again, mends that")

@@ -10,7 +10,7 @@ import importlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def _wanted(row: Row | None, retry_failed: bool) -> bool:
     return row is None or (row.state != DONE and retry_failed)
 
 
-Source = Callable[[Iterable[Cell]], Iterator[Row]]
+Source = Callable[[Iterable[Cell]], Generator[Row]]
 
 
 def _source(backend: str, pool: Pool, jobs: int | None, function: str) -> Source:
@@ -117,7 +117,7 @@ def _source(backend: str, pool: Pool, jobs: int | None, function: str) -> Source
     return pool.run
 
 
-def _run_here(cells: Iterable[Cell], function: str, pool: Pool) -> Iterator[Row]:
+def _run_here(cells: Iterable[Cell], function: str, pool: Pool) -> Generator[Row]:
     for cell in cells:
         if pool.draining:
             return

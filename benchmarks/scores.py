@@ -58,7 +58,7 @@ def normalised(returns: ArrayLike, random: ArrayLike, oracle: ArrayLike) -> Floa
         oracle: Final returns of the oracle [S, N].
 
     Returns:
-        Scores in the shape of `returns`; NaN where the oracle is not above random, since the scale has no meaning there.
+        Scores in the shape of `returns`; NaN where the oracle is not above random: there is no scale.
     """
     values = np.asarray(returns, dtype=np.float64)
     zero, one = np.asarray(random, dtype=np.float64), np.asarray(oracle, dtype=np.float64)

@@ -21,6 +21,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,7 @@ class Store:
                 "Give the same settings to continue it, or choose another folder"
             )
         for line in difference(header.get("versions"), _versions()):
-            self.problems.append(f"{self.path} was begun with other versions; results may differ in the last digits:{line}")
+            self.problems.append(f"{self.path} was begun with other versions, so last digits may differ:{line}")
 
     def _header(self) -> dict[str, Any]:
         return {
@@ -256,6 +257,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+@cache
 def _versions() -> dict[str, str | None]:
     versions: dict[str, str | None] = {"recsim_llm": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
     for package in ("numpy", "numba", "gymnasium", "torch", "stable-baselines3"):

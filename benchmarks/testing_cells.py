@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,9 @@ import numpy as np
 
 from recsim_llm.benchmarks.suite import Cell, Experiment
 from recsim_llm.errors import unknown
+
+TRACE = "RECSIM_LLM_FAKE_TRACE"
+"""Environment variable naming a file to which every started fake cell adds its key."""
 
 
 class _Unpicklable(Exception):
@@ -29,12 +33,16 @@ def fake_cell(cell: Cell) -> Mapping[str, Any]:
     The agent's setting ``sleep`` [s] makes it last, and ``fault`` makes it fail in the way named in :data:`FAULTS`;
     with ``faulty_seeds``, only for these seeds; with ``marker``, only until that file exists.
     """
+    if trace := os.environ.get(TRACE):
+        with open(trace, "a", encoding="ascii") as file:
+            file.write(f"{cell.key}\n")
     time.sleep(float(cell.agent_config.get("sleep", 0.0)))
     fault = cell.agent_config.get("fault")
     if fault and cell.seed in cell.agent_config.get("faulty_seeds", [cell.seed]) and _first_time(cell):
         if fault not in FAULTS:
             raise unknown("fault", fault, FAULTS)
-        return FAULTS[fault](cell)
+        failed: Mapping[str, Any] = FAULTS[fault](cell)
+        return failed
     return fake_result(cell)
 
 
@@ -96,7 +104,7 @@ def _unpicklable_result(cell: Cell) -> Any:
 
 def _kill(number: int) -> Any:
     def fault(cell: Cell) -> Any:
-        print("last words before the signal", flush=True)  # noqa: T201
+        print("last words before the signal", flush=True)
         os.kill(os.getpid(), number)
         time.sleep(60)
 
@@ -125,6 +133,12 @@ def _import_error(cell: Cell) -> Any:
     import recsim_llm.no_such_module  # type: ignore[import-not-found]  # noqa: F401
 
 
+def _thread(cell: Cell) -> Any:
+    """Leaves a thread behind that never ends; the worker must end all the same."""
+    threading.Thread(target=threading.Event().wait).start()
+    return fake_result(cell)
+
+
 FAULTS: Mapping[str, Any] = {
     "exception": _exception,
     "unpicklable exception": _unpicklable_exception,
@@ -139,6 +153,7 @@ FAULTS: Mapping[str, Any] = {
     "import": _import_error,
     "endless loop": _endless_loop,
     "endless output": _endless_output,
+    "thread": _thread,
 }
 
 
@@ -160,3 +175,20 @@ def fake_experiment(**changes: Any) -> Experiment:
 def prepare(experiment: Experiment) -> Mapping[str, str]:
     """Fake cells have no names to check and no worlds."""
     return {}
+
+
+def kill_experiment(cells: int) -> Experiment:
+    """An experiment of so many cells of 20 ms, a multiple of four."""
+    agents = ("random", "linucb", "oracle", "thompson")
+    return fake_experiment(
+        agents=agents,
+        scenarios=("Fake/A-v0",),
+        seeds=tuple(range(cells // len(agents))),
+        agent_configs={agent: {"sleep": 0.02} for agent in agents},
+    )
+
+
+if __name__ == "__main__":  # python -m recsim_llm.benchmarks.testing_cells FOLDER CELLS: the driver that tests kill
+    from recsim_llm.benchmarks.runner import run
+
+    run(kill_experiment(int(sys.argv[2])), sys.argv[1], jobs=2, retry_failed=True, function="fake")

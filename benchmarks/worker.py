@@ -90,6 +90,7 @@ def main(control: Connection, output: Connection, function: str, parent: int) ->
         parent: Process id of the driver, without which this process ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what Ctrl-C means
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     die_with(parent)
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
