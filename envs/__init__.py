@@ -1,1 +1,5 @@
-"""Environments: thin shells over the rules."""
+"""Environments: one scenario per file, thin shells over the rules."""
+
+from recsim_llm.envs.registration import ids, register_all
+
+__all__ = ["ids", "register_all"]

@@ -284,12 +284,12 @@ def _read_arrays(path: Path, items: int, users: int) -> dict[str, Floats]:
     return arrays
 
 
-def _read_table(path: Path) -> dict[str, list[Any]]:
+def _read_table(path: Path) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+        columns: dict[str, Any] = pq.read_table(path).to_pydict()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
     return columns

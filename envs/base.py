@@ -1,0 +1,187 @@
+"""The scalar environment: one user, Gymnasium's ``Env``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+from numpy.typing import NDArray
+
+from recsim_llm.catalog import Catalog
+from recsim_llm.envs.core import Core, Options, Reward
+from recsim_llm.envs.render import Recorder
+from recsim_llm.envs.scenario import Scenario
+from recsim_llm.errors import unknown
+from recsim_llm.rules import SIGNALS
+from recsim_llm.rules.observe import CONTEXT
+
+RENDER_MODES = ("ansi", "rgb_array")
+
+
+class RecEnv(gym.Env[Any, Any]):
+    """One user of a scenario. Subclasses name the scenario and document it."""
+
+    scenario: ClassVar[Scenario]
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 2}  # type: ignore[misc]
+
+    def __init__(
+        self,
+        *,
+        world: str | None = None,
+        slate_size: int | None = None,
+        users: str = "all",
+        observation: str = "flat",
+        reward: Reward = None,
+        rules: Mapping[str, Any] | None = None,
+        choice: str | None = None,
+        dynamics: str | None = None,
+        truth: bool = False,
+        action_mask: bool = False,
+        strict: bool = False,
+        horizon: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if render_mode is not None and render_mode not in RENDER_MODES:
+            raise unknown("render mode", render_mode, RENDER_MODES)
+        options = Options(
+            world,
+            slate_size,
+            users,
+            observation,
+            reward,
+            rules,
+            choice,
+            dynamics,
+            truth,
+            action_mask,
+            strict,
+            horizon,
+            1,
+        )
+        self.core = Core(self.scenario, options, lanes=1)
+        self.render_mode = render_mode
+        self.action_space = self.core.action_space()
+        self.observation_space = self.core.observation_space()
+        self._recorder = Recorder(self.core) if render_mode is not None else None
+        self._seeded = False
+
+    @property
+    def catalog(self) -> Catalog:
+        """The public catalogue: texts, categories, prices, encodings."""
+        return self.core.catalog
+
+    @property
+    def layout(self) -> dict[str, slice]:
+        """Where each part of a flat observation stands."""
+        return self.core.layout
+
+    @property
+    def slate_size(self) -> int:
+        """K, items shown at each step."""
+        return self.core.slots
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """Names of the numbers of the context part."""
+        return CONTEXT
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begins an episode. Episode k after a seed depends on (seed, k) only.
+
+        Args:
+            seed: Restarts the count of episodes; None goes on with the next one.
+            options: "user" names the user (id or position).
+        """
+        super().reset(seed=seed)
+        wishes = self.core.wishes(options)
+        simulator = self.core.simulator
+        if seed is not None or not self._seeded:
+            start = seed if seed is not None else int(self.np_random.integers(2**63))
+            simulator.seed(np.array([start % 2**64], np.uint64))
+            self._seeded = True
+        simulator.reset(self.core.everyone, wishes)
+        if self._recorder is not None:
+            self._recorder.begin()
+        return self.core.observed(simulator.outcome.observation[0]), self._info()
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Shows a slate (an item for K = 1) to the user.
+
+        Returns:
+            Observation; reward; terminated (she has left for good); truncated (the horizon, where this environment was
+            given one itself); info.
+        """
+        core = self.core
+        lane = core.simulator.state.lane
+        if lane["episode"][0] < 0 or lane["ended"][0]:
+            raise ResetNeeded("step() after the user left for good or before the first reset(); call reset()")
+        outcome = core.simulator.step(core.actions(action))
+        core.check_strict()
+        terminated = bool(outcome.terminated[0])
+        lane["ended"][0] = terminated
+        info = self._info()
+        if core.reward_function is None:
+            reward = float(outcome.reward[0])
+        else:
+            reward = float(core.rewards({name: np.asarray(value)[None] for name, value in info.items()})[0])
+        horizon = core.options.horizon
+        steps = int(lane["step"][0])
+        truncated = horizon is not None and steps >= horizon and not terminated
+        limit = horizon or (self.spec.max_episode_steps if self.spec is not None else None)
+        info["is_success"] = limit is not None and steps >= limit and not terminated
+        if self._recorder is not None:
+            self._recorder.note()
+        return core.observed(outcome.observation[0]), reward, terminated, truncated, info
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which items are on the shelf, [K * I], as sb3-contrib's masked policies ask for it."""
+        return self.core.masks()[0]
+
+    def available(self) -> NDArray[np.bool_]:
+        """Which items are on the shelf, [I]."""
+        return self.core.simulator.available()[0]
+
+    def get_state(self) -> dict[str, Any]:
+        """A snapshot for counterfactual replay; restore it with :meth:`set_state`."""
+        return {**self.core.simulator.get_state(), "np_random": self.np_random.bit_generator.state}
+
+    def set_state(self, snapshot: Mapping[str, Any]) -> None:
+        """Goes back to a snapshot: the same actions then give the same users' reactions."""
+        self.core.simulator.set_state(snapshot)
+        self.np_random.bit_generator.state = snapshot["np_random"]
+        self._seeded = True
+
+    def render(self) -> Any:
+        """The last step as text ("ansi") or picture ("rgb_array", uint8 [H, W, 3]); None without a render mode."""
+        if self._recorder is None:
+            return None
+        return self._recorder.text() if self.render_mode == "ansi" else self._recorder.picture()
+
+    def _info(self) -> dict[str, Any]:
+        core = self.core
+        state = core.simulator.state
+        lane = state.lane[0]
+        signals = state.feedback[0].T.copy()  # [S, K]
+        info: dict[str, Any] = {
+            "user_id": int(lane["user"]),
+            "clicks": int(lane["clicks"]),
+            "ctr": float(lane["total_clicks"] / max(lane["total_examined"], 1)),
+            "wasted": int(lane["wasted"]),
+            "session": int(lane["session"]),
+            "day": float(core.simulator.rules.start_day + lane["clock"] / 86400.0),
+            "diversity": float(lane["diversity"]),
+            "is_success": False,
+            "slate": state.slate[0].copy(),
+            "slot_reward": core.simulator.outcome.slot_reward[0].copy(),
+        }
+        info.update(zip(SIGNALS, signals, strict=True))
+        if core.options.action_mask:
+            info["action_mask"] = core.masks()[0].astype(np.int8)
+        if core.options.truth:
+            appeal, value = core.simulator.truth()
+            info["truth_appeal"], info["truth_value"] = appeal[0], value[0]
+            info["truth_mood"], info["truth_satisfaction"] = float(lane["mood"]), float(lane["satisfaction"])
+        return info

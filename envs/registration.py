@@ -1,0 +1,32 @@
+"""The table of environment ids. Strings only, so that importing the package stays cheap."""
+
+from __future__ import annotations
+
+from gymnasium.envs.registration import register, registry
+
+NAMESPACE = "recsim_llm"
+
+# name -> (module, scalar class, vector class, horizon, reward threshold: the score that counts as solved)
+TABLE: dict[str, tuple[str, str, str, int, float | None]] = {
+    "Music-v0": ("recsim_llm.envs.music", "MusicEnv", "MusicVectorEnv", 100, None),
+    "News-v0": ("recsim_llm.envs.news", "NewsEnv", "NewsVectorEnv", 100, None),
+}
+
+
+def ids() -> list[str]:
+    """All registered ids of this package."""
+    return [f"{NAMESPACE}/{name}" for name in TABLE]
+
+
+def register_all() -> None:
+    """Registers every id; doing it twice is silent."""
+    for name, (module, scalar, vector, horizon, threshold) in TABLE.items():
+        if f"{NAMESPACE}/{name}" in registry:
+            continue
+        register(
+            f"{NAMESPACE}/{name}",
+            entry_point=f"{module}:{scalar}",
+            vector_entry_point=f"{module}:{vector}",
+            max_episode_steps=horizon,
+            reward_threshold=threshold,
+        )

@@ -1,0 +1,14 @@
+"""Where the package keeps what it can make again: compiled code, encodings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def home() -> Path:
+    """The cache folder: the environment variable RECSIM_LLM_HOME, else the user's cache folder of the system."""
+    named = os.environ.get("RECSIM_LLM_HOME")
+    return Path(named) if named else Path(platformdirs.user_cache_dir("recsim-llm"))

@@ -1,0 +1,132 @@
+"""How users change: taste, satiation, memory, mood, sessions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsim_llm.rules.jit import jit
+from recsim_llm.rules.maths import HALF, ONE, ZERO, exp, log, sigmoid
+from recsim_llm.rules.rng import BUDGET, CHURN, DIFFUSE, GAP, LEAVE, normal, triangular, uniform
+from recsim_llm.rules.state import STEPS
+from recsim_llm.rules.utility import SECONDS_PER_DAY, SECONDS_PER_HOUR, cell_of, clip
+
+TWO = np.float32(2.0)
+LIMIT = np.float32(STEPS)
+LONGEST_GAP = np.float32(60.0)  # [day]
+SHORTEST_GAP = np.float32(600.0)  # [s]
+ENGAGEMENT_RATE = np.float32(0.2)
+MOOD_LIMIT = np.float32(8.0)
+
+
+@jit
+def drift_taste(p, taste, item_code, satisfaction):
+    """Taste moves towards what satisfied and away from what did not.
+
+    With g = 2 sigma(y) - 1: w <- w + drift g (target - w) for g > 0, and w <- w + drift g target otherwise, where target
+    is the taste that this item alone would form.
+    """
+    g = TWO * sigmoid(satisfaction) - ONE
+    rate = p["drift"] * g
+    gain = p["drift_gain"] * p["drift_target"]
+    for d in range(taste.shape[0]):
+        target = gain * np.float32(item_code[d])
+        change = target - taste[d] if g > ZERO else target
+        taste[d] = clip(taste[d] + rate * change, -LIMIT, LIMIT)
+
+
+@jit
+def evolve(p, key, lane, taste, item_code, satisfaction):
+    """What consuming an item does to a user beyond satiation, memory and mood. Replaced by a registered dynamics."""
+    if p["drift"] > ZERO:
+        drift_taste(p, taste, item_code, satisfaction)
+
+
+@jit
+def encode_taste(taste, code):
+    """Rounds taste to the integers that utilities are computed from."""
+    for d in range(taste.shape[0]):
+        code[d] = np.int16(np.rint(taste[d]))
+
+
+@jit
+def remember(p, memory, item_index, clock, level, floor):
+    """Notes that an item was seen: level 1 for consumed, less for looked at; adds to ``floor``, what is left of before."""
+    cell = memory[cell_of(item_index)]
+    cell["item"] = np.int32(item_index)
+    cell["at"] = clock
+    cell["level"] = min(floor + level, ONE)
+
+
+@jit
+def note_interest(p, interest, item_code):
+    """Public mean of engaged encodings: z <- z + interest_rate (x - z)."""
+    for d in range(interest.shape[0]):
+        interest[d] += p["interest_rate"] * (np.float32(item_code[d]) - interest[d])
+
+
+@jit
+def pass_time(p, lane, satiation, seconds):
+    """Moves the clock on; satiation wears off."""
+    lane["clock"] += np.int32(seconds)
+    left = exp(-seconds / (p["satiation_life"] * SECONDS_PER_HOUR))
+    for t in range(satiation.shape[0]):
+        satiation[t] *= left
+
+
+@jit
+def update_mood(p, lane, satisfaction):
+    """m <- m + alpha (y - m)."""
+    mood = lane["mood"] + p["mood_rate"] * (satisfaction - lane["mood"])
+    lane["mood"] = clip(mood, -MOOD_LIMIT, MOOD_LIMIT)
+
+
+@jit
+def update_public_counts(lane, clicks, examined):
+    """Counters that the platform itself can keep."""
+    lane["clicks"] = clicks
+    lane["examined"] = examined
+    lane["total_clicks"] += clicks
+    lane["total_examined"] += examined
+    lane["idle"] = 0 if clicks > 0 else lane["idle"] + 1
+    share = ONE if clicks > 0 else ZERO
+    lane["engagement"] += ENGAGEMENT_RATE * (share - lane["engagement"])
+
+
+@jit
+def new_budget(p, key):
+    """Time that a user has for a session [s], lognormal."""
+    return p["session_time"] * exp(p["session_spread"] * normal(key, BUDGET))
+
+
+@jit
+def leaves(p, key, lane):
+    """Whether the session ends: the budget is spent, or by chance, rather when the mood is bad."""
+    if lane["budget"] <= ZERO:
+        return True
+    return uniform(key, LEAVE) < sigmoid(p["leave"] - p["leave_mood"] * lane["mood"])
+
+
+@jit
+def churns(p, key, lane):
+    """Whether a user who ended a session never comes back."""
+    return uniform(key, CHURN) < sigmoid(p["churn"] - p["churn_mood"] * lane["mood"])
+
+
+@jit
+def come_back(p, key, lane, taste, code, satiation):
+    """The time between two sessions: exponential gap, shorter for satisfied users; interests diffuse, moods calm down."""
+    mean = p["gap"] * SECONDS_PER_HOUR * exp(-p["gap_mood"] * lane["mood"])
+    seconds = np.float32(np.rint(clip(-log(uniform(key, GAP)) * mean, SHORTEST_GAP, LONGEST_GAP * SECONDS_PER_DAY)))
+    pass_time(p, lane, satiation, seconds)
+    days = seconds / SECONDS_PER_DAY
+    lane["away"] = days
+    lane["mood"] *= exp(-days / p["mood_life"])
+    lane["session"] += 1
+    lane["session_step"] = 0
+    lane["budget"] = new_budget(p, key)
+    lane["idle"] = 0
+    if p["diffusion"] > ZERO:
+        size = p["diffusion"] * p["taste_spread"] * exp(HALF * log(days))
+        for d in range(taste.shape[0]):
+            taste[d] = clip(taste[d] + size * triangular(key, DIFFUSE + d), -LIMIT, LIMIT)
+        encode_taste(taste, code)

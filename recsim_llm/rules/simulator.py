@@ -1,0 +1,241 @@
+"""The simulator: a world, rules and B lanes, stepped in place by compiled code."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.errors import ConfigError
+from recsim_llm.rules.choice import log_attention
+from recsim_llm.rules.jit import COMPILED
+from recsim_llm.rules.observe import CONTEXT
+from recsim_llm.rules.params import SIGNALS, Rules, reward_weights
+from recsim_llm.rules.registry import choice_of, dynamics_of
+from recsim_llm.rules.state import State, Tables, new_state, tables
+from recsim_llm.rules.step import build_step, reset_lanes, step_lanes, write_available, write_truth
+from recsim_llm.world import World
+
+LANES_PER_THREAD = 256
+"""Fewer lanes than this are not worth waking a thread for."""
+
+
+@functools.lru_cache(maxsize=8)
+def _tables(world: World) -> Tables:
+    return tables(world)
+
+
+@functools.lru_cache(maxsize=16)
+def _built(choice: Callable[..., Any] | None, dynamics: Callable[..., Any] | None) -> Any:
+    return build_step(choice, dynamics)
+
+
+@dataclass(eq=False)
+class Outcome:
+    """What the last step gave; arrays are written in place by the next one."""
+
+    observation: NDArray[np.float32]  # [B, P]
+    reward: NDArray[np.float64]  # [B]
+    terminated: NDArray[np.bool_]  # [B]
+    slot_reward: NDArray[np.float32]  # [B, K]
+
+
+class Simulator:
+    """B users side by side.
+
+    Args:
+        world: Items and users.
+        rules: How users behave.
+        lanes: B.
+        slots: K, size of a slate.
+        users: Split of the population to draw from: "all", "train" or "test".
+        weights: Weights of the reward terms.
+        dynamics: Name of a registered dynamics, or None for the built-in drift.
+        threads: Threads for many lanes; None is the environment variable RECSIM_LLM_THREADS, else the machine's
+            cores. The result does not depend on it.
+
+    Raises:
+        ConfigError: If a name or size is not valid.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        rules: Rules,
+        *,
+        lanes: int,
+        slots: int,
+        users: str = "all",
+        weights: Mapping[str, float] | None = None,
+        dynamics: str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if lanes < 1:
+            raise ConfigError(f"number of lanes must be at least 1, got {lanes}")
+        if not 1 <= slots <= len(world.catalog):
+            raise ConfigError(f"slate_size must lie in 1..{len(world.catalog)} (the catalogue's size), got {slots}")
+        self.world = world
+        self.rules = rules
+        self.lanes = lanes
+        self.slots = slots
+        self.threads = _threads(threads)
+        self.cohort = world.population.split(users)
+        self.tables = _tables(world)
+        number, choice = choice_of(rules.choice)
+        self._step = _built(choice, dynamics_of(dynamics))
+        self._parameters = rules.packed(
+            choice=number, mu=world.head.mu, noise=world.head.noise, units=self.tables.units
+        )
+        self._weights = reward_weights(dict(weights or {"click": 1.0}))
+        self.state = new_state(lanes, slots, len(SIGNALS), self.tables)
+        self.outcome = Outcome(
+            np.zeros((lanes, self.observation_width), np.float32),
+            np.zeros(lanes, np.float64),
+            np.zeros(lanes, np.bool_),
+            np.zeros((lanes, slots), np.float32),
+        )
+        self._table = (self.tables.item, self.tables.item_code, self.tables.user, self.tables.profile_code)
+        self._scratch = [self._new_scratch() for _ in range(self.threads)]
+        self._nobody = np.full(lanes, -1, np.int32)
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    @property
+    def observation_width(self) -> int:
+        """P, the width of a flat observation."""
+        return sum(part.stop - part.start for part in self.layout.values())
+
+    @functools.cached_property
+    def layout(self) -> dict[str, slice]:
+        """Where each part of a flat observation stands."""
+        sizes = {
+            "profile": self.world.catalog.width,
+            "interest": self.world.catalog.width,
+            "context": len(CONTEXT),
+            "feedback": self.slots * len(SIGNALS),
+        }
+        ends = np.cumsum(list(sizes.values())).tolist()
+        return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+
+    def seed(self, seeds: NDArray[np.uint64], mask: NDArray[np.bool_] | None = None) -> None:
+        """Gives lanes [B] a seed each; their episodes count from 0 again."""
+        chosen = slice(None) if mask is None else mask
+        self.state.lane["seed"][chosen] = seeds[chosen]
+        self.state.lane["episode"][chosen] = -1
+
+    def reset(self, mask: NDArray[np.bool_], users: NDArray[np.int32] | None = None) -> Outcome:
+        """Begins an episode in every lane of the mask [B]; ``users`` [B] names users, -1 draws one."""
+        wishes = self._nobody if users is None else users
+        with _quiet():
+            reset_lanes(
+                self._parameters, self._table, self.tables.user_code, self._arrays(), self.cohort, mask, wishes,
+                self.outcome.observation, self.outcome.slot_reward,
+            )  # fmt: skip
+        return self.outcome
+
+    def step(self, actions: NDArray[np.int64]) -> Outcome:
+        """Shows slates [B, K] to all users; lanes that have ended are left alone."""
+        out = self.outcome
+        fixed = (self._parameters, self._weights, self._table, self._arrays())
+        written = (actions, out.observation, out.slot_reward, out.reward, out.terminated)
+        parts = min(self.threads, self.lanes // LANES_PER_THREAD)
+        with _quiet():
+            if parts < 2:
+                self._step(0, self.lanes, *fixed, self._scratch[0], *written)
+                return out
+        edges = np.linspace(0, self.lanes, parts + 1).astype(int).tolist()
+        pool = self._workers(parts - 1)
+        waiting = [
+            pool.submit(self._step, low, high, *fixed, scratch, *written)
+            for low, high, scratch in zip(edges[1:-1], edges[2:], self._scratch[1:parts], strict=True)
+        ]
+        self._step(edges[0], edges[1], *fixed, self._scratch[0], *written)
+        for future in waiting:
+            future.result()
+        return out
+
+    def available(self) -> NDArray[np.bool_]:
+        """Which items are on the shelf for each lane, [B, I]."""
+        out = np.empty((self.lanes, len(self.world.catalog)), np.bool_)
+        with _quiet():
+            write_available(self._parameters, self.tables.item, self.state.lane, out)
+        return out
+
+    def truth(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Attraction of every item [B, I] (-inf off the shelf) and expected reward of a click on it [B, I]."""
+        shape = (self.lanes, len(self.world.catalog))
+        appeal, value = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        with _quiet():
+            write_truth(self._parameters, self._weights, self._table, self._arrays(), appeal, value)
+        return appeal, value
+
+    def days(self) -> NDArray[np.float64]:
+        """Each lane's clock [day]."""
+        return self.rules.start_day + self.state.lane["clock"] / 86400.0
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """A snapshot: every array that changes, copied."""
+        arrays = vars(self.state) | {"observation": self.outcome.observation, "slot_reward": self.outcome.slot_reward}
+        return {name: array.copy() for name, array in arrays.items()}
+
+    def set_state(self, snapshot: Mapping[str, NDArray[Any]]) -> None:
+        """Restores a snapshot of the same simulator (or one of the same sizes).
+
+        Raises:
+            ConfigError: If a part is missing or of another shape.
+        """
+        targets = vars(self.state) | {"observation": self.outcome.observation, "slot_reward": self.outcome.slot_reward}
+        for name, target in targets.items():
+            if name not in snapshot or snapshot[name].shape != target.shape or snapshot[name].dtype != target.dtype:
+                raise ConfigError(
+                    f"snapshot does not fit: part {name!r} must be {target.dtype} of shape {target.shape}"
+                )
+        for name, target in targets.items():
+            target[...] = snapshot[name]
+
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
+        s: State = self.state
+        return (s.lane, s.taste, s.code, s.interest, s.satiation, s.memory, s.feedback, s.slate)
+
+    def _new_scratch(self) -> tuple[NDArray[Any], ...]:
+        """Working arrays of one thread: attraction, utility, attention, examined, clicked, topic of each slot."""
+        attention = np.zeros(self.slots, np.float32)
+        with _quiet():
+            for k in range(self.slots):
+                attention[k] = log_attention(k, self._parameters[0])
+        numbers, flags = np.zeros((2, self.slots), np.float32), np.zeros((2, self.slots), np.bool_)
+        return numbers[0], numbers[1], attention, flags[0], flags[1], np.zeros(self.slots, np.int32)
+
+    def _workers(self, count: int) -> ThreadPoolExecutor:
+        if self._pool is None or self._pool[0] != os.getpid():  # threads do not survive a fork
+            self._pool = (os.getpid(), ThreadPoolExecutor(count, thread_name_prefix="recsim-llm"))
+        return self._pool[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_pool", "_step")}
+
+    def __setstate__(self, parts: dict[str, Any]) -> None:
+        vars(self).update(parts, _pool=None)
+        self._step = step_lanes
+
+
+def _threads(wanted: int | None) -> int:
+    if wanted is None:
+        named = os.environ.get("RECSIM_LLM_THREADS", "")
+        wanted = (
+            int(named) if named.isdigit() else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        )
+    if wanted < 1:
+        raise ConfigError(f"threads must be at least 1, got {wanted}")
+    return wanted
+
+
+def _quiet() -> Any:
+    """Run as plain Python, integer hashes overflow on purpose and NumPy would warn."""
+    return nullcontext() if COMPILED else np.errstate(all="ignore")

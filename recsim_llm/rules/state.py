@@ -1,0 +1,184 @@
+"""Arrays of the simulator: constant tables of a world, and the state of each lane.
+
+Encodings, factors and taste are int16 with 12 bits used, so that a dot product is a sum of integers in int32: exact
+whatever the order, hence the same on every CPU. The error is below 0.4 % of the utilities' spread and is part of the
+world's definition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.world import World
+
+STEPS = 2047
+"""Largest integer of the tables: 12 bits with sign. 256 products of them stay below 2^31."""
+
+HEADROOM = 1.5
+"""Room for taste to drift beyond the largest initial component."""
+
+LINE = 32
+"""Rows of codes are padded to a multiple of this, two vector registers: an odd rest would be multiplied one by one."""
+
+MEMORY = 64
+"""Items that a user remembers having seen; an item takes the place of an older one with the same last bits."""
+
+ITEM = np.dtype(
+    [
+        ("appeal", np.float32),
+        ("quality", np.float32),
+        ("clickbait", np.float32),
+        ("price", np.float32),
+        ("released_at", np.float32),
+        ("topic", np.int32),
+    ],
+    align=True,
+)
+
+USER = np.dtype([("bias", np.float32), ("price_sensitivity", np.float32)], align=True)
+
+LANE = np.dtype(
+    [
+        ("seed", np.uint64),
+        ("stream", np.uint64),  # hash of seed, user and episode
+        ("user", np.int32),
+        ("episode", np.int32),  # -1 before the first
+        ("step", np.int32),
+        ("session", np.int32),
+        ("session_step", np.int32),
+        ("clock", np.int32),  # [s] since start_day
+        ("clicks", np.int32),  # of this step
+        ("examined", np.int32),  # of this step
+        ("wasted", np.int32),  # slots of this step
+        ("total_clicks", np.int32),  # of this episode
+        ("total_examined", np.int32),
+        ("idle", np.int32),  # steps since the last click
+        ("away", np.float32),  # [day] length of the last gap
+        ("mood", np.float32),
+        ("budget", np.float32),  # [s] left in this session
+        ("engagement", np.float32),  # decayed mean of clicks, public
+        ("sameness", np.float32),  # decayed share of consumed items of the topic before, public
+        ("satisfaction", np.float32),  # mean over this step's clicks
+        ("diversity", np.float32),  # share of pairs of the slate with different topics
+        ("last_topic", np.int32),
+        ("ended", np.bool_),  # the episode is over, the next step resets
+    ],
+    align=True,
+)
+
+MEMORY_CELL = np.dtype([("item", np.int32), ("at", np.int32), ("level", np.float32)], align=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """A world as the compiled rules read it; shared by all lanes, never written."""
+
+    item: NDArray[np.void]  # [I] of ITEM
+    item_code: NDArray[np.int16]  # [I, W], W >= D + 16
+    user: NDArray[np.void]  # [U] of USER
+    user_code: NDArray[np.int16]  # [U, W]
+    profile_code: NDArray[np.int16]  # [U, D]
+    topics: int
+    units: dict[str, float]
+
+
+def tables(world: World) -> Tables:
+    """Quantises a world."""
+    catalog, people = world.catalog, world.population
+    item, user = np.zeros(len(catalog), ITEM), np.zeros(len(people), USER)
+    for name in ("appeal", "quality", "clickbait", "price", "released_at", "topic"):
+        item[name] = getattr(catalog, name)
+    for name in ("bias", "price_sensitivity"):
+        user[name] = getattr(people, name)
+    things, likes = catalog.factors, people.factors
+    encoding_unit = _largest(catalog.embedding) / STEPS
+    profile_unit = _largest(people.profile) / STEPS
+    # One unit for both products, the larger need of the two, so that one dot product gives their sum.
+    utility_unit = max(
+        encoding_unit * _largest(people.taste) * HEADROOM / STEPS, _largest(things) * _largest(likes) / STEPS**2
+    )
+    taste_step = utility_unit / encoding_unit if encoding_unit else 0.0
+    balance = np.sqrt(_largest(things) / _largest(likes)) if _largest(likes) and _largest(things) else 1.0
+    factor_step = np.sqrt(utility_unit)
+    encoding, taste = _codes(catalog.embedding, encoding_unit), _codes(people.taste, taste_step)
+    units = {
+        "utility_unit": utility_unit,
+        "encoding_unit": encoding_unit,
+        "profile_unit": profile_unit,
+        "taste_spread": _root_mean_square(taste),
+        # target = drift_target * x / |x|^2 for an average item, in steps of taste per step of encoding
+        "drift_gain": 1.0 / max(_root_mean_square(encoding) ** 2 * encoding.shape[1] * utility_unit, 1e-9),
+    }
+    return Tables(
+        item=item,
+        item_code=_padded(encoding, _codes(things, factor_step * balance)),
+        user=user,
+        user_code=_padded(taste, _codes(likes, factor_step / balance)),
+        profile_code=_codes(people.profile, profile_unit),
+        topics=len(catalog.topics),
+        units=units,
+    )
+
+
+def _largest(array: NDArray[np.float32]) -> float:
+    return float(np.abs(array).max(initial=0.0))
+
+
+def _codes(array: NDArray[np.float32], step: float) -> NDArray[np.int16]:
+    """The array in integer steps, within [-2047, 2047]."""
+    if step == 0.0:
+        return np.zeros(array.shape, np.int16)
+    steps = np.rint(array.astype(np.float64) / step)
+    return np.ascontiguousarray(np.clip(steps, -STEPS, STEPS).astype(np.int16))
+
+
+def _padded(left: NDArray[np.int16], right: NDArray[np.int16]) -> NDArray[np.int16]:
+    """[N, W]: both side by side, zeros up to a multiple of LINE."""
+    used = left.shape[1] + right.shape[1]
+    rows = np.zeros((len(left), -(-used // LINE) * LINE), np.int16)
+    rows[:, : left.shape[1]], rows[:, left.shape[1] : used] = left, right
+    return rows
+
+
+def _root_mean_square(codes: NDArray[np.int16]) -> float:
+    """Computed from an exact integer sum, so that it is the same on every machine."""
+    total = int(np.square(codes.astype(np.int64)).sum())
+    return float(np.sqrt(total / max(codes.size, 1)))
+
+
+@dataclass(eq=False)
+class State:
+    """Everything that changes, for B lanes."""
+
+    lane: NDArray[np.void]  # [B] of LANE
+    taste: NDArray[np.float32]  # [B, D] in steps of the table
+    code: NDArray[np.int16]  # [B, W] taste rounded, and factors
+    interest: NDArray[np.float32]  # [B, D] in steps of the encodings
+    satiation: NDArray[np.float32]  # [B, T]
+    memory: NDArray[np.void]  # [B, MEMORY] of MEMORY_CELL
+    feedback: NDArray[np.float32]  # [B, K, S] of the last step
+    slate: NDArray[np.int64]  # [B, K] items shown in the last step, -1 for a wasted slot
+
+    def copy(self) -> State:
+        """An independent copy."""
+        return State(**{name: array.copy() for name, array in vars(self).items()})
+
+
+def new_state(lanes: int, slots: int, signals: int, table: Tables) -> State:
+    """State of lanes that were never reset."""
+    width = table.profile_code.shape[1]
+    state = State(
+        lane=np.zeros(lanes, LANE),
+        taste=np.zeros((lanes, width), np.float32),
+        code=np.zeros((lanes, table.user_code.shape[1]), np.int16),
+        interest=np.zeros((lanes, width), np.float32),
+        satiation=np.zeros((lanes, table.topics), np.float32),
+        memory=np.zeros((lanes, MEMORY), MEMORY_CELL),
+        feedback=np.zeros((lanes, slots, signals), np.float32),
+        slate=np.full((lanes, slots), -1, np.int64),
+    )
+    state.lane["episode"] = -1
+    return state

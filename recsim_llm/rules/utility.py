@@ -1,0 +1,102 @@
+"""Utility, attraction and satisfaction of one item for one user."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsim_llm.rules.choice import WASTED
+from recsim_llm.rules.jit import jit
+from recsim_llm.rules.maths import ONE, ZERO, exp
+from recsim_llm.rules.state import MEMORY
+
+SECONDS_PER_DAY = np.float32(86400.0)
+SECONDS_PER_HOUR = np.float32(3600.0)
+HIGH_BITS = np.int64(6)
+CELL_MASK = np.int64(MEMORY - 1)
+
+
+@jit
+def dot(a, b):
+    """Integer dot product, exact in int32; compiled to vector multiply-adds."""
+    total = np.int32(0)
+    for k in range(a.shape[0]):
+        total = np.int32(total + np.int32(np.int32(a[k]) * np.int32(b[k])))
+    return total
+
+
+@jit
+def utility(p, item, item_code, user, user_code):
+    """mu + b_u + b_i + w_u . x_i + l_u . m_i [logit]; one dot product, as both products have the same unit."""
+    return p["mu"] + user["bias"] + item["appeal"] + p["utility_unit"] * np.float32(dot(user_code, item_code))
+
+
+@jit
+def day_of(p, lane):
+    """The catalogue's clock [day]."""
+    return p["start_day"] + np.float32(lane["clock"]) / SECONDS_PER_DAY
+
+
+@jit
+def available(p, item, day):
+    """Whether an item is on the shelf: released, and not yet withdrawn."""
+    age = day - item["released_at"]
+    return age >= ZERO and (p["shelf_life"] <= ZERO or age <= p["shelf_life"])
+
+
+@jit
+def cell_of(item_index):
+    """Place of an item in a user's memory."""
+    return (item_index ^ (item_index >> HIGH_BITS)) & CELL_MASK
+
+
+@jit
+def repetition(p, memory, item_index, clock):
+    """How fresh the memory of an item is: 1 if just consumed, falling by e each repeat_life."""
+    cell = memory[cell_of(item_index)]
+    if cell["item"] != item_index or cell["level"] <= ZERO:
+        return ZERO
+    passed = np.float32(clock - cell["at"]) / (p["repeat_life"] * SECONDS_PER_HOUR)
+    return cell["level"] * exp(-passed)
+
+
+@jit
+def attraction(p, item, item_index, base, user, lane, satiation, memory, day):
+    """What makes a user click [logit]: utility, clickbait and freshness, less price, satiation and repetition.
+
+    Args:
+        base: Utility of the item.
+    """
+    if not available(p, item, day):
+        return WASTED
+    value = base + p["clickbait_pull"] * item["clickbait"] - p["satiation"] * satiation[item["topic"]]
+    if p["freshness"] != ZERO:
+        value += p["freshness"] * exp((item["released_at"] - day) / p["freshness_life"])
+    if p["price_weight"] != ZERO:
+        value -= p["price_weight"] * user["price_sensitivity"] * item["price"]
+    return value - p["repeat"] * repetition(p, memory, item_index, lane["clock"])
+
+
+@jit
+def expected_satisfaction(p, item, base):
+    """What a user gets from a consumed item on average [logit]; not what attracted her."""
+    return base + p["quality_gain"] * item["quality"] - p["clickbait_regret"] * item["clickbait"]
+
+
+@jit
+def price_pain(p, item, user):
+    """Utility lost by paying the item's price [logit]."""
+    if p["price_weight"] == ZERO:
+        return ZERO
+    return p["price_weight"] * user["price_sensitivity"] * item["price"]
+
+
+@jit
+def clip(x, low, high):
+    """x limited to [low, high]."""
+    return min(max(x, low), high)
+
+
+@jit
+def fraction(count, half):
+    """count / (count + half): a count squeezed into [0, 1)."""
+    return np.float32(count) / (np.float32(count) + half) if count > 0 else ZERO * ONE
