@@ -1,1 +1,38 @@
-"""Benchmarks: experiments as data, runner, store, statistics, figures and report."""
+"""Benchmarks: experiments as data, runner, store, statistics, figures and report.
+
+from recsim_llm import benchmarks
+
+results = benchmarks.run(benchmarks.preset("demo"), "runs/demo")
+print(benchmarks.to_markdown(benchmarks.leaderboard(results)))
+benchmarks.write_report(results, "runs/demo")
+"""
+
+from recsim_llm.benchmarks.report import (
+    Leaderboard,
+    leaderboard,
+    to_format,
+    to_markdown,
+    to_rich,
+    write_report,
+)
+from recsim_llm.benchmarks.results import METRICS, Results, load, results_csv
+from recsim_llm.benchmarks.runner import run
+from recsim_llm.benchmarks.suite import PRESETS, Cell, Experiment, preset
+
+__all__ = [
+    "METRICS",
+    "PRESETS",
+    "Cell",
+    "Experiment",
+    "Leaderboard",
+    "Results",
+    "leaderboard",
+    "load",
+    "preset",
+    "results_csv",
+    "run",
+    "to_format",
+    "to_markdown",
+    "to_rich",
+    "write_report",
+]

@@ -31,6 +31,7 @@ from recsim_llm.benchmarks import codec
 from recsim_llm.benchmarks.records import DONE, FILE, SCHEMA, Contents, Row, difference, scan
 from recsim_llm.benchmarks.suite import Experiment
 from recsim_llm.errors import StoreError
+from recsim_llm.files import sync_folder
 
 LOCK = "results.lock"
 QUARANTINE = "results.quarantine.jsonl"
@@ -71,7 +72,7 @@ class Store:
             made = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
             if made:
-                _sync_folder(self.folder.parent)
+                sync_folder(self.folder.parent)
         try:
             self._take_lock()
             self._open()
@@ -216,7 +217,7 @@ class Store:
             os.replace(temporary, self.path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
 
     def _write(self, line: bytes) -> None:
         try:
@@ -247,14 +248,6 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(f"{error.filename or path}: {error.strerror or error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @cache
