@@ -138,11 +138,11 @@ class RecEnv(gym.Env[Any, Any]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which items are on the shelf, [K * I], as sb3-contrib's masked policies ask for it."""
-        return self.core.masks()[0]
+        return self.core.masks().reshape(-1)
 
     def available(self) -> NDArray[np.bool_]:
         """Which items are on the shelf, [I]."""
-        return self.core.simulator.available()[0]
+        return self.core.simulator.available().reshape(-1)
 
     def get_state(self) -> dict[str, Any]:
         """A snapshot for counterfactual replay; restore it with :meth:`set_state`."""

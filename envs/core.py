@@ -125,7 +125,7 @@ class Core:
         """One Box, or a Dict of the same parts."""
         if self.options.observation == "flat":
             return spaces.Box(-1.0, 1.0, (self.simulator.observation_width,), np.float32)
-        parts = {
+        parts: dict[str, spaces.Space[Any]] = {
             name: spaces.Box(-1.0, 1.0, (part.stop - part.start,), np.float32) for name, part in self.layout.items()
         }
         return spaces.Dict(parts)
@@ -166,8 +166,8 @@ class Core:
         if self.options.strict and wasted.any():
             lane = int(np.argmax(wasted > 0))
             raise ConfigError(
-                f"slate {self._actions[lane].tolist()} wastes {int(wasted[lane])} slots: an item is in it twice or not on "
-                "the shelf (see action_masks()); strict=False leaves such slots empty"
+                f"slate {self._actions[lane].tolist()} wastes {int(wasted[lane])} slots: an item is in it twice or "
+                "not on the shelf (see action_masks()); strict=False leaves such slots empty"
             )
 
     def infos(self) -> Infos:

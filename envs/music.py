@@ -50,8 +50,8 @@ class MusicEnv(RecEnv):
 
     ## Action Space
 
-    `Discrete(I)`: the position of a track in the catalogue; `MultiDiscrete([I] * K)` with `slate_size=K`. Tracks that are
-    not released yet are wasted slots; `action_masks()` tells which are on the shelf.
+    `Discrete(I)`: the position of a track in the catalogue; `MultiDiscrete([I] * K)` with `slate_size=K`. Tracks that
+    are not released yet are wasted slots; `action_masks()` tells which are on the shelf.
 
     ## Observation Space
 
@@ -61,7 +61,7 @@ class MusicEnv(RecEnv):
     |---|---|---|
     | profile | D | encoding of the persona's statements with their valences |
     | interest | D | decayed mean of the encodings of played tracks |
-    | context | 10 | time of day (2), session, step in session, step, days away, engagement, idle steps, sameness, start |
+    | context | 10 | time of day (2), session, step in it, step, days away, engagement, idle steps, sameness, start |
     | feedback | 8 K | last step's click, dwell [600 s], like, share, cart, purchase, rating [5], skip of each slot |
 
     ## Rewards

@@ -55,9 +55,9 @@ class NewsEnv(RecEnv):
 
     ## Action Space
 
-    `MultiDiscrete([I] * 5)`: positions in the catalogue, in the order of the page; `Discrete(I)` with `slate_size=1`. An
-    article twice on a page, or one that is not out yet or withdrawn, is a wasted slot; `action_masks()` tells which are
-    on the shelf.
+    `MultiDiscrete([I] * 5)`: positions in the catalogue, in the order of the page; `Discrete(I)` with `slate_size=1`.
+    An article twice on a page, or one that is not out yet or withdrawn, is a wasted slot; `action_masks()` tells which
+    are on the shelf.
 
     ## Observation Space
 
@@ -67,7 +67,7 @@ class NewsEnv(RecEnv):
     |---|---|---|
     | profile | D | encoding of the persona's statements with their valences |
     | interest | D | decayed mean of the encodings of opened articles |
-    | context | 10 | time of day (2), session, step in session, step, days away, engagement, idle steps, sameness, start |
+    | context | 10 | time of day (2), session, step in it, step, days away, engagement, idle steps, sameness, start |
     | feedback | 8 K | last step's click, dwell [600 s], like, share, cart, purchase, rating [5], skip of each slot |
 
     ## Rewards

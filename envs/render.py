@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,7 @@ class Recorder:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(9.6, 4.8), dpi=100, facecolor="white")
-        canvas = FigureCanvasAgg(figure)
+        canvas: Any = FigureCanvasAgg(figure)
         grid = figure.add_gridspec(
             2, 2, width_ratios=(1.35, 1), left=0.02, right=0.86, top=0.92, bottom=0.1, hspace=0.5
         )
@@ -151,7 +152,7 @@ class Recorder:
     def _draw_interests(self, axes: Any) -> None:
         history = np.stack(list(self._leanings))
         colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-        ends = []
+        ends: list[list[Any]] = []
         for (name, value), colour in zip(self._top_topics(), colours, strict=False):
             topic = self._core.world.catalog.topics.index(name)
             axes.plot(history[:, topic], color=colour, linewidth=1.4)
@@ -160,8 +161,8 @@ class Recorder:
         _plain_axes(axes, len(history))
         low, high = axes.get_ylim()
         space = (high - low) * 0.17
-        ends.sort(key=lambda end: end[0])
-        for before, after in zip(ends, ends[1:], strict=False):
+        ends.sort(key=lambda end: float(end[0]))
+        for before, after in itertools.pairwise(ends):
             after[0] = max(after[0], before[0] + space)
         for height, name, colour in ends:
             axes.annotate(

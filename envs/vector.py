@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recsim_llm.catalog import Catalog
 from recsim_llm.envs.core import Core, Infos, Options, Reward
 from recsim_llm.envs.scenario import Scenario
-from recsim_llm.errors import ConfigError, unknown
+from recsim_llm.errors import ConfigError, require, unknown
 from recsim_llm.rules.observe import CONTEXT
 
 Flags = NDArray[np.bool_]
@@ -172,6 +172,17 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         """Goes back to a snapshot."""
         self.core.simulator.set_state(snapshot)
         self._seeded = True
+
+    def sb3(self, *, full_infos: bool = False) -> Any:
+        """This environment as Stable-Baselines3's ``VecEnv``, inside a ``VecMonitor``; use it only so from then on.
+
+        Args:
+            full_infos: Give every lane its whole info at every step, not only at the end of an episode.
+        """
+        require("stable_baselines3", "agents")
+        from recsim_llm.envs.sb3 import monitored
+
+        return monitored(self, full_infos=full_infos)
 
     def _seed(self, seed: int | Sequence[int | None] | None, mask: Flags) -> None:
         simulator = self.core.simulator

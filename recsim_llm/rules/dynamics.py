@@ -22,8 +22,8 @@ MOOD_LIMIT = np.float32(8.0)
 def drift_taste(p, taste, item_code, satisfaction):
     """Taste moves towards what satisfied and away from what did not.
 
-    With g = 2 sigma(y) - 1: w <- w + drift g (target - w) for g > 0, and w <- w + drift g target otherwise, where target
-    is the taste that this item alone would form.
+    With g = 2 sigma(y) - 1: w <- w + drift g (target - w) for g > 0, and w <- w + drift g target otherwise, where
+    target is the taste that this item alone would form.
     """
     g = TWO * sigmoid(satisfaction) - ONE
     rate = p["drift"] * g
@@ -50,7 +50,7 @@ def encode_taste(taste, code):
 
 @jit
 def remember(p, memory, item_index, clock, level, floor):
-    """Notes that an item was seen: level 1 for consumed, less for looked at; adds to ``floor``, what is left of before."""
+    """Notes that an item was seen: level 1 for consumed, less for looked at, added to ``floor``, what is left."""
     cell = memory[cell_of(item_index)]
     cell["item"] = np.int32(item_index)
     cell["at"] = clock
@@ -75,7 +75,7 @@ def pass_time(p, lane, satiation, seconds):
 
 @jit
 def update_mood(p, lane, satisfaction):
-    """m <- m + alpha (y - m)."""
+    """The constant-step rule m <- m + alpha (y - m)."""
     mood = lane["mood"] + p["mood_rate"] * (satisfaction - lane["mood"])
     lane["mood"] = clip(mood, -MOOD_LIMIT, MOOD_LIMIT)
 
@@ -114,7 +114,7 @@ def churns(p, key, lane):
 
 @jit
 def come_back(p, key, lane, taste, code, satiation):
-    """The time between two sessions: exponential gap, shorter for satisfied users; interests diffuse, moods calm down."""
+    """Between two sessions: an exponential gap, shorter for satisfied users; interests diffuse, moods calm down."""
     mean = p["gap"] * SECONDS_PER_HOUR * exp(-p["gap_mood"] * lane["mood"])
     seconds = np.float32(np.rint(clip(-log(uniform(key, GAP)) * mean, SHORTEST_GAP, LONGEST_GAP * SECONDS_PER_DAY)))
     pass_time(p, lane, satiation, seconds)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -17,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config
+from numba.core import config as numba_config
 
 from recsim_llm._version import __version__
 from recsim_llm.paths import home
 
 logger = logging.getLogger(__name__)
 
+config: Any = numba_config
 COMPILED = not config.DISABLE_JIT
 """False when NUMBA_DISABLE_JIT=1: the rules then run as plain Python, bit for bit the same."""
 
@@ -79,12 +79,13 @@ def jit(function: Callable[..., Any], *, keep: bool = True) -> Any:
     """
     folder = cache_folder() if keep and COMPILED else None
     # _nrt: no reference counts. The rules allocate nothing, and counting each row's references took 3/4 of the time.
-    options = {"nogil": True, "error_model": "numpy", "fastmath": False, "_nrt": False}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False, "_nrt": False}
+    compiler: Any = numba.njit
     if folder is None:
-        return numba.njit(function, **options)
-    before = config.CACHE_DIR, os.environ.get("NUMBA_CACHE_DIR")
+        return compiler(function, **options)
+    before = config.CACHE_DIR
     config.CACHE_DIR = str(folder)  # read when the decorator runs; other packages' folders stay as they are
     try:
-        return numba.njit(function, cache=True, **options)
+        return compiler(function, cache=True, **options)
     finally:
-        config.CACHE_DIR = before[0]
+        config.CACHE_DIR = before

@@ -52,7 +52,7 @@ def exp64(x):
 
 @jit
 def exp(x):
-    """exp(x) as float32."""
+    """The exponential function as float32."""
     return np.float32(exp64(np.float64(x)))
 
 

@@ -20,8 +20,9 @@ def register_choice(name: str, function: Callable[..., Any]) -> None:
 
     Args:
         name: A name of your own.
-        function: ``(key, attraction [K], attention [K], p, examined [K], clicked [K])``; writes the last two. It is compiled by
-            numba: numbers, arrays and the functions of :mod:`recsim_llm.rules` only. See :mod:`recsim_llm.rules.choice`.
+        function: ``(key, attraction [K], attention [K], p, examined [K], clicked [K])``; writes the last two. It is
+            compiled by numba: numbers, arrays and the functions of :mod:`recsim_llm.rules` only; the models of
+            :mod:`recsim_llm.rules.choice` are examples.
 
     Raises:
         ConfigError: If the name is that of a built-in model.

@@ -80,7 +80,7 @@ def normal(key, channel):
 
 @jit
 def triangular(key, channel):
-    """A float32 of mean 0 and variance 1 from the sum of two uniforms: cheap, for noise that adds up over many draws."""
+    """A float32 of mean 0 and variance 1 from two uniforms: cheap, for noise that adds up over draws."""
     word = bits(key, channel)
     total = np.int64(word >> SHIFT_41) + np.int64((word >> SHIFT_18) & LOW_23)
     return (np.float32(total) * UNIT - ONE) * ROOT_SIX

@@ -150,7 +150,7 @@ class Simulator:
                 self._step(0, self.lanes, *fixed, self._scratch[0], *written)
                 return out
         edges = np.linspace(0, self.lanes, parts + 1).astype(int).tolist()
-        pool = self._workers(parts - 1)
+        pool: Any = self._workers(parts - 1)
         waiting = [
             pool.submit(self._step, low, high, *fixed, scratch, *written)
             for low, high, scratch in zip(edges[1:-1], edges[2:], self._scratch[1:parts], strict=True)

@@ -151,7 +151,8 @@ def react(
 ):
     """Choice and feedback for a slate, with what they do to taste, satiation and memory. Returns the reward.
 
-    ``scratch`` is (attraction [K], utility [K], attention [K], examined [K], clicked [K]); ``out`` is (signals [K, S], reward [K]).
+    ``scratch`` is (attraction [K], utility [K], attention [K], examined [K], clicked [K], topics [K]); ``out`` is
+    (signals [K, S], reward [K]).
     """
     attractions, bases, attention, examined, clicked, _ = scratch
     signals, rewards = out
@@ -238,7 +239,8 @@ def step_lane(
 def step_lanes(low, high, p1, weights, table, state, scratch, actions, observation, slot_rewards, rewards, terminated):
     """Steps the lanes low..high-1 in place. Lanes whose episode is over are left alone.
 
-    ``scratch`` is as in :func:`react`, for this call alone; ``table`` is (items, item codes, users, profile codes); ``state`` the arrays of State in order.
+    ``scratch`` is as in :func:`react`, for this call alone; ``table`` is (items, item codes, users, profile codes);
+    ``state`` the arrays of State in order.
     """
     items, item_codes, users, _ = table
     lanes, tastes, codes, interests, satiations, memories, feedbacks, slates = state

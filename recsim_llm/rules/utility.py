@@ -26,7 +26,7 @@ def dot(a, b):
 
 @jit
 def utility(p, item, item_code, user, user_code):
-    """mu + b_u + b_i + w_u . x_i + l_u . m_i [logit]; one dot product, as both products have the same unit."""
+    """Mu + b_u + b_i + w_u . x_i + l_u . m_i [logit]; one dot product, as both products have the same unit."""
     return p["mu"] + user["bias"] + item["appeal"] + p["utility_unit"] * np.float32(dot(user_code, item_code))
 
 
@@ -63,8 +63,7 @@ def repetition(p, memory, item_index, clock):
 def attraction(p, item, item_index, base, user, lane, satiation, memory, day):
     """What makes a user click [logit]: utility, clickbait and freshness, less price, satiation and repetition.
 
-    Args:
-        base: Utility of the item.
+    ``base`` is the utility of the item.
     """
     if not available(p, item, day):
         return WASTED
@@ -92,11 +91,11 @@ def price_pain(p, item, user):
 
 @jit
 def clip(x, low, high):
-    """x limited to [low, high]."""
+    """Limits x to [low, high]."""
     return min(max(x, low), high)
 
 
 @jit
 def fraction(count, half):
-    """count / (count + half): a count squeezed into [0, 1)."""
+    """Count / (count + half): a count squeezed into [0, 1)."""
     return np.float32(count) / (np.float32(count) + half) if count > 0 else ZERO * ONE
