@@ -7,6 +7,7 @@ Every figure prints n; colours suit colour-blind readers and belong to an agent,
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -42,6 +43,7 @@ COLOURS: Mapping[str, str] = MappingProxyType(
 """Colour by agent, from the palettes of Okabe and Ito (2008) and of P. Tol (2021)."""
 _SPARE = ("#332288", "#44AA99", "#8C564B", "#AA4499", "#117733", "#DDAA33", "#661100", "#6699CC")
 _MARKERS = "osD^vP*X<>hp"
+_CHARACTERS_PER_INCH = 15
 _LABEL_GAP = 11.0  # between the middles of two labels [pt]
 _RC = {
     "svg.hashsalt": "recsim_llm",
@@ -112,10 +114,10 @@ def reward_curves(results: Results, seed: int = 0) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(
         left=0.62 / (6.2 * columns),
-        right=1 - 1.25 / (6.2 * columns),
+        right=1 - 1.35 / (6.2 * columns),
         top=1 - 0.42 / (4.3 * rows + 0.55),
         bottom=0.85 / (4.3 * rows + 0.55),
-        wspace=1.95 / 4.3,
+        wspace=2.05 / 4.3,
         hspace=0.35,
     )
     for axes in grid.flat[len(experiment.scenarios) :]:
@@ -123,7 +125,8 @@ def reward_curves(results: Results, seed: int = 0) -> Figure:
     for n, scenario in enumerate(experiment.scenarios):
         _curve_panel(grid.flat[n], results, n, seed)
         grid.flat[n].set_title(scenario, loc="left", fontsize=10, fontweight="bold")
-    figure.text(0.008, 0.012, _curve_caption(results), fontsize=8, color="#444444", va="bottom")
+    caption = textwrap.fill(_curve_caption(results), round(6.2 * columns * _CHARACTERS_PER_INCH))
+    figure.text(0.008, 0.012, caption, fontsize=8, color="#444444", va="bottom")
     return figure
 
 
@@ -143,7 +146,7 @@ def _curve_panel(axes: Axes, results: Results, n: int, seed: int) -> None:
     palette = colours(experiment.agents)
     x = np.asarray(experiment.checkpoints, dtype=np.float64)
     ends: list[tuple[float, str]] = []
-    for k, agent in enumerate(experiment.agents):
+    for agent in experiment.agents:
         value, low, high = scores.curve_interval(results.curves(agent)[:, n], seed)
         if not np.isfinite(value).any():
             continue
@@ -152,7 +155,7 @@ def _curve_panel(axes: Axes, results: Results, n: int, seed: int) -> None:
             axes.axhline(value[-1], color=colour, linestyle=(0, (5, 3)), linewidth=1.2, zorder=2)
         else:
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
-            marker = _MARKERS[k % len(_MARKERS)]
+            marker = _MARKERS[list(palette).index(agent) % len(_MARKERS)]
             axes.plot(x, value, color=colour, linewidth=1.6, marker=marker, markersize=3.6, zorder=3, clip_on=False)
         ends.append((float(value[-1]), agent))
     axes.set_xlim(0, max(x[-1], 1))
@@ -240,7 +243,7 @@ def score_intervals(results: Results, seed: int = 0) -> Figure:
         0.012,
         f"n = {len(size.seeds)} seeds x {len(size.scenarios)} scenarios. Dots: interquartile mean; bars: 95 % "
         "stratified bootstrap interval; ticks: single runs.",
-        fontsize=7.5,
+        fontsize=7,
         color="#444444",
         va="bottom",
     )

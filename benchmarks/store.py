@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import errno
 import fcntl
-import json
 import logging
 import os
 import platform
@@ -181,7 +180,7 @@ class Store:
             "kind": "header",
             "digest": self.digest,
             "experiment": self._canonical,
-            "definition": json.loads(self.experiment.to_json()),
+            "definition": codec.loads(self.experiment.to_json()),
             "versions": _versions(),
             "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
             "threads": {name: os.environ.get(name) for name in THREAD_VARIABLES},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -65,7 +66,7 @@ class Cell:
             content.pop("world")
         return content
 
-    @property
+    @cached_property
     def key(self) -> str:
         """SHA-256 of the canonical content, in hexadecimal."""
         return codec.digest(self.canonical())
@@ -245,7 +246,7 @@ def _freeze(instance: Any, tuples: Sequence[str], mappings: Sequence[str]) -> No
         object.__setattr__(instance, name, tuple(getattr(instance, name)))
     for name in mappings:
         try:
-            content = codec.loads(codec.dumps(getattr(instance, name)))
+            content = codec.loads(codec.dumps(getattr(instance, name))) if getattr(instance, name) != {} else {}
         except StoreError as error:
             raise ConfigError(f"{name}: {error}") from error
         if not isinstance(content, dict):
@@ -255,8 +256,7 @@ def _freeze(instance: Any, tuples: Sequence[str], mappings: Sequence[str]) -> No
 
 def _jsonable(instance: Any) -> dict[str, Any]:
     content = {item.name: getattr(instance, item.name) for item in fields(instance)}
-    result: dict[str, Any] = codec.loads(codec.dumps(content))
-    return result
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in content.items()}
 
 
 def _known_fields(cls: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:

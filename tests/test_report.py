@@ -162,7 +162,9 @@ class TestFigures:
             assert len(boxes) == 10 * count
             assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
             assert not any(box.overlaps(other) for box in boxes for other in taken)
-            assert all(0 <= box.x0 < box.x1 <= figure.bbox.x1 for box in boxes)
+            caption = figure.texts[0].get_window_extent(renderer)
+            assert all(0 <= box.x0 < box.x1 <= figure.bbox.x1 for box in [*boxes, caption])
+            assert not any(caption.overlaps(axes.xaxis.get_tightbbox(renderer)) for axes in panels)
 
     def test_n_is_printed(self) -> None:
         figure = figures.reward_curves(results_of(TEN, leave_out=3))
