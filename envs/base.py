@@ -127,11 +127,10 @@ class RecEnv(gym.Env[Any, Any]):
             reward = float(outcome.reward[0])
         else:
             reward = float(core.rewards({name: np.asarray(value)[None] for name, value in info.items()})[0])
-        horizon = core.options.horizon
         steps = int(lane["step"][0])
-        truncated = horizon is not None and steps >= horizon and not terminated
-        limit = horizon or (self.spec.max_episode_steps if self.spec is not None else None)
-        info["is_success"] = limit is not None and steps >= limit and not terminated
+        # As TimeLimit tells it: also where she left at that very step.
+        truncated = core.options.horizon is not None and steps >= core.options.horizon
+        info["is_success"] = steps >= core.success_step and not terminated
         if self._recorder is not None:
             self._recorder.note()
         return core.observed(outcome.observation[0]), reward, terminated, truncated, info

@@ -103,6 +103,7 @@ class Core:
             dynamics=options.dynamics, threads=options.threads,
         )  # fmt: skip
         self.lanes, self.slots = lanes, slots
+        self.success_step = options.horizon or scenario.horizon  # a user who is still there then has stayed to the end
         self.layout = self.simulator.layout
         self.everyone = np.ones(lanes, np.bool_)
         self._actions = np.zeros((lanes, slots), np.int64)
@@ -143,8 +144,8 @@ class Core:
             ConfigError: If the shape is wrong or a number is no item.
         """
         given = np.asarray(actions)
-        if given.size != self._actions.size:
-            expected = f"({self.lanes},)" if self.slots == 1 else f"({self.lanes}, {self.slots})"
+        expected = (self.lanes,) if self.slots == 1 else (self.lanes, self.slots)
+        if given.shape not in (expected, self._actions.shape) and not (self.lanes == 1 and given.size == self.slots):
             raise ConfigError(f"actions have shape {given.shape}, expected {expected}")
         if given.dtype.kind not in "iu":
             raise ConfigError(f"actions must be integers (positions in the catalogue), got dtype {given.dtype}")
@@ -220,6 +221,7 @@ class Core:
         """
         named = dict(options or {})
         named.pop("minari_autoseed", None)
+        named.pop("reset_mask", None)  # the vector environment has read it; libraries hand it to scalar ones too
         users = named.pop("user", None)
         if named:
             raise unknown("reset option", next(iter(named)), ["user", "reset_mask", "minari_autoseed"])

@@ -56,8 +56,9 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         limits = [limit for limit in (horizon, max_episode_steps) if limit is not None]
         options = Options(
             world, slate_size, users, observation, reward, rules, choice, dynamics, truth, action_mask, strict,
-            min(limits) if limits else None, threads,
+            horizon, threads,
         )  # fmt: skip
+        self._horizon = min(limits) if limits else None
         self.core = Core(self.scenario, options, lanes=num_envs)
         self.num_envs = num_envs
         self.autoreset_mode = _mode(autoreset_mode)
@@ -122,13 +123,13 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         outcome = core.simulator.step(core.actions(actions))
         core.check_strict()
         terminated = outcome.terminated.copy()
-        truncated = self._truncated(terminated | over)
+        truncated = self._truncated(over)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and over.any():
             core.simulator.reset(over)
         done = terminated | truncated
         lane["ended"] = done if self.autoreset_mode is AutoresetMode.NEXT_STEP else done | over
         infos = core.infos()
-        infos["is_success"] = truncated.copy()
+        infos["is_success"] = (lane["step"] >= core.success_step) & ~terminated
         rewards = core.rewards(infos)
         rewards[over] = 0.0
         if self.autoreset_mode is AutoresetMode.SAME_STEP and done.any():
@@ -150,11 +151,11 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         infos |= {"final_obs": final, "_final_obs": done.copy(), "final_info": last, "_final_info": done.copy()}
         return self._observed(), rewards, terminated, truncated, infos
 
-    def _truncated(self, finished: Flags) -> Flags:
-        horizon = self.core.options.horizon
-        if horizon is None:
+    def _truncated(self, over: Flags) -> Flags:
+        """Lanes at the horizon, as TimeLimit tells it: also where the user left at that very step."""
+        if self._horizon is None:
             return np.zeros(self.num_envs, np.bool_)
-        return (self.core.simulator.state.lane["step"] >= horizon) & ~finished
+        return (self.core.simulator.state.lane["step"] >= self._horizon) & ~over
 
     def action_masks(self) -> Flags:
         """Which items are on the shelf for each lane and slot, [B, K * I]."""

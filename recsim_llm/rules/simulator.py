@@ -20,7 +20,7 @@ from recsim_llm.rules.observe import CONTEXT
 from recsim_llm.rules.params import SIGNALS, Rules, reward_weights
 from recsim_llm.rules.registry import choice_of, dynamics_of
 from recsim_llm.rules.state import State, Tables, new_state, tables
-from recsim_llm.rules.step import build_step, reset_lanes, step_lanes, write_available, write_truth
+from recsim_llm.rules.step import build_step, reset_lanes, write_available, write_truth
 from recsim_llm.world import World
 
 LANES_PER_THREAD = 256
@@ -89,6 +89,7 @@ class Simulator:
         self.cohort = world.population.split(users)
         self.tables = _tables(world)
         number, choice = choice_of(rules.choice)
+        self._dynamics = dynamics
         self._step = _built(choice, dynamics_of(dynamics))
         self._parameters = rules.packed(
             choice=number, mu=world.head.mu, noise=world.head.noise, units=self.tables.units
@@ -144,7 +145,7 @@ class Simulator:
         out = self.outcome
         fixed = (self._parameters, self._weights, self._table, self._arrays())
         written = (actions, out.observation, out.slot_reward, out.reward, out.terminated)
-        parts = min(self.threads, self.lanes // LANES_PER_THREAD)
+        parts = min(self.threads, self.lanes // LANES_PER_THREAD) if COMPILED else 1
         with _quiet():
             if parts < 2:
                 self._step(0, self.lanes, *fixed, self._scratch[0], *written)
@@ -222,7 +223,7 @@ class Simulator:
 
     def __setstate__(self, parts: dict[str, Any]) -> None:
         vars(self).update(parts, _pool=None)
-        self._step = step_lanes
+        self._step = _built(choice_of(self.rules.choice)[1], dynamics_of(self._dynamics))
 
 
 def _threads(wanted: int | None) -> int:
