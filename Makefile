@@ -1,0 +1,38 @@
+# make demo   a small benchmark with reward curves, in demo/
+# make test   the test suite
+# make check  style, types, layers, packaging
+# make bench  the tables and figures of the README, in runs/readme
+# Each makes the virtual environment it needs on first use and keeps it.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo test check bench clean
+
+demo: $(READY)
+	$(BIN)/recsim-llm demo --out demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p recsim_llm
+	$(BIN)/python -m pytest tests/test_layers.py tests/test_packaging.py
+
+bench: $(READY)
+	$(BIN)/recsim-llm bench --preset standard --out runs/readme
+
+# torch first: its exact version decides which build the rest is resolved against
+$(READY): setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev]"
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo

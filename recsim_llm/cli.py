@@ -1,0 +1,95 @@
+"""The command line, ``recsim-llm``.
+
+Only this module and :mod:`recsim_llm.commands` may import upward (environments, agents, benchmarks), and only inside
+functions, so that ``recsim-llm --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from recsim_llm._version import __version__
+from recsim_llm.commands import bench, look, run, world
+
+app = typer.Typer(
+    name="recsim-llm",
+    help="Recommender-system simulator: users whose tastes come from language-model encodings.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(bench.demo)
+app.command("bench")(bench.bench)
+app.command("results")(bench.results)
+app.command("report")(bench.report)
+app.command("list")(look.list_all)
+app.command("show")(look.show)
+app.command("check")(look.check)
+app.command("doctor")(look.doctor)
+app.command("speed")(look.speed)
+app.command("play")(run.play)
+app.command("train")(run.train)
+app.add_typer(world.app, name="world")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"recsim-llm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", "-v", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (before the command's name).")] = False,
+) -> None:
+    """Options of every command."""
+
+
+def main() -> None:
+    """Runs the command line: one sentence for what a user can mend, a traceback only with ``--debug``.
+
+    Exit codes: 0 done; 1 an error; 2 wrong usage or unusable input files; 130 interrupted.
+    """
+    try:
+        app()
+    except KeyboardInterrupt as interrupt:
+        Console(stderr=True).print(f"Interrupted. {interrupt}".strip(), markup=False)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        _explain(error)
+
+
+def _explain(error: Exception) -> None:
+    from recsim_llm.errors import DataError, RecsimError
+
+    console = Console(stderr=True, soft_wrap=True)
+    if isinstance(error, RecsimError | OSError):
+        console.print(f"[red]Error:[/red] {_escaped(str(error))}", highlight=False)
+    else:
+        name = type(error).__name__
+        console.print(
+            f"[red]Error:[/red] {name}: {_escaped(str(error))} (recsim-llm --debug ... shows where)", highlight=False
+        )
+    sys.exit(2 if isinstance(error, DataError) else 1)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

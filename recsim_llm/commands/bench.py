@@ -1,0 +1,153 @@
+"""Commands that compare agents: demo, bench, results, report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recsim_llm.commands.common import AsJson, Settings, console, environment_id, notes, parsed_settings, print_json
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the results; the same command continues it.")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", help="Worker processes; one for each core if left out.", min=0)
+]
+
+
+def demo(
+    out: Out = Path("demo"),
+    jobs: Jobs = None,
+    json: AsJson = False,
+) -> None:
+    """Run a small benchmark and draw reward curves: recommenders learn on users with language-model tastes."""
+    from recsim_llm.benchmarks import preset
+    from recsim_llm.benchmarks.cell import unavailable
+
+    experiment = preset("demo")
+    left_out = unavailable(experiment.agents)
+    if left_out:
+        kept = tuple(name for name in experiment.agents if name not in left_out)
+        experiment = experiment.replace(agents=kept)
+        notes.print(
+            f'torch is not installed: the demo leaves out {", ".join(left_out)} (pip install "recsim-llm\\[agents]")',
+            highlight=False,
+        )
+    _run_and_report(experiment, out, jobs, json)
+
+
+def bench(
+    scenarios: Annotated[list[str] | None, typer.Option("--env", "-e", help="Environments; may be repeated.")] = None,
+    agents: Annotated[list[str] | None, typer.Option("--agent", "-a", help="Agents; may be repeated.")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", "-s", help="Number of seeds.", min=1)] = 5,
+    budget: Annotated[int, typer.Option("--budget", "-n", help="Steps of learning for each run.", min=0)] = 100_000,
+    episodes: Annotated[int, typer.Option(help="Held-out users of each evaluation.", min=1)] = 200,
+    lanes: Annotated[int, typer.Option(help="Users simulated side by side in learning.", min=1)] = 32,
+    preset: Annotated[str | None, typer.Option(help="A stored experiment: demo or standard.")] = None,
+    world: Annotated[str | None, typer.Option("--world", help="World for all scenarios: name or folder.")] = None,
+    settings: Settings = None,
+    out: Out = Path("runs/bench"),
+    jobs: Jobs = None,
+    backend: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    timeout: Annotated[float | None, typer.Option(help="Time limit of one run [s].")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Compare agents over scenarios and seeds; killed at any moment, the same command continues.
+
+    Settings of agents are given as --set AGENT.NAME=VALUE, of environments as --set env.NAME=VALUE.
+    """
+    from recsim_llm.benchmarks import Experiment
+    from recsim_llm.benchmarks import preset as stored
+    from recsim_llm.benchmarks.suite import AGENTS, MUSIC, NEWS
+
+    env_kwargs, agent_configs = _split(parsed_settings(settings))
+    if preset is not None:
+        experiment = stored(preset)
+    else:
+        experiment = Experiment(
+            name=out.name,
+            scenarios=tuple(environment_id(name) for name in scenarios or (MUSIC, NEWS)),
+            agents=tuple(agents or AGENTS),
+            seeds=tuple(range(seeds)),
+            budget=budget,
+            lanes=lanes,
+            episodes=episodes,
+            world=world,
+            env_kwargs={"*": env_kwargs} if env_kwargs else {},
+            agent_configs=agent_configs,
+        )
+    _run_and_report(experiment, out, jobs, json, backend=backend, timeout=timeout, retry_failed=retry_failed)
+
+
+def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    from recsim_llm.errors import ConfigError
+
+    env: dict[str, Any] = {}
+    agents: dict[str, Any] = {}
+    for name, value in settings.items():
+        owner, dot, field = name.partition(".")
+        if not dot:
+            raise ConfigError(f"--set takes AGENT.NAME=VALUE or env.NAME=VALUE, got {name}={value}")
+        if owner == "env":
+            env[field] = value
+        else:
+            agents.setdefault(owner, {})[field] = value
+    return env, agents
+
+
+def _run_and_report(experiment: Any, out: Path, jobs: int | None, json: bool, **options: Any) -> None:
+    from recsim_llm import benchmarks
+
+    started = time.perf_counter()
+    found = benchmarks.run(experiment, out, jobs=jobs, console=notes, **options)
+    _print_report(found, out, json)
+    if not json:
+        console.print(f"{len(experiment.agents)} agents, {time.perf_counter() - started:.0f} s", highlight=False)
+
+
+def _print_report(found: Any, out: Path, json: bool) -> None:
+    from recsim_llm.benchmarks import report as reports
+
+    board = reports.leaderboard(found)
+    files = reports.write_report(found, out)
+    if json:
+        print_json({"summary": reports.summary(found, board), "files": [str(file) for file in files]})
+        return
+    console.print(reports.to_rich(board))
+    for file in files:
+        console.print(f"written: {file}", highlight=False, soft_wrap=True)
+
+
+def results(
+    folder: Annotated[Path, typer.Argument(help="Folder of results.")],
+    json: AsJson = False,
+) -> None:
+    """Print all rows as CSV, sorted, without wall-clock columns: the same bytes for the same experiment."""
+    from recsim_llm import benchmarks
+
+    if json:
+        found = benchmarks.load(folder)
+        print_json(found.records())
+        return
+    typer.echo(benchmarks.results_csv(folder), nl=False)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of results.")],
+    format: Annotated[str, typer.Option(help="table, md, csv or json.")] = "table",
+) -> None:
+    """Print the leaderboard of stored results and draw the figures again."""
+    from recsim_llm import benchmarks
+    from recsim_llm.benchmarks import report as reports
+    from recsim_llm.errors import unknown
+
+    writers = {"md": reports.to_markdown, "csv": reports.to_csv}
+    if format not in ("table", "json", *writers):
+        raise unknown("format", format, ["table", "json", *writers])
+    found = benchmarks.load(folder)
+    if format in writers:
+        typer.echo(writers[format](reports.leaderboard(found)), nl=False)
+        return
+    _print_report(found, folder, json=format == "json")

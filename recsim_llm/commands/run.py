@@ -1,0 +1,123 @@
+"""Commands that act in one environment: play and train."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recsim_llm.commands.common import AsJson, Settings, console, environment_id, parsed_settings, print_json
+
+Env = Annotated[str, typer.Option("--env", "-e", help="Environment: id or short name, such as music.")]
+WorldName = Annotated[str | None, typer.Option("--world", help="Built-in world or folder of another.")]
+
+
+def play(
+    env: Env = "news",
+    agent: Annotated[str, typer.Option("--agent", "-a", help="Agent's name, or the file of a trained one.")] = "random",
+    steps: Annotated[int, typer.Option("--steps", "-n", help="Steps to show.", min=1)] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the user.", min=0)] = 0,
+    user: Annotated[str | None, typer.Option(help="A user's id; one is drawn if left out.")] = None,
+    world: WorldName = None,
+    picture: Annotated[Path | None, typer.Option(help="Also write the last step as a PNG file.")] = None,
+) -> None:
+    """Play a session as text: the persona, each slate, and what she does with it."""
+    import gymnasium as gym
+
+    from recsim_llm import agents
+
+    name = environment_id(env)
+    saved = Path(agent).is_file()
+    kind = None if saved else agents.get(agent)
+    extra: dict[str, Any] = {"world": world} if world else {}
+    if kind is not None and kind.needs_truth:
+        extra["truth"] = True
+    session = gym.make(name, render_mode="ansi", **extra)
+    player = agents.load(agent, session) if saved else agents.make(agent, session, seed=seed)
+    observation, info = session.reset(seed=seed, options=None if user is None else {"user": user})
+    state: Any = None
+    for number in range(steps):
+        player.observe_info(info)
+        masks = session.unwrapped.available()  # type: ignore[attr-defined]
+        action, state = player.predict(observation, state, episode_start=[number == 0], action_masks=masks)
+        observation, _, terminated, truncated, info = session.step(action)
+        console.print(session.render(), markup=False, highlight=False)
+        if terminated or truncated:
+            console.print("She has left for good." if terminated else "The horizon is reached.")
+            break
+    if picture is not None:
+        _write_picture(session, picture)
+
+
+def _write_picture(session: Any, path: Path) -> None:
+    from recsim_llm.errors import require
+
+    image = require("matplotlib.image", "benchmarks")
+    pixels = session.unwrapped._recorder.picture()
+    image.imsave(path, pixels)
+    console.print(f"picture: {path}")
+
+
+def train(
+    agent: Annotated[str, typer.Option("--agent", "-a", help="Agent's name.")],
+    env: Env = "music",
+    timesteps: Annotated[
+        int, typer.Option("--timesteps", "-n", help="Steps of learning, over all lanes.", min=1)
+    ] = 20_000,
+    seed: Annotated[int, typer.Option(help="Seed of the agent and its users.", min=0)] = 0,
+    lanes: Annotated[int, typer.Option(help="Users simulated side by side.", min=1)] = 32,
+    world: WorldName = None,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File of the trained agent (.zip).")] = None,
+    episodes: Annotated[int, typer.Option(help="Held-out users of the evaluation.", min=1)] = 200,
+    json: AsJson = False,
+) -> None:
+    """Train an agent, evaluate it on held-out users, and save it."""
+    import gymnasium as gym
+    import numpy as np
+
+    from recsim_llm import agents
+    from recsim_llm.benchmarks.cell import evaluate
+
+    name = environment_id(env)
+    kind = agents.get(agent)
+    extra: dict[str, Any] = {"world": world} if world else {}
+    if kind.needs_truth:
+        extra["truth"] = True
+    training = gym.make_vec(name, num_envs=lanes, users="train", **extra)
+    learner = agents.make(agent, training, seed=seed, **parsed_settings(settings))
+    started = time.perf_counter()
+    if kind.learns:
+        learner.learn(timesteps)
+    took = time.perf_counter() - started
+    held_out = gym.make_vec(name, num_envs=episodes, users="test", autoreset_mode="Disabled", **extra)
+    found = evaluate(learner, held_out, seed=seed + 1_000_003)
+    returns = np.asarray(found.returns)
+    half = 1.96 * returns.std(ddof=1) / np.sqrt(len(returns)) if len(returns) > 1 else float("nan")
+    summary = {
+        "agent": agent,
+        "env": name,
+        "timesteps": learner.num_timesteps,
+        "train_s": round(took, 2),
+        "mean_return": float(returns.mean()),
+        "ci95": [float(returns.mean() - half), float(returns.mean() + half)],
+        "episodes": len(returns),
+        **{key: value for key, value in found.metrics.items() if key != "return"},
+    }
+    if out is not None:
+        learner.save(out)
+        summary["saved"] = str(out)
+    if json:
+        print_json(summary)
+        return
+    low, high = summary["ci95"]
+    console.print(
+        f"{agent} on {name}: mean return {returns.mean():.2f}, 95% CI [{low:.2f}, {high:.2f}], n={len(returns)} "
+        f"held-out users, after {learner.num_timesteps} steps in {took:.1f} s",
+        highlight=False,
+        markup=False,
+    )
+    if out is not None:
+        console.print(f"saved: {out}", highlight=False)

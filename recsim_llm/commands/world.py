@@ -1,0 +1,67 @@
+"""Commands on worlds: build one from files, rebuild a built-in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsim_llm.commands.common import console, notes, print_json
+
+app = typer.Typer(help="Build worlds from your own files.", no_args_is_help=True)
+
+
+@app.command("build")
+def build(
+    items: Annotated[Path, typer.Option(help="CSV or Parquet file of items; a text for each is needed.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new world.")],
+    users: Annotated[Path | None, typer.Option(help="File of users with their personas.")] = None,
+    interactions: Annotated[
+        Path | None, typer.Option(help="File of ratings or clicks: user, item, rating or click.")
+    ] = None,
+    tags: Annotated[Path | None, typer.Option(help="File of notes on items (item, tag), added to their texts.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the world; the folder's if left out.")] = None,
+    text_columns: Annotated[str | None, typer.Option(help="Columns joined to the text, as title,genres.")] = None,
+    encoder: Annotated[
+        str, typer.Option(help="Text encoder: all-MiniLM-L6-v2, hashing, or any id.")
+    ] = "all-MiniLM-L6-v2",
+    width: Annotated[int, typer.Option(help="Width of the encodings in the world.", min=2, max=256)] = 64,
+    positive: Annotated[float | None, typer.Option(help="Ratings from here on are positive.")] = None,
+    use: Annotated[str, typer.Option(help="Fit to the 'train' part of the interactions or to 'all'.")] = "train",
+    n_users: Annotated[int, typer.Option(help="Users to draw where there is no file of them.", min=1)] = 2000,
+    drop_unknown: Annotated[bool, typer.Option(help="Leave out interactions with unknown items or users.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the split and of what is drawn.", min=0)] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a world that is there.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the measured numbers as JSON.")] = False,
+) -> None:
+    """Build a world from your own files; then use it as gym.make(..., world="FOLDER")."""
+    from recsim_llm.building import build_world
+
+    world = build_world(
+        items, users, interactions, out=out, name=name, encoder=encoder, width=width,
+        text_columns=text_columns.split(",") if text_columns else None, tags=tags, drop_unknown=drop_unknown,
+        positive=positive, use=use, n_users=n_users, seed=seed, overwrite=overwrite, progress=notes.is_terminal,
+        say=None if json else lambda text: notes.print(text, markup=False, highlight=False),
+    )  # fmt: skip
+    if json:
+        print_json({"world": str(out), "hash": world.hash, "metrics": dict(world.metrics)})
+        return
+    from recsim_llm.commands.look import _show_world
+
+    _show_world(world, json=False)
+    console.print(f'\nworld: {out}   gym.make("recsim_llm/News-v0", world="{out}")', markup=False, highlight=False)
+
+
+@app.command("rebuild")
+def rebuild(
+    name: Annotated[str, typer.Argument(help="music, news or all.")] = "all",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Parent folder; the package's own if left out.")
+    ] = None,
+) -> None:
+    """Write and encode the built-in worlds again, with the real text encoder."""
+    from recsim_llm.synthesis.build import rebuild as build_again
+
+    for metrics in build_again(name, out):
+        console.print(metrics)
