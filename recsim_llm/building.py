@@ -188,13 +188,11 @@ def _statements(people: Users, model: Encoder, tell: Callable[[str], None]) -> l
     open_rows = [row for row, own in enumerate(people.statements) if not own and people.persona[row]]
     out = [list(own) for own in people.statements]
     if open_rows:
-        from recsim_llm.encoders import split_personas
+        from recsim_llm.encoders import split_persona  # brings a classifier with it
 
         tell(f"splitting {len(open_rows)} personas into statements; users.parquet shows them, to be corrected")
-        for row, found in zip(
-            open_rows, split_personas([people.persona[row] for row in open_rows], model), strict=True
-        ):
-            out[row] = [(str(text), float(valence)) for text, valence in found]
+    for row in open_rows:
+        out[row] = [(str(text), float(valence)) for text, valence in split_persona(people.persona[row], model)]
     return out
 
 

@@ -82,7 +82,7 @@ def test_a_planted_world_is_recovered_better_than_by_item_means(planted: Planted
     assert correlation(fitted.preferences.appeal, planted.appeal) > 0.95
     assert correlation(fitted.preferences.bias[warm], planted.bias[warm]) > 0.9
     assert correlation(fitted.preferences.taste[warm], planted.taste[warm]) > 0.85
-    assert correlation(utility(fitted, planted.x)[warm], planted.utility()[warm]) > 0.95
+    assert correlation(utility(fitted, planted.x)[warm], planted.utility()[warm]) > 0.9
 
 
 def test_personas_tell_the_taste_of_users_who_rated_nothing(planted: Planted, fitted: Calibration) -> None:
