@@ -78,8 +78,15 @@ def jit(function: Callable[..., Any], *, keep: bool = True) -> Any:
         keep: Keep the compiled code for other processes. Only for functions that stand in a module.
     """
     folder = cache_folder() if keep and COMPILED else None
-    # _nrt: no reference counts. The rules allocate nothing, and counting each row's references took 3/4 of the time.
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False, "_nrt": False}
+    # _nrt: no reference counts; the rules allocate nothing, and counting each row took more time than the rules.
+    # forceinline: calls that pass a dozen arrays cost more than what they call.
+    options: dict[str, Any] = {
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": False,
+        "_nrt": False,
+        "forceinline": True,
+    }
     compiler: Any = numba.njit
     if folder is None:
         return compiler(function, **options)
