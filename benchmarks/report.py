@@ -12,8 +12,8 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from recsim_llm.benchmarks import codec, scores
-from recsim_llm.benchmarks.results import ORACLE, RANDOM, Results, safe_cell, to_csv
+from recsim_llm.benchmarks import scores
+from recsim_llm.benchmarks.results import ORACLE, RANDOM, Results, csv_text, safe_cell
 from recsim_llm.benchmarks.scores import Estimate
 from recsim_llm.errors import unknown
 from recsim_llm.files import write_file
@@ -204,8 +204,11 @@ def to_format(board: Leaderboard, form: str) -> str:
         raise unknown("format", form, FORMATS)
     if form == "md":
         return to_markdown(board)
-    if form == "json":
-        return json.dumps(codec.loads(codec.dumps(summary(board))), indent=2, allow_nan=False) + "\n"
+    return to_json(board) if form == "json" else to_csv(board)
+
+
+def to_csv(board: Leaderboard) -> str:
+    """The leaderboard as CSV, all digits, with the ends of the intervals in columns of their own."""
     columns = ["agent", "score", "score_low", "score_high", "n"]
     for scenario in board.scenarios:
         columns += [f"{scenario} return", f"{scenario} low", f"{scenario} high"]
@@ -215,10 +218,30 @@ def to_format(board: Leaderboard, form: str) -> str:
         for one in line.returns:
             values += [one.value, one.low, one.high]
         lines.append((*values, line.ctr, line.coverage, line.train_s))
-    return to_csv(tuple(safe_cell(name) for name in (*columns, "ctr", "coverage", "train_s")), lines)
+    return csv_text(tuple(safe_cell(name) for name in (*columns, "ctr", "coverage", "train_s")), lines)
 
 
-def summary(board: Leaderboard) -> dict[str, Any]:
+def to_json(board: Leaderboard) -> str:
+    """The leaderboard as JSON."""
+    return _json(_content(board))
+
+
+def summary(results: Results, board: Leaderboard) -> dict[str, Any]:
+    """The leaderboard with the experiment, the versions it was run with and the runs that failed, fit for JSON."""
+    failed = [
+        {"scenario": r.cell.scenario, "agent": r.cell.agent, "seed": r.cell.seed, "state": r.state, **r.result}
+        for r in results.failed
+    ]
+    about = {name: results.header.get(name) for name in ("digest", "versions", "machine", "threads", "created")}
+    experiment = json.loads(results.experiment.to_json())
+    return {"experiment": experiment, **about, "missing": results.missing, "failed": failed, **_content(board)}
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _content(board: Leaderboard) -> dict[str, Any]:
     """The leaderboard as JSON holds it; what is not known is null."""
 
     def known(value: float) -> float | None:
@@ -258,7 +281,7 @@ def write_report(results: Results, folder: Path | str, seed: int = 0) -> list[Pa
     board = leaderboard(results, seed)
     contents = {
         "report.md": markdown_report(results, board, [figure.name for figure in figures if figure.suffix == ".png"]),
-        "summary.json": to_format(board, "json"),
+        "summary.json": _json(summary(results, board)),
         "leaderboard.csv": to_format(board, "csv"),
         "report.html": page(results, board, _headers(board), _cells(board), figures, _FOOTNOTE),
     }

@@ -110,6 +110,27 @@ class Results:
         """Normalised learning curves [S, N, points]; the references are the final random and oracle returns."""
         return scores.normalised(self.curves(agent), self.final(RANDOM), self.final(ORACLE))
 
+    def records(self) -> list[dict[str, str | int | float | None]]:
+        """One record per run and checkpoint, sorted; a run that failed has one, without values."""
+        found: list[dict[str, str | int | float | None]] = []
+        for row in sorted(self.rows, key=lambda row: (row.cell.scenario, row.cell.agent, row.cell.seed)):
+            cell, result, done = row.cell, row.result, row.state == DONE
+            for k, step in enumerate(cell.checkpoints if done else (None,)):
+                values = {name: float(result[name][k]) if done else None for name in METRICS}
+                found.append(
+                    {
+                        "scenario": cell.scenario,
+                        "agent": cell.agent,
+                        "seed": cell.seed,
+                        "state": row.state,
+                        "step": step,
+                        "trained_steps": int(result["trained_steps"][k]) if done else None,
+                        **values,
+                        "error": None if done else str(result.get("error_type", "")),
+                    }
+                )
+        return found
+
     def to_rliable(self) -> dict[str, Floats]:
         """Scores by agent, each [S, N], as the rliable library takes them."""
         return {agent: self.scores(agent) for agent in self.experiment.agents}
@@ -136,21 +157,17 @@ CSV_COLUMNS = ("scenario", "agent", "seed", "state", "step", "trained_steps", *M
 def results_csv(out: Path | str) -> str:
     """The rows in a folder as CSV, one line per run and checkpoint, sorted, without wall-clock columns."""
     lines: list[tuple[object, ...]] = []
-    for row in load(out).rows:
-        cell = row.cell
-        head = (safe_cell(cell.scenario), safe_cell(cell.agent), cell.seed, row.state)
-        if row.state != DONE:
-            error = safe_cell(str(row.result.get("error_type", "")))
-            lines.append((*head, 0, 0, *[""] * len(METRICS), error))
-            continue
-        for k, step in enumerate(cell.checkpoints):
-            values = (repr(float(row.result[name][k])) for name in METRICS)
-            lines.append((*head, step, row.result["trained_steps"][k], *values, ""))
-    lines.sort(key=lambda line: line[:5])
-    return to_csv(CSV_COLUMNS, lines)
+    for record in load(out).records():
+        values = (record[name] for name in CSV_COLUMNS)
+        lines.append(tuple(safe_cell(value) if isinstance(value, str) else _shown(value) for value in values))
+    return csv_text(CSV_COLUMNS, lines)
 
 
-def to_csv(columns: tuple[str, ...], lines: list[tuple[object, ...]]) -> str:
+def _shown(value: object) -> object:
+    return "" if value is None else value
+
+
+def csv_text(columns: tuple[str, ...], lines: list[tuple[object, ...]]) -> str:
     """Lines as CSV text with a header."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

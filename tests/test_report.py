@@ -83,7 +83,9 @@ class TestLeaderboard:
         results = Results(TEN, (), HEADER)
         assert "100 runs are missing" in " ".join(report.leaderboard(results).warnings)
         report.write_report(results, tmp_path)
-        json.loads((tmp_path / "summary.json").read_text())
+        content = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
+        assert content["missing"] == 100
+        assert content["experiment"]["name"] == "ten agents"
 
 
 class TestForms:
@@ -164,7 +166,7 @@ class TestFigures:
             assert not any(box.overlaps(other) for box in boxes for other in taken)
             caption = figure.texts[0].get_window_extent(renderer)
             assert all(0 <= box.x0 < box.x1 <= figure.bbox.x1 for box in [*boxes, caption])
-            assert not any(caption.overlaps(axes.xaxis.get_tightbbox(renderer)) for axes in panels)
+            assert not any(caption.overlaps(box) for axes in panels if (box := axes.xaxis.get_tightbbox(renderer)))
 
     def test_n_is_printed(self) -> None:
         figure = figures.reward_curves(results_of(TEN, leave_out=3))
