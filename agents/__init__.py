@@ -1,1 +1,86 @@
-"""Recommenders: one algorithm per file, one protocol."""
+"""Recommenders: one algorithm per file, one protocol.
+
+The table holds strings, so that naming the agents imports none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recsim_llm.errors import unknown
+
+if TYPE_CHECKING:
+    from recsim_llm.agents.base import Agent
+
+# name -> (module, class)
+_TABLE: dict[str, tuple[str, str]] = {
+    "random": ("recsim_llm.agents.uniform", "RandomAgent"),
+    "popularity": ("recsim_llm.agents.popularity", "PopularityAgent"),
+    "oracle": ("recsim_llm.agents.oracle", "OracleAgent"),
+    "epsilon_greedy": ("recsim_llm.agents.epsilon_greedy", "EpsilonGreedyAgent"),
+    "thompson": ("recsim_llm.agents.thompson", "ThompsonAgent"),
+    "linucb": ("recsim_llm.agents.linucb", "LinUCBAgent"),
+}
+_registered: dict[str, type[Agent]] = {}
+
+
+def register(agent: type[Agent]) -> type[Agent]:
+    """Adds an agent of your own under its ``name``; can be used as a decorator.
+
+    Raises:
+        ValueError: If the name is taken by a built-in agent.
+    """
+    if agent.name in _TABLE:
+        raise ValueError(f"agent {agent.name!r} is built in; give yours another name")
+    _registered[agent.name] = agent
+    return agent
+
+
+def names() -> list[str]:
+    """Names of all agents."""
+    return [*_TABLE, *_registered]
+
+
+def get(name: str) -> type[Agent]:
+    """The class of an agent.
+
+    Raises:
+        ConfigError: If there is none of that name; the message has the closest one.
+    """
+    if name in _registered:
+        return _registered[name]
+    if name not in _TABLE:
+        raise unknown("agent", name, names())
+    module, attribute = _TABLE[name]
+    found: type[Agent] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def make(name: str, env: Any, seed: int = 0, **config: Any) -> Agent:
+    """Makes an agent.
+
+    Args:
+        name: One of :func:`names`.
+        env: Id of an environment, or a scalar or vector environment of this package.
+        seed: Seed of the agent's own random streams.
+        **config: Settings of the agent.
+
+    Raises:
+        ConfigError: If a name or setting is not valid; the message has the closest one.
+    """
+    kind = get(name)
+    return kind(env, kind.Config.from_dict(config), seed=seed)
+
+
+def load(path: str | Path, env: Any = None) -> Agent:
+    """Reads an agent that was saved, whichever it is.
+
+    Args:
+        path: The file.
+        env: Environment to go on in; None makes the one that the file names.
+    """
+    from recsim_llm.agents import saving
+
+    return get(str(saving.read(path).description["agent"])).load(path, env)

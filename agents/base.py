@@ -1,0 +1,309 @@
+"""The protocol of all recommenders, and the loop in which they learn.
+
+``predict``, ``learn``, ``save``, ``load`` and ``num_timesteps`` are those of Stable-Baselines3, so that its
+``evaluate_policy`` and people's scripts work on a bandit as on PPO. Actions come batch first: one policy serves B users.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.agents import saving
+from recsim_llm.agents.config import Config
+from recsim_llm.agents.lanes import Flags, Floats, Lanes, Setting, Slates, Transition, make_env
+from recsim_llm.errors import ConfigError, DataError
+
+__all__ = ["Agent", "Config", "Transition"]
+
+logger = logging.getLogger(__name__)
+
+Callback = Callable[[dict[str, Any], dict[str, Any]], Any]
+EPISODES_IN_MEAN = 100
+
+
+class Agent(abc.ABC):
+    """A recommender.
+
+    Subclasses set ``name`` and ``Config`` and write :meth:`act`; those that learn also :meth:`update` and
+    :meth:`arrays`.
+
+    Args:
+        env: Id of an environment (then 64 lanes of its training users are made), or a scalar or vector environment.
+        config: Settings; the defaults if None.
+        seed: Seed of the agent's own random streams.
+
+    Attributes:
+        env: The environment that it learns in.
+        setting: What it knows of it: the public catalogue and the form of observations.
+        num_timesteps: Steps of users that it has learnt from, summed over lanes.
+        logger: The last means by tag, as Stable-Baselines3 names them.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Config]] = Config
+    needs_truth: ClassVar[bool] = False
+    needs_torch: ClassVar[bool] = False
+    learns: ClassVar[bool] = True
+
+    def __init__(self, env: Any, config: Config | None = None, *, seed: int = 0) -> None:
+        self.env = make_env(env)
+        self.config = self.Config() if config is None else config
+        if type(self.config) is not self.Config:
+            raise ConfigError(f"agent {self.name} takes {self.Config.__qualname__}, got {type(config).__qualname__}")
+        self.setting = Setting.of(self.env)
+        self.seed = int(seed)
+        streams = np.random.SeedSequence(self.seed).spawn(3)
+        self.rng, self._serving, setup = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)
+        self.lanes = Lanes(self.env, self.setting)
+        self.num_timesteps = 0
+        self.logger: dict[str, float] = {}
+        self._state: Any = None
+        self._returns: deque[tuple[float, int]] = deque(maxlen=EPISODES_IN_MEAN)
+        self._running = np.zeros((2, self.lanes.count))
+        self.setup(setup)
+
+    def setup(self, rng: np.random.Generator) -> None:
+        """Makes the agent's arrays; ``rng`` is for their initial values."""
+
+    @abc.abstractmethod
+    def act(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """Chooses slates.
+
+        Args:
+            rows: Observations [B, P].
+            state: What it returned for these lanes at the step before; None at first.
+            starts: [B] whether an episode begins.
+            deterministic: Whether to leave exploration out.
+            allowed: [B, I] items on the shelf.
+            rng: Where to draw from.
+
+        Returns:
+            Slates [B, K] and the state for the next step.
+        """
+
+    def observe(self, info: dict[str, Any]) -> None:
+        """Shows the agent the infos of the last reset or step. Only oracles look at them."""
+
+    def update(self, transition: Transition) -> None:
+        """Learns from what just happened to B users."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything learnt, by name; the arrays themselves, so that they can be filled when a file is loaded."""
+        return {}
+
+    def extra(self) -> dict[str, Any]:
+        """Numbers beside the arrays that belong to what was learnt; must be JSON."""
+        return {}
+
+    def restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any], source: object) -> None:
+        """Takes over what :meth:`arrays` and :meth:`extra` gave when it was saved."""
+        if extra:
+            raise DataError(f"{source}: unexpected values {sorted(extra)}")
+        saving.fill(self.arrays(), arrays, source)
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+        action_masks: Any = None,
+    ) -> tuple[NDArray[np.int64], Any]:
+        """Chooses what to show.
+
+        Args:
+            observation: [P] or [B, P], or a dict of the parts.
+            state: What the last call for the same lanes returned, None at first. Agents remember in it what they have
+                shown in this episode; without it they forget.
+            episode_start: [B] whether an episode begins.
+            deterministic: Leave exploration out.
+            action_masks: [B, I] or [B, K * I] items on the shelf. None asks the agent's own environment if it has as
+                many lanes, and else allows every item.
+
+        Returns:
+            Actions [B] (K = 1) or [B, K], without the B where the observation had none, and the state.
+        """
+        rows = self.setting.flat(observation)
+        single, rows = rows.ndim == 1, np.atleast_2d(rows)
+        starts = np.zeros(len(rows), np.bool_) if episode_start is None else np.atleast_1d(episode_start).astype(np.bool_)
+        if state is None:
+            starts = np.ones(len(rows), np.bool_)
+        if starts.shape != (len(rows),):
+            raise ConfigError(f"episode_start has shape {starts.shape}, expected ({len(rows)},)")
+        allowed = self._allowed(action_masks, len(rows))
+        slates, state = self.act(rows, state, starts, deterministic, allowed, self._serving)
+        actions = slates[:, 0] if self.setting.slots == 1 else slates
+        return (actions[0] if single else actions), state
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: Callback | None = None,
+        log_interval: int | None = None,
+        tb_log_name: str = "run",
+        reset_num_timesteps: bool = False,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Recommends to the users of its environment and learns from what they do.
+
+        A second call goes on where the first stopped, with the same users in the middle of their episodes.
+
+        Args:
+            total_timesteps: Steps of users, summed over lanes (not vector steps); at most one step of each lane more.
+            callback: Called after every step with (locals, globals) as Stable-Baselines3 does; False ends learning.
+            log_interval: Episodes between two log messages; None logs nothing.
+            tb_log_name: Name of the run in log messages.
+            reset_num_timesteps: Count from 0 again. Unlike in Stable-Baselines3 false by default.
+            progress_bar: Show one.
+        """
+        if total_timesteps < 0:
+            raise ConfigError(f"total_timesteps must not be negative, got {total_timesteps}")
+        if reset_num_timesteps:
+            self.num_timesteps = 0
+        started, begun_at, logged = time.perf_counter(), self.num_timesteps, 0
+        target = self.num_timesteps + total_timesteps
+        if not self.lanes.started:
+            self.lanes.reset(seed=self.seed)
+        with _progress(total_timesteps, tb_log_name, progress_bar) as advance:
+            while self.num_timesteps < target:
+                transition = self.interact()
+                self.update(transition)
+                steps = int(transition.valid.sum())
+                self.num_timesteps += steps
+                advance(steps)
+                logged += self._count(transition)
+                if log_interval is not None and logged >= log_interval:
+                    logged = 0
+                    self._log(tb_log_name, (self.num_timesteps - begun_at) / (time.perf_counter() - started))
+                if callback is not None and callback(locals(), globals()) is False:
+                    break
+        self.finish()
+        return self
+
+    def interact(self) -> Transition:
+        """One step of every lane: predict and step."""
+        lanes = self.lanes
+        self.observe(lanes.info)
+        slates, self._state = self.act(
+            lanes.observation, self._state, lanes.fresh, False, lanes.available(), self.rng
+        )  # fmt: skip
+        return lanes.step(slates, self._state)
+
+    def finish(self) -> None:
+        """Called at the end of :meth:`learn`."""
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the agent as a zip of JSON and safetensors; ".zip" is added where the path has no suffix."""
+        description = {
+            "agent": self.name,
+            "config": self.config.to_dict(),
+            "seed": self.seed,
+            "num_timesteps": self.num_timesteps,
+            "streams": [rng.bit_generator.state for rng in (self.rng, self._serving)],
+            "catalog": self.setting.digest,
+            "extra": self.extra(),
+        }
+        return saving.write(path, saving.Saved(description, self.arrays(), saving.spec_of(self.env)))
+
+    @classmethod
+    def load(cls, path: str | Path, env: Any = None) -> Self:
+        """Reads an agent that was saved.
+
+        Args:
+            path: The file.
+            env: Environment to go on in; None makes the one that the file names.
+
+        Raises:
+            ConfigError: If it is another agent's file, or the environment has another catalogue.
+            DataError: If the file is damaged or not an agent's.
+        """
+        saved = saving.read(path)
+        about = saved.description
+        if about["agent"] != cls.name:
+            raise ConfigError(f"{path} holds the agent {about['agent']!r}, not {cls.name!r}; use recsim_llm.agents.load")
+        agent = cls(
+            saving.env_from(saved.env_spec, path) if env is None else env,
+            cls.Config.from_dict(about["config"]),
+            seed=about["seed"],
+        )
+        if agent.setting.digest != about["catalog"]:
+            raise ConfigError(f"{path} was trained on another catalogue than this environment's; items would be mixed up")
+        try:
+            agent.num_timesteps = int(about["num_timesteps"])
+            for rng, state in zip((agent.rng, agent._serving), about["streams"], strict=True):
+                rng.bit_generator.state = state
+        except (TypeError, ValueError, KeyError) as error:
+            raise DataError(f"{path}: steps or random streams are not valid: {error}") from error
+        agent.restore(saved.arrays, about["extra"], path)
+        return agent
+
+    def get_env(self) -> Any:
+        """The environment, as Stable-Baselines3's callbacks ask for it."""
+        return self.env
+
+    def _allowed(self, masks: Any, lanes: int) -> Flags:
+        items = self.setting.items
+        if masks is None:
+            if lanes == self.lanes.count:
+                return self.lanes.available()
+            return np.ones((lanes, items), np.bool_)
+        given = np.asarray(masks, np.bool_)
+        if given.size not in (items, items * self.setting.slots, lanes * items, lanes * items * self.setting.slots):
+            raise ConfigError(f"action_masks has shape {given.shape}, expected ({lanes}, {items})")
+        return np.broadcast_to(given.reshape(-1, given.shape[-1])[:, :items], (lanes, items))
+
+    def _count(self, transition: Transition) -> int:
+        """Keeps returns and lengths of episodes; the number that just ended."""
+        self._running[0] += np.where(transition.valid, transition.reward, 0.0)
+        self._running[1] += transition.valid
+        ended = np.flatnonzero(transition.terminated | transition.truncated)
+        for lane in ended.tolist():
+            self._returns.append((float(self._running[0, lane]), int(self._running[1, lane])))
+        self._running[:, ended] = 0.0
+        if len(ended):
+            returns, lengths = np.mean(self._returns, axis=0)
+            self.logger["rollout/ep_rew_mean"], self.logger["rollout/ep_len_mean"] = float(returns), float(lengths)
+        self.logger["time/total_timesteps"] = self.num_timesteps
+        return len(ended)
+
+    def _log(self, run: str, speed: float) -> None:
+        self.logger["time/fps"] = int(speed)
+        logger.info("%s %s: %s", run, self.name, ", ".join(f"{tag} {value:g}" for tag, value in self.logger.items()))
+
+
+class _progress:
+    """A progress bar, or nothing."""
+
+    def __init__(self, total: int, title: str, shown: bool) -> None:
+        self.total, self.title, self.shown = total, title, shown
+
+    def __enter__(self) -> Callable[[int], None]:
+        if not self.shown:
+            return lambda steps: None
+        from rich.progress import Progress
+
+        self.bar = Progress()
+        self.bar.start()
+        task = self.bar.add_task(self.title, total=self.total)
+        return lambda steps: self.bar.advance(task, steps)
+
+    def __exit__(self, *error: object) -> None:
+        if self.shown:
+            self.bar.stop()

@@ -1,0 +1,96 @@
+"""Popularity: the same best-selling items for everybody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.agents.config import Config
+from recsim_llm.agents.counts import ItemCounts
+from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
+from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
+from recsim_llm.agents.slates import best, uniform
+
+
+@dataclass(frozen=True)
+class PopularityConfig(RememberingConfig):
+    """Settings of :class:`PopularityAgent`.
+
+    Attributes:
+        explore: Share of lanes and steps that get a uniform random slate while learning; counts come from them alone.
+        strength: Looks by which an item's rate is drawn towards the mean of all.
+    """
+
+    explore: float = 1.0
+    strength: float = 5.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(0.0, 1.0, "explore")
+        self._within(1e-6, 1e9, "strength")
+
+
+class PopularityAgent(RememberingAgent):
+    """Shows the items with the highest click rate, leaving out what was just shown.
+
+    Equation: score_i = (clicks_i + m c) / (looks_i + m), c the mean click rate of all items.
+
+    Paper: the non-personalised baseline of Cremonesi, Koren and Turrin (2010), "Performance of recommender algorithms on
+    top-N recommendation tasks".
+
+    Exploration: while it learns, a share ``explore`` of steps shows uniform random slates, and only these are counted,
+    so that the rates are of the average user and not of whoever was shown what was popular before. By default all of
+    them are: what is scored is the recommender that comes out, not the traffic spent on it.
+
+    Origin of the defaults: strength 5 is about the looks at which the spread of rates between items equals their
+    sampling error in the built-in worlds; memory is the length of half an episode.
+    """
+
+    name: ClassVar[str] = "popularity"
+    Config: ClassVar[type[Config]] = PopularityConfig
+    config: PopularityConfig
+
+    def setup(self, rng: np.random.Generator) -> None:
+        """Counts at zero; ties are broken in an order drawn once."""
+        self.counts = ItemCounts(self.setting.items)
+        self.ties = rng.random(self.setting.items) * 1e-9
+        self._explored: Flags = np.zeros(self.lanes.count, np.bool_)
+
+    def act(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """The best rates."""
+        memory = self.recall(rows, state, starts)
+        slates = self._popular(memory.unseen(allowed))
+        return slates, memory.noting(slates)
+
+    def interact(self) -> Transition:
+        """One step of every lane, a share of them exploring."""
+        lanes = self.lanes
+        allowed = lanes.available()
+        memory = self.recall(lanes.observation, self._state, lanes.fresh)
+        self._explored = self.rng.random(lanes.count) < self.config.explore
+        drawn, served = uniform(allowed, self.setting.slots, self.rng), self._popular(memory.unseen(allowed))
+        slates = np.where(self._explored[:, None], drawn, served)
+        self._state = memory.noting(slates)
+        return lanes.step(slates, self._state)
+
+    def _popular(self, allowed: Flags) -> Slates:
+        return best(self.counts.rate(self.config.strength) + self.ties, allowed, self.setting.slots)
+
+    def update(self, transition: Transition) -> None:
+        """Counts clicks of the lanes that explored."""
+        self.counts.add(transition, transition.info["click"], self._explored)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Counts and the order of ties."""
+        return {**self.counts.arrays(), "ties": self.ties}

@@ -1,0 +1,34 @@
+"""Uniform random slates: the zero of every score."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from recsim_llm.agents.base import Agent
+from recsim_llm.agents.lanes import Flags, Floats, Slates
+from recsim_llm.agents.slates import uniform
+
+
+class RandomAgent(Agent):
+    """Shows K items of the shelf, drawn uniformly without replacement.
+
+    Equation: P(slate) = (n - K)! / n! for each of the ordered slates of the n items on the shelf. Nothing is learnt, and
+    ``deterministic`` changes nothing: the policy *is* the distribution.
+    """
+
+    name: ClassVar[str] = "random"
+    learns: ClassVar[bool] = False
+
+    def act(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """Draws."""
+        return uniform(allowed, self.setting.slots, rng), state
