@@ -55,8 +55,7 @@ def prepare(experiment: Experiment) -> Mapping[str, str]:
         ConfigError: If a scenario, an agent or an argument is not valid, or an agent's library is not installed.
     """
     for name in experiment.agents:
-        if name not in agents.names():
-            raise unknown("agent", name, agents.names())
+        agents.get(name)
     for name in experiment.scenarios:
         if name not in gym.registry:
             raise unknown("scenario", name, scenarios())
@@ -66,6 +65,8 @@ def prepare(experiment: Experiment) -> Mapping[str, str]:
             f"{', '.join(left_out)} cannot run without PyTorch and Stable-Baselines3: "
             'pip install "recsim-llm[agents]", or leave them out'
         )
+    for name, settings in experiment.agent_configs.items():
+        agents.get(name).Config.from_dict(dict(settings))
     worlds = {}
     for cell in experiment.replace(agents=experiment.agents[:1], seeds=experiment.seeds[:1], agent_configs={}).cells():
         env = make_env(cell, lanes=1, users="train", autoreset=AutoresetMode.NEXT_STEP, truth=False)
