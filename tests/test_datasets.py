@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import resource
 import time
 from pathlib import Path
 
@@ -327,6 +328,21 @@ def test_a_small_parquet_file_of_many_rows_is_refused_from_its_metadata(tmp_path
     start = time.perf_counter()
     assert "3,000,000 rows" in message(read_table, path, Limits(rows=1_000_000))
     assert time.perf_counter() - start < 1
+
+
+def test_a_long_value_repeated_many_times_is_measured_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.parquet"
+    long = pa.DictionaryArray.from_arrays(pa.array(np.zeros(500_000, np.int32)), pa.array(["x" * 500_000]))
+    pq.write_table(pa.table({"text": long}), path)  # 250 GB unpacked
+    assert path.stat().st_size < 1 << 20
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "Limits(total_bytes=...)" in message(read_table, path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+    assert 'row 1, column "text"' in message(read_table, path, Limits(field_bytes=1000))
+
+
+def test_a_header_of_a_million_columns_is_refused(tmp_path: Path) -> None:
+    assert "Limits(columns=...)" in message(read_table, write(tmp_path, ",".join(map(str, range(1_000_000))) + "\n1\n"))
 
 
 def test_what_is_no_table_is_a_data_error(tmp_path: Path) -> None:
