@@ -129,17 +129,22 @@ def _array_difference(left: np.ndarray, right: np.ndarray, where: str) -> str | 
 def actions(space: spaces.Space[Any], seed: int) -> Iterator[Any]:
     """An endless stream of actions that depends on the seed alone, not on any library's generator.
 
-    For (Multi)Discrete spaces, batched ones too, action t comes from a hash of "seed:t"; other spaces are sampled.
+    For spaces of integers action t comes from a hash of "seed:t"; other spaces are sampled.
     """
-    if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+    if isinstance(space, spaces.Discrete):
+        low, sizes = np.asarray(space.start), np.asarray(space.n, np.uint64)
+    elif isinstance(space, spaces.MultiDiscrete):
+        low, sizes = space.start, space.nvec.astype(np.uint64)
+    elif isinstance(space, spaces.Box) and space.dtype is not None and space.dtype.kind in "iu":  # batched slates
+        low, sizes = space.low, (space.high - space.low + 1).astype(np.uint64)
+    else:
         space.seed(seed)
         while True:
             yield space.sample()
-    sizes = np.asarray(space.n if isinstance(space, spaces.Discrete) else space.nvec, np.uint64)
     t = 0
     while True:
-        word = hashlib.shake_256(f"{seed}:{t}".encode()).digest(8 * sizes.size)
-        drawn = (np.frombuffer(word, "<u8") % sizes.reshape(-1)).astype(np.int64).reshape(sizes.shape)
+        words = np.frombuffer(hashlib.shake_256(f"{seed}:{t}".encode()).digest(8 * sizes.size), "<u8")
+        drawn = low + (words.reshape(sizes.shape) % sizes).astype(np.int64)
         yield drawn[()] if isinstance(space, spaces.Discrete) else drawn
         t += 1
 
@@ -158,7 +163,8 @@ def trajectory_digest(env: gym.Env[Any, Any], seed: int, steps: int) -> str:
         _feed(digest, observation)
         digest.update(np.float64(reward).tobytes() + bytes([terminated, truncated]))
         if hasattr(env.unwrapped, "get_state"):
-            _feed(digest, env.unwrapped.get_state())
+            state = env.unwrapped.get_state()
+            _feed(digest, {name: part for name, part in state.items() if isinstance(part, np.ndarray)})
         if terminated or truncated:
             observation, _ = env.reset()
             _feed(digest, observation)
@@ -176,8 +182,6 @@ def _feed(digest: Any, value: Any) -> None:
             _feed(digest, value[name])
     elif isinstance(value, np.ndarray):
         digest.update(np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<")).tobytes())
-    elif isinstance(value, int | str):
-        digest.update(str(value).encode())
 
 
 def _run(name: str, function: Callable[[], None]) -> Check:

@@ -1,0 +1,126 @@
+"""Shared fixtures: a synthetic world, and the environments on the worlds they name."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import recsim_llm  # noqa: F401  (registers the environments)
+from recsim_llm.catalog import FACTORS, Catalog
+from recsim_llm.heads import Head
+from recsim_llm.population import Population
+from recsim_llm.world import World, built_in_worlds
+
+WorldBuilder = Callable[..., World]
+
+
+def build_world(
+    items: int = 60,
+    users: int = 40,
+    width: int = 8,
+    topics: int = 6,
+    *,
+    seed: int = 0,
+    mu: float = 0.0,
+    noise: float = 0.5,
+    plain: bool = False,
+    item_arrays: dict[str, Any] | None = None,
+    user_arrays: dict[str, Any] | None = None,
+    name: str = "synthetic",
+) -> World:
+    """A synthetic world; with ``plain`` every latent is zero but what ``item_arrays`` and ``user_arrays`` give."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    size = 0.0 if plain else 1.0
+    item_topic = np.arange(items) % topics
+    embedding = rng.normal(size=(topics, width))[item_topic] + 0.5 * rng.normal(size=(items, width))
+    embedding /= np.abs(embedding).max()
+    profile = rng.normal(size=(users, width))
+    latent_items = {
+        "price": np.zeros(items),
+        "released_at": np.full(items, -1.0) if plain else rng.uniform(-3, 6, items),
+        "appeal": size * rng.normal(size=items),
+        "factors": size * 0.5 * rng.normal(size=(items, FACTORS)),
+        "quality": size * rng.normal(size=items),
+        "clickbait": size * np.maximum(rng.normal(size=items), 0),
+    }
+    latent_users = {
+        "profile": profile / np.abs(profile).max(),
+        "taste": size * 1.5 * rng.normal(size=(users, width)),
+        "factors": size * 0.5 * rng.normal(size=(users, FACTORS)),
+        "bias": size * 0.5 * rng.normal(size=users),
+        "price_sensitivity": np.full(users, 0.1),
+    }
+    catalog = Catalog(
+        item_id=[f"i{n:03d}" for n in range(items)],
+        title=[f"Title of item {n}" for n in range(items)],
+        text=[f"What item {n} is about." for n in range(items)],
+        category=[f"topic {t}" for t in item_topic],
+        provider=[f"provider {n % 7}" for n in range(items)],
+        embedding=embedding,
+        **{**latent_items, **(item_arrays or {})},
+    )
+    population = Population(
+        user_id=[f"u{n:03d}" for n in range(users)],
+        persona=[f"I am user {n}. I like topic {n % topics}." for n in range(users)],
+        statements=[[(f"I like topic {n % topics}", 1.0), ("I skip the rest", -0.5)] for n in range(users)],
+        gender=["f" if n % 2 else "m" for n in range(users)],
+        **{**latent_users, **(user_arrays or {})},
+    )
+    return World(name=name, catalog=catalog, population=population, head=Head(mu=mu, noise=noise))
+
+
+@pytest.fixture(scope="session")
+def make_world() -> WorldBuilder:
+    """The builder of synthetic worlds."""
+    return build_world
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    """One synthetic world of 60 items and 40 users."""
+    return build_world()
+
+
+@pytest.fixture(scope="session")
+def world_folder(world: World, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same world as a folder."""
+    return str(world.save(tmp_path_factory.mktemp("worlds") / "synthetic"))
+
+
+@pytest.fixture(scope="session")
+def options(world_folder: str) -> Callable[[str], dict[str, Any]]:
+    """Keyword arguments with which a registered id is tested: none, where its built-in world is there."""
+
+    def chosen(env_id: str) -> dict[str, Any]:
+        name = env_id.split("/")[1].split("-")[0].lower()
+        return {} if name in built_in_worlds() else {"world": world_folder}
+
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def make(options: Callable[[str], dict[str, Any]]) -> Callable[..., gym.Env[Any, Any]]:
+    """``gym.make`` of a registered id."""
+    return lambda env_id, **kwargs: gym.make(env_id, **{**options(env_id), **kwargs})
+
+
+@pytest.fixture(scope="session")
+def make_vec(options: Callable[[str], dict[str, Any]]) -> Callable[..., gym.vector.VectorEnv[Any, Any, Any]]:
+    """``gym.make_vec`` of a registered id: the native vector environment."""
+    return lambda env_id, **kwargs: gym.make_vec(env_id, **{**options(env_id), **kwargs})
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return Path(__file__).resolve().parent.parent
