@@ -22,7 +22,7 @@ from recsim_llm.catalog import Catalog
 from recsim_llm.envs import ids
 from recsim_llm.heads import zero_shot
 from recsim_llm.population import Population
-from recsim_llm.rules.jit import jit
+from recsim_llm.rules.jit import kernel
 from recsim_llm.rules.utility import dot
 from recsim_llm.world import World
 
@@ -32,7 +32,7 @@ ACTIONS = 8  # different random actions, made beforehand
 SCALAR_STEPS = 2000
 
 
-@jit
+@kernel
 def bare_loop(tastes, encodings, slates, out):  # type: ignore[no-untyped-def]
     """Gathers and dot products of B slates, nothing else."""
     for b in range(slates.shape[0]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsim_llm.rules.jit import jit
+from recsim_llm.rules.jit import jit, kernel
 from recsim_llm.rules.maths import ZERO, exp, log, sigmoid
 from recsim_llm.rules.rng import CHOICE, CLICK, EXAMINE, slot_channel, uniform
 
@@ -17,10 +17,11 @@ WASTED = np.float32(-np.inf)
 MULTINOMIAL, CASCADE, POSITION = 0, 1, 2
 
 
-@jit
-def log_attention(slot, p):
-    """Logarithm of the attention that a slot gets: -position_bias * ln(1 + slot)."""
-    return -p["position_bias"] * log(np.float32(slot + 1))
+@kernel
+def write_attention(p1, attention):
+    """Logarithm of the attention that each slot gets, [K]: -position_bias * ln(1 + slot)."""
+    for k in range(attention.shape[0]):
+        attention[k] = -p1[0]["position_bias"] * log(np.float32(k + 1))
 
 
 @jit

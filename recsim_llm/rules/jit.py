@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +16,10 @@ from typing import Any
 
 import numba
 from numba.core import config as numba_config
+from numba.core.errors import NumbaError
 
 from recsim_llm._version import __version__
+from recsim_llm.errors import ConfigError
 from recsim_llm.paths import home
 
 logger = logging.getLogger(__name__)
@@ -42,40 +43,41 @@ def cache_folder() -> Path | None:
     except OSError as error:
         logger.warning("compiled code cannot be kept in %s (%s); each process compiles for itself", folder, error)
         return None
-    _check_index(folder)
     return folder
 
 
-def _check_index(folder: Path) -> None:
-    """Wipes the folder when one of its files was cut or altered since it was written.
+def loaded(function: Any, *arguments: Any) -> Any:
+    """Calls a compiled function for the first time; compiled code that does not load is made anew.
 
-    numba writes an index (.nbi) that names data files (.nbc); a process that was killed, or a full disk, may leave
-    either one short, and loading it fails in ways that differ from version to version.
+    A process that was killed, or a full disk, may leave numba's files short, and loading them then fails in ways that
+    differ from version to version. ``arguments`` must make a call that may be made twice.
+
+    Raises:
+        ConfigError: If a function that was registered from outside does not compile.
     """
-    for file in folder.rglob("*.nb[ic]"):
-        try:
-            broken = file.stat().st_size == 0
-        except OSError:
-            continue
-        if broken:
-            forget_compiled()
-            return
+    try:
+        return function(*arguments)
+    except NumbaError as error:
+        raise ConfigError(f"a registered rule does not compile: {error}") from error
+    except Exception as error:
+        folder = cache_folder()
+        if not COMPILED or folder is None:
+            raise
+        logger.warning(
+            "compiled code in %s does not load (%s: %s); it is made anew", folder, type(error).__name__, error
+        )
+        for file in folder.rglob("*.nb[ic]"):
+            file.unlink(missing_ok=True)
+        return function(*arguments)
 
 
-def forget_compiled() -> None:
-    """Deletes compiled code; it is made again when needed."""
-    folder = home() / "compiled"
-    logger.warning("compiled code in %s does not load; it is built again", folder)
-    shutil.rmtree(folder, ignore_errors=True)
-    cache_folder.cache_clear()
-
-
-def jit(function: Callable[..., Any], *, keep: bool = True) -> Any:
+def jit(function: Callable[..., Any], *, keep: bool = False) -> Any:
     """Compiles a function of the rules on its first call: no fastmath, no Python objects, GIL released.
 
     Args:
         function: Plain Python function of numbers and arrays.
-        keep: Keep the compiled code for other processes. Only for functions that stand in a module.
+        keep: Keep the compiled code, with everything it calls, for other processes. Only for functions that stand in a
+            module.
     """
     folder = cache_folder() if keep and COMPILED else None
     # _nrt: no reference counts; the rules allocate nothing, and counting each row took more time than the rules.
@@ -96,3 +98,8 @@ def jit(function: Callable[..., Any], *, keep: bool = True) -> Any:
         return compiler(function, cache=True, **options)
     finally:
         config.CACHE_DIR = before
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compiles a loop over lanes that is called from Python, and keeps the compiled code for other processes."""
+    return jit(function, keep=True)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError
-from recsim_llm.rules.choice import log_attention
-from recsim_llm.rules.jit import COMPILED
+from recsim_llm.rules.choice import write_attention
+from recsim_llm.rules.jit import COMPILED, loaded
 from recsim_llm.rules.observe import CONTEXT
 from recsim_llm.rules.params import SIGNALS, Rules, reward_weights
 from recsim_llm.rules.registry import choice_of, dynamics_of
@@ -106,6 +106,21 @@ class Simulator:
         self._scratch = [self._new_scratch() for _ in range(self.threads)]
         self._nobody = np.full(lanes, -1, np.int32)
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        self._load()
+
+    def _load(self) -> None:
+        """Loads or compiles what every environment needs, by calls that touch no lane."""
+        out = self.outcome
+        actions = np.zeros((self.lanes, self.slots), np.int64)
+        nothing = np.zeros(self.lanes, np.bool_)
+        loaded(
+            self._step, 0, 0, self._parameters, self._weights, self._table, self._arrays(), self._scratch[0], actions,
+            out.observation, out.slot_reward, out.reward, out.terminated,
+        )  # fmt: skip
+        loaded(
+            reset_lanes, self._parameters, self._table, self.tables.user_code, self._arrays(), self.cohort, nothing,
+            self._nobody, out.observation, out.slot_reward,
+        )  # fmt: skip
 
     @property
     def observation_width(self) -> int:
@@ -165,7 +180,7 @@ class Simulator:
         """Which items are on the shelf for each lane, [B, I]."""
         out = np.empty((self.lanes, len(self.world.catalog)), np.bool_)
         with _quiet():
-            write_available(self._parameters, self.tables.item, self.state.lane, out)
+            loaded(write_available, self._parameters, self.tables.item, self.state.lane, out)
         return out
 
     def truth(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -173,7 +188,7 @@ class Simulator:
         shape = (self.lanes, len(self.world.catalog))
         appeal, value = np.empty(shape, np.float32), np.empty(shape, np.float32)
         with _quiet():
-            write_truth(self._parameters, self._weights, self._table, self._arrays(), appeal, value)
+            loaded(write_truth, self._parameters, self._weights, self._table, self._arrays(), appeal, value)
         return appeal, value
 
     def days(self) -> NDArray[np.float64]:
@@ -208,8 +223,7 @@ class Simulator:
         """Working arrays of one thread: attraction, utility, attention, examined, clicked, topic of each slot."""
         attention = np.zeros(self.slots, np.float32)
         with _quiet():
-            for k in range(self.slots):
-                attention[k] = log_attention(k, self._parameters[0])
+            loaded(write_attention, self._parameters, attention)
         numbers, flags = np.zeros((2, self.slots), np.float32), np.zeros((2, self.slots), np.bool_)
         return numbers[0], numbers[1], attention, flags[0], flags[1], np.zeros(self.slots, np.int32)
 

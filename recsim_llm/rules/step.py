@@ -32,7 +32,7 @@ from recsim_llm.rules.feedback import (
     expected_reward,
     slot_reward,
 )
-from recsim_llm.rules.jit import jit
+from recsim_llm.rules.jit import jit, kernel
 from recsim_llm.rules.maths import ONE, ZERO
 from recsim_llm.rules.observe import observe, write_profile
 from recsim_llm.rules.rng import NOISE, START, bits, chain, normal, slot_channel, uniform
@@ -235,7 +235,7 @@ def step_lane(
     return reward, False
 
 
-@jit
+@kernel
 def step_lanes(low, high, p1, weights, table, state, scratch, actions, observation, slot_rewards, rewards, terminated):
     """Steps the lanes low..high-1 in place. Lanes whose episode is over are left alone.
 
@@ -260,7 +260,7 @@ def step_lanes(low, high, p1, weights, table, state, scratch, actions, observati
         observe(p, lane, interests[b], feedbacks[b], observation[b])
 
 
-@jit
+@kernel
 def reset_lanes(p1, table, user_codes, state, cohort, mask, wishes, observation, slot_rewards):
     """Begins an episode in every lane of the mask [B]; ``wishes`` [B] names users, or -1 to draw them."""
     profile_codes = table[3]
@@ -283,7 +283,7 @@ def reset_lanes(p1, table, user_codes, state, cohort, mask, wishes, observation,
         observe(p, lane, interests[b], feedbacks[b], observation[b])
 
 
-@jit
+@kernel
 def write_available(p1, items, lanes, out):
     """Which items are on the shelf for each lane, out [B, I]."""
     p = p1[0]
@@ -293,7 +293,7 @@ def write_available(p1, items, lanes, out):
             out[b, i] = available(p, items[i], day)
 
 
-@jit
+@kernel
 def write_truth(p1, weights, table, state, appeal, value):
     """The latent truth for each lane: attraction of every item [B, I] and expected reward of a click on it [B, I]."""
     items, item_codes, users, _ = table
@@ -327,12 +327,12 @@ def build_step(choice: Callable[..., Any] | None = None, dynamics: Callable[...,
     if dynamics is not None:
         scope["evolve"] = _compiled(dynamics)
     for name in ("take_item", "react", "step_lane", "step_lanes"):
-        scope[name] = jit(_with_globals(_plain(scope[name]), scope), keep=False)
+        scope[name] = jit(_with_globals(_plain(scope[name]), scope))
     return scope["step_lanes"]
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
-    return function if hasattr(function, "py_func") else jit(function, keep=False)
+    return function if hasattr(function, "py_func") else jit(function)
 
 
 def _plain(function: Any) -> types.FunctionType:
