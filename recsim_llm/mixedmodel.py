@@ -311,17 +311,21 @@ def _half(
         Means [groups, F], covariances [groups, F, F], and the expected squares of l . m summed over all rows.
     """
     groups, width = len(bounds) - 1, mean.shape[1]
-    second = covariance + _outer(mean)  # [partners, F, F], second moments
+    upper = np.triu_indices(width)
+    # Second moments of the partners, upper triangle, in single precision: this loop is bound by memory.
+    second = np.asarray((covariance + _outer(mean))[:, upper[0], upper[1]], dtype=np.float32)
     out, spread, square = np.zeros((groups, width)), np.empty((groups, width, width)), 0.0
     first = 0
     while first < groups:
         last = max(int(np.searchsorted(bounds, bounds[first] + _CHUNK, "right")) - 1, first + 1)
         rows = order[bounds[first] : bounds[last]]
         gram, moment = np.zeros((last - first, width, width)), np.zeros((last - first, width))
-        filled = np.diff(bounds[first : last + 1]) > 0
+        filled = np.flatnonzero(np.diff(bounds[first : last + 1]))
         if len(rows):
             starts = (bounds[first:last] - bounds[first])[filled]
-            gram[filled] = np.add.reduceat(second[partner[rows]], starts, axis=0)
+            sums = np.add.reduceat(second[partner[rows]], starts, axis=0)
+            gram[filled[:, None], upper[0], upper[1]] = sums
+            gram[filled[:, None], upper[1], upper[0]] = sums
             moment[filled] = np.add.reduceat(mean[partner[rows]] * rest[rows][:, None], starts, axis=0)
         part = slice(first, last)
         spread[part] = np.linalg.inv(gram / noise + prior * np.eye(width))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +59,10 @@ class Table:
 
     def fail(self, row: int, column: str, problem: str) -> NoReturn:
         """Raises the DataError for a cell; ``row`` is an index into this table."""
-        raise DataError(f'{self.path.name}, row {self.row_numbers[row].as_py()}, column "{column}": {problem}')
+        raise DataError(
+            f"{self.path.name}, row {self.row_numbers[row].as_py()}, column "
+            f"{json.dumps(column, ensure_ascii=False)}: {problem}"
+        )
 
 
 def shortened(value: str, width: int = 60) -> str:
