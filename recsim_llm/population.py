@@ -85,7 +85,7 @@ class Population:
         if name == "all":
             return everyone
         held_out = np.array([_position(user) < TEST_SHARE for user in self.user_id])
-        chosen = everyone[held_out if name == "test" else ~held_out]
+        chosen: NDArray[np.int32] = everyone[held_out if name == "test" else ~held_out]
         if len(chosen) == 0:
             raise ConfigError(f'users="{name}" selects none of the {len(self)} users; use users="all"')
         return chosen

@@ -163,20 +163,13 @@ class World:
 
     @classmethod
     def load(cls, name: str | Path) -> World:
-        """Loads a built-in world by its name or any world by its folder.
+        """Loads a built-in world by its name or any world by its folder (``./music`` is a folder, ``music`` is not).
 
         Raises:
             ConfigError: If there is no such world.
             DataError: If a file is missing, altered or not of the expected form.
         """
-        folder = Path(name)
-        if not (folder / "world.json").is_file():
-            built_in = BUILT_IN / str(name)
-            if folder.is_dir() or str(name) not in built_in_worlds():
-                error = unknown("world", name, built_in_worlds())
-                raise ConfigError(f"{error} (or the folder of a world, made by: recsim-llm world build)")
-            folder = built_in
-        return _load(folder.resolve())
+        return _load(_folder(name))
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -215,11 +208,17 @@ def _cached(folder: str, stamp: int) -> World:
 
 def load_world(name: str | Path) -> World:
     """:meth:`World.load`, remembering the last few worlds as long as their files are unchanged."""
-    folder = Path(name) if (Path(name) / "world.json").is_file() else BUILT_IN / str(name)
-    manifest = folder / "world.json"
-    if not manifest.is_file():
-        return World.load(name)
-    return _cached(str(folder.resolve()), manifest.stat().st_mtime_ns)
+    folder = _folder(name)
+    return _cached(str(folder), (folder / "world.json").stat().st_mtime_ns)
+
+
+def _folder(name: str | Path) -> Path:
+    """Where a world is; the names of built-in worlds come first."""
+    folder = BUILT_IN / name if isinstance(name, str) and name in built_in_worlds() else Path(name)
+    if not (folder / "world.json").is_file():
+        error = unknown("world", name, built_in_worlds())
+        raise ConfigError(f"{error} (or the folder of a world, made by: recsim-llm world build)")
+    return folder.resolve()
 
 
 def _load(folder: Path) -> World:

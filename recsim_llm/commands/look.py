@@ -201,19 +201,24 @@ def check(
     json: AsJson = False,
 ) -> None:
     """Check an environment against the contract; exit code 1 if a check fails."""
+    import dataclasses
+
     import gymnasium as gym
+    from rich.markup import escape
 
     from recsim_llm import testing
 
     identifier = name if name.rsplit(":", 1)[-1] in gym.registry else environment_id(name)
     results = testing.check_env(identifier, steps=steps)
     if json:
-        print_json([vars(result) if hasattr(result, "__dict__") else result._asdict() for result in results])
+        print_json([dataclasses.asdict(result) for result in results])
     else:
         for result in results:
-            mark = "[green]✓[/green]" if result.passed else ("[yellow]–[/yellow]" if result.skipped else "[red]✗[/red]")
-            console.print(f" {mark} {result.name}" + (f"  [dim]{result.detail}[/dim]" if result.detail else ""))
-    if any(not result.passed and not result.skipped for result in results):
+            mark = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[yellow]–[/yellow]"}[result.passed]
+            console.print(
+                f" {mark} {escape(result.name)}" + (f"  [dim]{escape(result.detail)}[/dim]" if result.detail else "")
+            )
+    if any(result.passed is False for result in results):
         raise typer.Exit(1)
 
 

@@ -25,6 +25,7 @@ def play(
 ) -> None:
     """Play a session as text: the persona, each slate, and what she does with it."""
     import gymnasium as gym
+    import numpy as np
 
     from recsim_llm import agents
 
@@ -39,9 +40,9 @@ def play(
     observation, info = session.reset(seed=seed, options=None if user is None else {"user": user})
     state: Any = None
     for number in range(steps):
-        player.observe_info(info)
+        player.observe(info)
         masks = session.unwrapped.available()  # type: ignore[attr-defined]
-        action, state = player.predict(observation, state, episode_start=[number == 0], action_masks=masks)
+        action, state = player.predict(observation, state, episode_start=np.array([number == 0]), action_masks=masks)
         observation, _, terminated, truncated, info = session.step(action)
         console.print(session.render(), markup=False, highlight=False)
         if terminated or truncated:
@@ -96,7 +97,7 @@ def train(
     found = evaluate(learner, held_out, seed=seed + 1_000_003)
     returns = np.asarray(found.returns)
     half = 1.96 * returns.std(ddof=1) / np.sqrt(len(returns)) if len(returns) > 1 else float("nan")
-    summary = {
+    summary: dict[str, Any] = {
         "agent": agent,
         "env": name,
         "timesteps": learner.num_timesteps,
