@@ -140,7 +140,7 @@ def build_world(
     encodings = encode_cached(model, things.text, progress)
     projection = fit_projection(encodings, width)
     embedding = projection.apply(encodings)
-    statements = _statements(people, model, tell)
+    statements = _statements(people, model, progress, tell)
     profile = profiles_of(model, statements, projection, progress)
     metrics: dict[str, Any] = {}
     if log is not None:
@@ -183,16 +183,19 @@ def _drawn(count: int) -> Users:
     return Users.nameless([str(number + 1) for number in range(count)])
 
 
-def _statements(people: Users, model: Encoder, tell: Callable[[str], None]) -> list[list[tuple[str, float]]]:
+def _statements(
+    people: Users, model: Encoder, progress: bool, tell: Callable[[str], None]
+) -> list[list[tuple[str, float]]]:
     """Statements as the file gives them; a persona without any is split by stance."""
     open_rows = [row for row, own in enumerate(people.statements) if not own and people.persona[row]]
     out = [list(own) for own in people.statements]
     if open_rows:
-        from recsim_llm.encoders import split_persona  # brings a classifier with it
+        from recsim_llm.encoders.stance import split_personas  # fits a classifier for encoders that it does not know
 
         tell(f"splitting {len(open_rows)} personas into statements; users.parquet shows them, to be corrected")
-    for row in open_rows:
-        out[row] = [(str(text), float(valence)) for text, valence in split_persona(people.persona[row], model)]
+        found = split_personas([people.persona[row] for row in open_rows], model, progress)
+        for row, pairs in zip(open_rows, found, strict=True):
+            out[row] = pairs
     return out
 
 

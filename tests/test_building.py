@@ -116,6 +116,19 @@ def test_personas_like_what_they_say_they_like(tmp_path: Path) -> None:
     assert stored["gender"][:2] == ["m", "f"]
 
 
+def test_free_text_is_split_by_stance_and_shown(tmp_path: Path) -> None:
+    said = "I love rockets and planets. I hate weddings, and I skip anything with a kiss."
+    users = write(
+        tmp_path / "users.csv", [["user_id", "persona", "statements"], ["a", said, ""], ["b", said, '[["galaxy", 1]]']]
+    )
+    build(films(tmp_path), users, out=tmp_path / "world")
+    shown = [json.loads(cell) for cell in pq.read_table(tmp_path / "world" / "users.parquet")["statements"].to_pylist()]
+    assert shown[0][0][0] == "I love rockets and planets"
+    assert all(-1 <= valence <= 1 for _, valence in shown[0])
+    assert shown[0][0][1] > 0 > shown[0][1][1]
+    assert shown[1] == [["galaxy", 1.0]]
+
+
 def test_corrected_statements_can_be_read_back(tmp_path: Path) -> None:
     items = films(tmp_path)
     world = build(items, people(tmp_path), out=tmp_path / "world")

@@ -183,7 +183,7 @@ def test_texts_are_joined_from_columns_and_tags(tmp_path: Path) -> None:
     assert items.text == ["Heat (1995). Action, Crime. heist, pacino.", "Up."]
     assert items.category == ["Action", ""]
     assert items.title == ["Heat (1995)", "Up"]
-    assert "text_columns=['title', 'genres']" in message(read_items, path)
+    assert "text_columns title,genres" in message(read_items, path)
     assert "Did you mean 'genres'" in message(read_items, path, text_columns=["title", "genre"])
     stray = write(tmp_path, "movieId,tag\n3,x\n", "stray.csv")
     assert 'row 2, column "movieId"' in message(read_items, path, text_columns=["title"], tags=stray)

@@ -107,7 +107,7 @@ def read_items(
 
 def _texts(table: Table, found: Columns, names: Sequence[str] | None) -> list[str]:
     if names is None:
-        column = found.need("text", f"Name it, or join others: text_columns={_guess(table)}")
+        column = found.need("text", f"Name it text, or join others: text_columns {','.join(_guess(table))}")
         joined, blamed = [value.strip() for value in table.text(column)], column
     else:
         if not names:
