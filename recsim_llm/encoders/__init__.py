@@ -6,6 +6,7 @@ from .cache import encode_cached, home
 from .hashing import HashingEncoder
 from .personas import profile_of, profiles_of
 from .projection import Projection, fit_projection
+from .stance import split_clauses, split_persona, split_personas
 from .text import DEFAULT_ENCODER, Encoder, TextEncoder, load_text_encoder
 
 __all__ = [
@@ -20,4 +21,7 @@ __all__ = [
     "load_text_encoder",
     "profile_of",
     "profiles_of",
+    "split_clauses",
+    "split_persona",
+    "split_personas",
 ]

@@ -1,0 +1,277 @@
+"""Rebuilds the built-in worlds from their grammars: ``python -m recsim_llm.synthesis.build [music|news|all]``.
+
+    grammar -> texts and personas -> encodings -> projection -> profiles -> preference head -> folder
+
+The texts depend on :data:`SEED` alone. The encodings come from the real text encoder and may differ in their last bits
+between processors, which is why the worlds ship as data and a test compares a sample with what the encoder says here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.catalog import Catalog
+from recsim_llm.encoders import (
+    DEFAULT_ENCODER,
+    Encoder,
+    Projection,
+    encode_cached,
+    fit_projection,
+    load_text_encoder,
+    profiles_of,
+)
+from recsim_llm.encoders.stance import SHIPPED, fit_stance, split_personas, write_stance
+from recsim_llm.errors import RecsimError
+from recsim_llm.files import write_file
+from recsim_llm.heads import zero_shot
+from recsim_llm.population import Population
+from recsim_llm.world import BUILT_IN, World
+
+from . import people_tables
+from .domains import DOMAINS, Domain, domain_named
+from .fidelity import Fidelity, fidelity_of, measured
+from .grammar import read_themes
+from .items import Item, make_items
+from .personas import Persona, make_personas
+from .plain import plain_paragraph
+
+logger = logging.getLogger(__name__)
+
+SEED = 2025
+WIDTH = 64
+MU = {"music": 0.0, "news": 0.0}
+"""Constant of the utility [logit]."""
+SPREAD = 2.0
+PRICE_EFFECT = 0.3
+"""Standard deviation of price times price sensitivity over users and items [logit]."""
+PLAIN_SAMPLE = 500
+"""Personas whose plain paragraphs are measured when a world is built."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a world is made from before any preference is drawn."""
+
+    items: list[Item]
+    personas: list[Persona]
+    projection: Projection
+    embedding: NDArray[np.float32]
+    profile: NDArray[np.float32]
+
+
+def build_built_in(name: str, encoder: Encoder | None = None, progress: bool = False) -> World:
+    """Builds one of the built-in worlds in memory.
+
+    Args:
+        name: "music" or "news".
+        encoder: All-MiniLM-L6-v2 if not given.
+        progress: Whether to show progress bars.
+
+    Raises:
+        ConfigError: If there is no such world.
+        MissingExtraError: If torch or transformers is not installed.
+    """
+    domain = domain_named(name)
+    model = encoder or load_text_encoder(DEFAULT_ENCODER)
+    parts = _parts(domain, model, progress)
+    world = _world(domain, model, parts)
+    built_in = fidelity_of(world.half())
+    plain = plain_fidelity(world, parts.personas[:PLAIN_SAMPLE], model, progress)
+    metrics = {
+        "built_in_personas": built_in.as_dict(),
+        "plain_paragraphs": plain.as_dict(),
+        "shares_of_variance": dict(world.head.shares),
+        "projection_explains": _explained(parts),
+        "proportions": {
+            "gender": people_tables.GENDERS,
+            "age_band": people_tables.AGE_BANDS,
+            "region": people_tables.REGIONS,
+        },
+        "seed": SEED,
+    }
+    return World(
+        name=world.name,
+        catalog=world.catalog,
+        population=world.population,
+        head=world.head,
+        encoder=world.encoder,
+        projection=world.projection,
+        parameters=world.parameters,
+        metrics=metrics,
+    )
+
+
+def plain_fidelity(
+    world: World, personas: Sequence[Persona], encoder: Encoder, progress: bool = False, seed: int = 0
+) -> Fidelity:
+    """Measures personas given as plain paragraphs in held-out phrasings, through the splitter.
+
+    Args:
+        world: The built-in world.
+        personas: Some of its personas, as :func:`recsim_llm.synthesis.personas.make_personas` writes them.
+        encoder: The world's encoder.
+        progress: Whether to show progress bars.
+        seed: Seed of the wording.
+    """
+    themes = read_themes(DOMAINS[world.name].file)
+    texts = [plain_paragraph(persona, themes, seed) for persona in personas]
+    projection = Projection(
+        world.projection["mean"], world.projection["components"], float(world.projection["scale"][0])
+    )
+    profile = profiles_of(encoder, split_personas(texts, encoder, progress), projection, progress)
+    liked = [set(persona.liked) for persona in personas]
+    disliked = [set(persona.disliked) for persona in personas]
+    return measured(profile, world.catalog.embedding, world.catalog.category, liked, disliked)
+
+
+def _parts(domain: Domain, model: Encoder, progress: bool) -> Parts:
+    items = make_items(domain, SEED)
+    personas = make_personas(domain, SEED)
+    encodings = encode_cached(model, [item.text for item in items], progress)
+    projection = fit_projection(encodings, WIDTH)
+    said = [[(s.object, s.valence) for s in persona.statements] for persona in personas]
+    profile = profiles_of(model, said, projection, progress)
+    return Parts(items, personas, projection, projection.apply(encodings), profile)
+
+
+def _explained(parts: Parts) -> float:
+    """Share of the variance of the encodings that the components keep (encodings have length one)."""
+    kept = float(np.square(parts.embedding / parts.projection.scale).sum(axis=1).mean())
+    return round(kept / (1.0 - float(np.square(parts.projection.mean).sum())), 4)
+
+
+def _world(domain: Domain, model: Encoder, parts: Parts) -> World:
+    drawn = zero_shot(parts.profile, parts.embedding, mu=MU[domain.name], spread=SPREAD, seed=SEED)
+    items, personas = parts.items, parts.personas
+    price = np.array([item.price for item in items], dtype=np.float32)
+    quality = np.array([item.quality for item in items])
+    catalog = Catalog(
+        item_id=[item.item_id for item in items],
+        title=[item.title for item in items],
+        text=[item.text for item in items],
+        category=[item.theme for item in items],
+        provider=[item.provider for item in items],
+        embedding=parts.embedding,
+        price=price,
+        released_at=np.array([item.released_at for item in items], dtype=np.float32),
+        appeal=drawn.appeal,
+        factors=drawn.item_factors,
+        quality=((quality - quality.mean()) / quality.std()).astype(np.float32),
+        clickbait=np.array([item.clickbait for item in items], dtype=np.float32),
+    )
+    population = Population(
+        user_id=[persona.user_id for persona in personas],
+        persona=[persona.text for persona in personas],
+        statements=[[(s.object, s.valence) for s in persona.statements] for persona in personas],
+        gender=[persona.gender for persona in personas],
+        age_band=[persona.age_band for persona in personas],
+        region=[persona.region for persona in personas],
+        profile=parts.profile,
+        taste=drawn.taste,
+        factors=drawn.user_factors,
+        bias=drawn.bias,
+        price_sensitivity=_price_sensitivity(personas, price),
+    )
+    return World(
+        name=domain.name,
+        catalog=catalog,
+        population=population,
+        head=drawn.head,
+        encoder={"id": model.name, "digest": model.digest, "width": model.width},
+        projection={
+            "mean": parts.projection.mean,
+            "components": parts.projection.components,
+            "scale": np.array([parts.projection.scale], np.float32),
+        },
+    )
+
+
+def _price_sensitivity(personas: Sequence[Persona], price: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log-normal [logit / currency], twice as high for the youngest as for the others."""
+    rng = np.random.Generator(np.random.PCG64([SEED, 7]))
+    young = np.array([2.0 if persona.age_band == "18-24" else 1.0 for persona in personas])
+    values = young * rng.lognormal(0.0, 0.5, len(personas))
+    effect = float(np.sqrt(np.square(values).mean()) * price.std())
+    return (values * (PRICE_EFFECT / effect)).astype(np.float32)
+
+
+def save_built_in(world: World, folder: Path = BUILT_IN) -> Path:
+    """Writes a built-in world where the package keeps them, as float16."""
+    return world.save(folder / world.name, overwrite=True, half=True)
+
+
+def save_stance(encoder: Encoder, progress: bool = False) -> Path:
+    """Fits the stance classifier and writes it where the package keeps it."""
+    with resources.as_file(resources.files("recsim_llm.encoders")) as folder:
+        path = Path(folder) / SHIPPED
+        write_file(path, write_stance(fit_stance(encoder, progress), encoder))
+    return path
+
+
+def lines_of(world: World) -> list[str]:
+    """What was measured, as lines of text."""
+    metrics = world.metrics
+    kinds = (("built-in personas", "built_in_personas"), ("plain paragraphs", "plain_paragraphs"))
+    lines = [f"{world.name}: {len(world.catalog)} items, {len(world.population)} personas"]
+    for label, key in kinds:
+        found = metrics[key]
+        lines.append(
+            f"  {label} ({found['personas']}): AUC of liked against neutral themes {found['auc_liked']:.3f}, "
+            f"of disliked against neutral {found['auc_disliked']:.3f}"
+        )
+    shares = ", ".join(f"{name} {share:.2f}" for name, share in metrics["shares_of_variance"].items())
+    lines.append(f"  shares of variance: {shares}")
+    lines.append(f"  {WIDTH} components keep {metrics['projection_explains']:.0%} of the encodings' variance")
+    return lines
+
+
+def rebuild(names: Sequence[str], say: Callable[[str], None], folder: Path = BUILT_IN, progress: bool = True) -> None:
+    """Builds and saves worlds and the stance classifier.
+
+    Args:
+        names: Worlds by name; "all" stands for every one.
+        say: Is told what was measured, line by line.
+        folder: Where worlds are saved.
+        progress: Whether to show progress bars.
+    """
+    wanted = list(DOMAINS) if "all" in names else [domain_named(name).name for name in names]
+    encoder = load_text_encoder(DEFAULT_ENCODER)
+    if folder == BUILT_IN:
+        save_stance(encoder, progress)
+    for name in wanted:
+        world = build_built_in(name, encoder, progress)
+        path = save_built_in(world, folder)
+        size = sum(file.stat().st_size for file in path.iterdir())
+        for line in lines_of(world):
+            say(line)
+        say(f"  saved {path} ({size / 1e6:.2f} MB)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m recsim_llm.synthesis.build", description=str(__doc__).split("\n")[0]
+    )
+    parser.add_argument("world", nargs="?", default="all", help="music, news or all (default)")
+    parser.add_argument("--out", type=Path, default=BUILT_IN, help="folder that holds the worlds")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    options = parser.parse_args(arguments)
+    try:
+        rebuild([options.world], lambda line: print(line), options.out, progress=not options.quiet)
+    except RecsimError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""What makes a built-in domain: its files, sizes, providers, prices and the times at which items appear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.errors import unknown
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A built-in domain.
+
+    Attributes:
+        name: Name of the world.
+        file: Its themes, a file beside this module.
+        words: Lists of phrases of this domain alone, a file beside this module.
+        items: Number of items.
+        users: Number of personas.
+        provider: Template of who an item comes from; GROUP stands for the group of the theme.
+        bait: Template of a title that promises too much, with the slots title, facet and theme.
+        clickbait_share: Share of items with such a title.
+        released: Draws release times [day].
+        price: Draws a price from the release time.
+    """
+
+    name: str
+    file: str
+    words: str
+    items: int
+    users: int
+    provider: str
+    bait: str
+    clickbait_share: float
+    released: Callable[[np.random.Generator, int], NDArray[Any]]
+    price: Callable[[np.random.Generator, float], float]
+
+
+def _released_music(rng: np.random.Generator, count: int) -> NDArray[Any]:
+    """92 % are older than the episode (half of them than 700 days), the rest come out in its first 60 days."""
+    old = -np.minimum(rng.lognormal(np.log(700), 1.2, count), 20_000)
+    coming = rng.uniform(0, 60, count)
+    return np.where(rng.permutation(count) < round(0.08 * count), coming, old)
+
+
+def _price_music(rng: np.random.Generator, day: float) -> float:
+    return float(rng.choice([0.69, 0.99, 1.29], p=[0.1, 0.4, 0.5] if day > -365 else [0.4, 0.5, 0.1]))
+
+
+def _released_news(rng: np.random.Generator, count: int) -> NDArray[Any]:
+    """An even number a day from day -6 to day 14, most of them between six in the morning and ten at night."""
+    day = rng.permutation(np.arange(count) % 20) - 6
+    hour = np.where(rng.random(count) < 0.85, rng.uniform(6, 22, count), rng.uniform(0, 24, count))
+    return day + hour / 24
+
+
+def _price_news(rng: np.random.Generator, day: float) -> float:
+    del day
+    return float(rng.choice([0.0, 0.49, 0.99, 1.99], p=[0.78, 0.1, 0.08, 0.04]))
+
+
+MUSIC = Domain(
+    name="music",
+    file="music.txt",
+    words="music_words.txt",
+    items=1_248,
+    users=2_000,
+    provider="{artist#a}",
+    bait="{title} ({tag})",
+    clickbait_share=0.08,
+    released=_released_music,
+    price=_price_music,
+)
+NEWS = Domain(
+    name="news",
+    file="news.txt",
+    words="news_words.txt",
+    items=1_248,
+    users=2_000,
+    provider="[{outlet}|{outlet_GROUP}]",
+    bait="{bait}",
+    clickbait_share=0.12,
+    released=_released_news,
+    price=_price_news,
+)
+DOMAINS = {domain.name: domain for domain in (MUSIC, NEWS)}
+
+
+def domain_named(name: str) -> Domain:
+    """The built-in domain of that name.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if name not in DOMAINS:
+        raise unknown("built-in world", name, DOMAINS)
+    return DOMAINS[name]

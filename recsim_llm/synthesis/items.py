@@ -1,0 +1,144 @@
+"""Writes the items of a built-in world: titles, texts and what the catalogue says of them.
+
+Everything comes from one generator with an explicit seed, so that the same seed writes the same catalogue.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsim_llm.errors import ConfigError
+
+from .domains import Domain
+from .grammar import Facet, Story, Theme, Writer, polish, read_themes, read_words
+
+_MARK = re.compile(r"\{(\w+#\w+)")
+_FOR_ONE = re.compile(r"([12])\) (.*)")
+_ATTEMPTS = 200
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item.
+
+    Attributes:
+        item_id: Unique name.
+        title: One line, unique.
+        text: Two to four sentences, unique.
+        theme: The theme it belongs to, the catalogue's category.
+        facet: The side of the theme it shows.
+        provider: Artist or outlet.
+        price: In the world's currency.
+        released_at: [day]; an episode begins at 0.
+        quality: Latent, about N(0, 1).
+        clickbait: Latent, >= 0; high where the title promises more than the text holds.
+    """
+
+    item_id: str
+    title: str
+    text: str
+    theme: str
+    facet: str
+    provider: str
+    price: float
+    released_at: float
+    quality: float
+    clickbait: float
+
+
+def make_items(domain: Domain, seed: int = 0, count: int | None = None) -> list[Item]:
+    """Writes a catalogue.
+
+    Args:
+        domain: Which world.
+        seed: Seed of everything.
+        count: How many items, spread evenly over themes; the domain's own number if not given.
+
+    Raises:
+        ConfigError: If there are not that many different texts in the grammar.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    themes = read_themes(domain.file)
+    total = domain.items if count is None else count
+    drafts: list[tuple[Theme, Facet, str, str, str, bool]] = []
+    titles: set[str] = set()
+    texts: set[str] = set()
+    for number in range(total):
+        theme = themes[number % len(themes)]
+        facet = theme.facets[(number // len(themes)) % len(theme.facets)]
+        title, text, provider, bait = _fresh(domain, theme, facet, rng, titles, texts)
+        drafts.append((theme, facet, title, text, provider, bait))
+    order = rng.permutation(total)
+    released = domain.released(rng, total)
+    return [
+        _finished(domain, rng, number, drafts[draft], float(released[number])) for number, draft in enumerate(order)
+    ]
+
+
+def _finished(
+    domain: Domain, rng: np.random.Generator, number: int, draft: tuple[Theme, Facet, str, str, str, bool], day: float
+) -> Item:
+    theme, facet, title, text, provider, bait = draft
+    clickbait = rng.uniform(0.8, 1.6) if bait else min(rng.exponential(0.08), 0.4)
+    return Item(
+        item_id=f"{domain.name}-{number:04d}",
+        title=title,
+        text=text,
+        theme=theme.name,
+        facet=facet.name,
+        provider=provider,
+        price=domain.price(rng, day),
+        released_at=round(day, 3),
+        quality=round(float(rng.standard_normal()) - (0.9 if bait else -0.1), 3),
+        clickbait=round(float(clickbait), 3),
+    )
+
+
+def _fresh(
+    domain: Domain, theme: Theme, facet: Facet, rng: np.random.Generator, titles: set[str], texts: set[str]
+) -> tuple[str, str, str, bool]:
+    """A title and a text that no item has yet; both are remembered."""
+    for _ in range(_ATTEMPTS):
+        title, text, provider, bait = _draft(domain, theme, facet, rng)
+        if title.lower() not in titles and text not in texts:
+            titles.add(title.lower())
+            texts.add(text)
+            return title, text, provider, bait
+    raise ConfigError(
+        f"the grammar of {theme.name!r} has no more new titles; write more templates or ask for fewer items"
+    )
+
+
+def _draft(domain: Domain, theme: Theme, facet: Facet, rng: np.random.Generator) -> tuple[str, str, str, bool]:
+    writer = Writer((theme.words, read_words(domain.words), read_words("words.txt")), rng)
+    provider = writer.expand(domain.provider.replace("GROUP", theme.group))
+    story = facet.stories[int(rng.integers(len(facet.stories)))]
+    which = int(rng.integers(len(story.leads)))
+    title = story.titles[which if len(story.titles) == len(story.leads) else int(rng.integers(len(story.titles)))]
+    headline = polish(writer.expand(title))
+    sentences = [writer.expand(story.leads[which]), *_details(writer, theme, story, which, rng)]
+    bait = bool(rng.random() < domain.clickbait_share)
+    if bait:
+        about = {"title": (headline,), "facet": (facet.name,), "theme": (theme.name,)}
+        headline = polish(Writer((about, *writer.words), rng).expand(domain.bait))
+    return headline, polish(" ".join(sentences)), provider, bait
+
+
+def _details(writer: Writer, theme: Theme, story: Story, which: int, rng: np.random.Generator) -> list[str]:
+    """One to three further sentences that name nobody who was not introduced."""
+    own = [_FOR_ONE.sub(r"\2", detail) for detail in story.details if _suits(detail, which)]
+    own = [detail for detail in own if all(writer.knows(mark) for mark in _MARK.findall(detail))]
+    extras = [extra for extra in theme.extras if all(writer.knows(mark) for mark in _MARK.findall(extra))]
+    length = int(rng.choice([1, 2, 3], p=[0.25, 0.45, 0.3]))
+    picked = [own[int(i)] for i in rng.permutation(len(own))[: min(length, 2)]]
+    if len(picked) < length or rng.random() < 0.25:
+        picked = [*picked[: length - 1], extras[int(rng.integers(len(extras)))]]
+    return [writer.expand(sentence) for sentence in picked[:3]]
+
+
+def _suits(detail: str, which: int) -> bool:
+    found = _FOR_ONE.match(detail)
+    return found is None or int(found.group(1)) == which + 1
