@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,124 +12,37 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from recsim_llm.benchmarks import scores
+from recsim_llm.benchmarks.leaderboard import Leaderboard, leaderboard
+from recsim_llm.benchmarks.report_page import PageTable, page
 from recsim_llm.benchmarks.results import ORACLE, RANDOM, Results, csv_text, safe_cell
 from recsim_llm.benchmarks.scores import Estimate
 from recsim_llm.errors import unknown
 from recsim_llm.files import write_file
 
-FEW_SEEDS = 5
+__all__ = [
+    "FORMATS",
+    "leaderboard",
+    "markdown_report",
+    "summary",
+    "to_csv",
+    "to_format",
+    "to_json",
+    "to_markdown",
+    "to_rich",
+    "write_report",
+]
+
 FORMATS = ("md", "csv", "json")
+_RIVAL_FOOTNOTE = (
+    "P: probability that a run of the best agent scores higher than one of the other (Mann-Whitney), 0.5 is a tie. "
+    "Difference: mean return of the best less that of the other, paired by held-out user under common random numbers. "
+    "Both with 95 % bootstrap intervals, not corrected for the number of comparisons."
+)
 _FOOTNOTE = (
     "Score: (agent - random) / (oracle - random) for each seed and scenario, interquartile mean with 95 % stratified "
     "bootstrap interval. Return: mean over held-out episodes with 95 % two-level bootstrap interval (seeds, then "
     "episodes)."
 )
-
-
-@dataclass(frozen=True)
-class Line:
-    """One agent in the leaderboard.
-
-    Attributes:
-        agent: Its name.
-        score: Normalised score over all scenarios.
-        returns: Return per episode, by scenario.
-        ctr: Clicks per item shown, mean over runs.
-        coverage: Share of the catalogue shown, mean over runs.
-        train_s: Time for learning, mean over runs [s].
-        runs: Runs that are done.
-    """
-
-    agent: str
-    score: Estimate
-    returns: tuple[Estimate, ...]
-    ctr: float
-    coverage: float
-    train_s: float
-    runs: int
-
-
-@dataclass(frozen=True)
-class Leaderboard:
-    """A comparison, best agent first.
-
-    Attributes:
-        scenarios: Names of the columns of returns.
-        lines: One for each agent.
-        warnings: Sentences about what weakens the comparison.
-        headline: What it says, in one sentence.
-    """
-
-    scenarios: tuple[str, ...]
-    lines: tuple[Line, ...]
-    warnings: tuple[str, ...]
-    headline: str
-
-
-def leaderboard(results: Results, seed: int = 0) -> Leaderboard:
-    """Computes the leaderboard of an experiment; `seed` is that of the bootstrap."""
-    lines = [_line(results, agent, seed) for agent in results.experiment.agents]
-    lines.sort(key=lambda line: (-np.nan_to_num(line.score.value, nan=-np.inf), -_mean_return(line), line.agent))
-    scenarios = results.experiment.scenarios
-    return Leaderboard(scenarios, tuple(lines), tuple(warnings(results)), _headline(results, lines, seed))
-
-
-def _line(results: Results, agent: str, seed: int) -> Line:
-    return Line(
-        agent=agent,
-        score=scores.interval(results.scores(agent), seed),
-        returns=tuple(
-            scores.mean_of_episodes(results.episodes(agent, scenario), seed)
-            for scenario in results.experiment.scenarios
-        ),
-        ctr=_mean(results.final(agent, "ctr")),
-        coverage=_mean(results.final(agent, "coverage")),
-        train_s=results.wall(agent, "train_s"),
-        runs=int(np.sum(~np.isnan(results.final(agent)))),
-    )
-
-
-def _mean(values: Any) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
-
-
-def _mean_return(line: Line) -> float:
-    return float(np.nan_to_num(_mean(np.array([one.value for one in line.returns])), nan=-np.inf))
-
-
-def warnings(results: Results) -> list[str]:
-    """What a reader has to know before believing the numbers."""
-    found = []
-    seeds = len(results.experiment.seeds)
-    if seeds < FEW_SEEDS:
-        found.append(f"Only {seeds} seed{'s' * (seeds != 1)}: intervals from fewer than {FEW_SEEDS} are rough.")
-    if results.failed:
-        names = sorted({f"{row.cell.agent} ({row.state})" for row in results.failed})
-        found.append(f"{len(results.failed)} runs failed: {', '.join(names)}. They are left out.")
-    if results.missing:
-        found.append(f"{results.missing} runs are missing; the same command continues.")
-    if not results.has_scores:
-        found.append("No scores: they need the agents random and oracle.")
-    elif bad := int(np.sum(results.final(ORACLE) <= results.final(RANDOM))):
-        found.append(f"In {bad} runs the oracle is not above random; these have no score.")
-    return [*found, *results.problems]
-
-
-def _headline(results: Results, lines: list[Line], seed: int) -> str:
-    able = [line for line in lines if line.agent not in (RANDOM, ORACLE) and line.runs]
-    if not able:
-        return "No agents to compare besides random and oracle."
-    best = able[0]
-    n = len(results.experiment.seeds)
-    if len(able) == 1 or not results.has_scores:
-        return f"{best.agent}: score {best.score.text()}, n = {n} seeds."
-    second = able[1]
-    chance = scores.improvement_interval(results.scores(best.agent), results.scores(second.agent), seed)
-    return (
-        f"{best.agent} is best with a score of {best.score.text()}; a run of it beats one of {second.agent} with "
-        f"P = {chance.text()}, n = {n} seeds x {len(results.experiment.scenarios)} scenarios."
-    )
 
 
 def _best(board: Leaderboard) -> dict[str, set[str]]:
@@ -170,6 +83,15 @@ def _headers(board: Leaderboard) -> list[str]:
     return ["agent", "score [95% CI]", *returns, "ctr", "coverage", "train s"]
 
 
+def _rival_cells(board: Leaderboard) -> list[list[str]]:
+    return [[r.agent, r.chance.text(), *(d.text() for d in r.differences)] for r in board.rivals]
+
+
+def _rival_headers(board: Leaderboard) -> list[str]:
+    differences = [f"{scenario.removeprefix('recsim_llm/')} difference" for scenario in board.scenarios]
+    return [f"{board.best} against", "P(better run)", *differences]
+
+
 def to_rich(board: Leaderboard) -> Table:
     """The leaderboard for a terminal."""
     table = Table(caption=Text("\n".join([board.headline, *board.warnings])), caption_justify="left")
@@ -182,9 +104,12 @@ def to_rich(board: Leaderboard) -> Table:
 
 def to_markdown(board: Leaderboard) -> str:
     """The leaderboard as a Markdown table."""
-    headers = [_markdown(header) for header in _headers(board)]
-    lines = ["| " + " | ".join(headers) + " |", "|:--|" + "--:|" * (len(headers) - 1)]
-    for row in _cells(board):
+    return _markdown_table(_headers(board), _cells(board))
+
+
+def _markdown_table(headers: Sequence[str], rows: Sequence[Sequence[tuple[str, bool]]]) -> str:
+    lines = ["| " + " | ".join(map(_markdown, headers)) + " |", "|:--|" + "--:|" * (len(headers) - 1)]
+    for row in rows:
         cells = (f"**{_markdown(text)}**" if best else _markdown(text) for text, best in row)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -262,7 +187,29 @@ def _content(board: Leaderboard) -> dict[str, Any]:
         }
         for line in board.lines
     ]
-    return {"headline": board.headline, "warnings": list(board.warnings), "agents": agents}
+    rivals = [
+        {
+            "agent": rival.agent,
+            "chance": estimate(rival.chance),
+            "differences": {s: estimate(d) for s, d in zip(board.scenarios, rival.differences, strict=True)},
+        }
+        for rival in board.rivals
+    ]
+    return {
+        "headline": board.headline,
+        "warnings": list(board.warnings),
+        "agents": agents,
+        "best": board.best,
+        "best_against": rivals,
+    }
+
+
+def _tables(board: Leaderboard) -> list[PageTable]:
+    tables = [PageTable("Leaderboard", _headers(board), _cells(board), _FOOTNOTE)]
+    if board.rivals:
+        rows = [[(text, False) for text in row] for row in _rival_cells(board)]
+        tables.append(PageTable("The best against the others", _rival_headers(board), rows, _RIVAL_FOOTNOTE))
+    return tables
 
 
 def write_report(results: Results, folder: Path | str, seed: int = 0) -> list[Path]:
@@ -274,7 +221,6 @@ def write_report(results: Results, folder: Path | str, seed: int = 0) -> list[Pa
         The files written, the report first.
     """
     from recsim_llm.benchmarks.figures import write_figures
-    from recsim_llm.benchmarks.report_page import page
 
     folder = Path(folder)
     figures = write_figures(results, folder, seed)
@@ -283,7 +229,7 @@ def write_report(results: Results, folder: Path | str, seed: int = 0) -> list[Pa
         "report.md": markdown_report(results, board, [figure.name for figure in figures if figure.suffix == ".png"]),
         "summary.json": _json(summary(results, board)),
         "leaderboard.csv": to_format(board, "csv"),
-        "report.html": page(results, board, _headers(board), _cells(board), figures, _FOOTNOTE),
+        "report.html": page(results, board, _tables(board), figures),
     }
     for name, content in contents.items():
         write_file(folder / name, content.encode("utf-8"))
@@ -303,6 +249,8 @@ def markdown_report(results: Results, board: Leaderboard, figures: list[str]) ->
         _markdown(board.headline),
         *(f"> **Note:** {_markdown(w)}" for w in board.warnings),
     ]
-    parts += ["\n".join(f"* {fact}" for fact in facts), to_markdown(board).rstrip(), _FOOTNOTE]
+    parts.append("\n".join(f"* {fact}" for fact in facts))
+    for table in _tables(board):
+        parts += [f"## {table.title}", _markdown_table(table.headers, table.rows).rstrip(), table.footnote]
     parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in figures]
     return "\n\n".join(parts) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from recsim_llm.benchmarks.results import METRICS, Results
 from recsim_llm.errors import require
 
 if TYPE_CHECKING:
-    from recsim_llm.benchmarks.report import Leaderboard
+    from recsim_llm.benchmarks.leaderboard import Leaderboard
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _MAX_FAILURES = 50
@@ -45,15 +46,16 @@ pre { background: var(--soft); padding: .6rem; overflow-x: auto; }
 <p class="lead">{{ board.headline }}</p>
 {% for warning in board.warnings %}<p class="warning">{{ warning }}</p>
 {% endfor %}
-<h2>Leaderboard</h2>
+{% for table in tables %}<h2>{{ table.title }}</h2>
 <div class="wide"><table>
-<thead><tr>{% for header in headers %}<th scope="col">{{ header }}</th>{% endfor %}</tr></thead>
+<thead><tr>{% for header in table.headers %}<th scope="col">{{ header }}</th>{% endfor %}</tr></thead>
 <tbody>
-{% for row in rows %}<tr>
+{% for row in table.rows %}<tr>
 {%- for text, best in row %}<td>{% if best %}<b>{{ text }}</b>{% else %}{{ text }}{% endif %}</td>{% endfor %}</tr>
 {% endfor %}</tbody>
 </table></div>
-<p>{{ footnote }}</p>
+<p>{{ table.footnote }}</p>
+{% endfor %}
 {% for caption, svg in figures %}<figure role="img" aria-label="{{ caption }}">{{ svg }}<figcaption>{{ caption }}.
 </figcaption></figure>
 {% endfor %}
@@ -73,23 +75,24 @@ pre { background: var(--soft); padding: .6rem; overflow-x: auto; }
 """
 
 
-def page(
-    results: Results,
-    board: Leaderboard,
-    headers: Sequence[str],
-    rows: Sequence[Sequence[tuple[str, bool]]],
-    figures: Sequence[Path],
-    footnote: str,
-) -> str:
+@dataclass(frozen=True)
+class PageTable:
+    """A table: title, column headers, texts (each with whether it is the best of its column), and what stands below."""
+
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[tuple[str, bool]]]
+    footnote: str
+
+
+def page(results: Results, board: Leaderboard, tables: Sequence[PageTable], figures: Sequence[Path]) -> str:
     """The report as HTML.
 
     Args:
         results: The results.
         board: Their leaderboard.
-        headers: Column headers of the table.
-        rows: Texts of the table, each with whether it is the best of its column.
+        tables: The tables to show.
         figures: Files of the figures; the SVG ones are put inside.
-        footnote: What is said below the table.
 
     Raises:
         MissingExtraError: If Jinja2 is not installed.
@@ -100,9 +103,7 @@ def page(
         policy=_POLICY,
         name=results.experiment.name,
         board=board,
-        headers=headers,
-        rows=rows,
-        footnote=footnote,
+        tables=tables,
         figures=[(_CAPTIONS.get(p.stem, p.stem), _inline(p, jinja2)) for p in figures if p.suffix == ".svg"],
         failures=results.failed[:_MAX_FAILURES],
         facts=_facts(results),

@@ -10,7 +10,7 @@ Arrays of scores are [S, N]: S seeds (independent runs) by N scenarios. NaN mark
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -271,13 +271,3 @@ def _check(scores: Floats, resamples: int, confidence: float) -> None:
         raise ConfigError(f"scores have shape {scores.shape}; they must be [seeds, scenarios]")
     if resamples < 1 or not 0 < confidence < 1:
         raise ConfigError(f"resamples is {resamples} and confidence {confidence}; they must be above 0, and in (0, 1)")
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: p-values of several tests, corrected for their number (Holm, 1979)."""
-    order = np.argsort(p_values)
-    corrected, highest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = highest
-    return corrected

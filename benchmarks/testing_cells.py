@@ -8,10 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from recsim_llm.benchmarks import codec
+from recsim_llm.benchmarks.records import DONE, Row
+from recsim_llm.benchmarks.store import Store
 from recsim_llm.benchmarks.suite import Cell, Experiment
 from recsim_llm.errors import unknown
 
@@ -186,6 +190,20 @@ def kill_experiment(cells: int) -> Experiment:
         seeds=tuple(range(cells // len(agents))),
         agent_configs={agent: {"sleep": 0.02} for agent in agents},
     )
+
+
+def fake_row(cell: Cell) -> Row:
+    """The row of a fake cell, with a text that is more than ASCII and without measured times."""
+    result = {**codec.loads(codec.dumps(fake_result(cell))), "wall_train_s": 0.0, "note": "été ✓ \u2028"}
+    return Row(cell, DONE, result)
+
+
+def fill_store(experiment: Experiment, folder: Path, count: int = 6) -> Path:
+    """Writes the rows of the first cells into a new store; returns its file."""
+    with Store(folder, experiment) as opened:
+        for cell in list(experiment.cells())[:count]:
+            opened.append(fake_row(cell))
+    return opened.path
 
 
 if __name__ == "__main__":  # python -m recsim_llm.benchmarks.testing_cells FOLDER CELLS: the driver that tests kill

@@ -184,8 +184,3 @@ class TestProfile:
     def test_falls(self) -> None:
         shares = scores.profile(numbers(9, 4), np.linspace(-3, 3, 50))
         assert (np.diff(shares) <= 0).all()
-
-
-def test_holm_by_hand() -> None:
-    assert scores.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert scores.holm([]) == []
