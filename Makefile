@@ -1,7 +1,8 @@
 # make demo   a small benchmark with reward curves, in demo/
 # make test   the test suite
 # make check  style, types, layers, packaging
-# make bench  the tables and figures of the README, in runs/readme
+# make bench  the tables and figures of the README, in benchmarks/stored/standard
+# make tables writes the stored results into the README
 # Each makes the virtual environment it needs on first use and keeps it.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench tables clean
 
 demo: $(READY)
 	$(BIN)/recsim-llm demo --out demo
@@ -24,7 +25,10 @@ check: $(READY)
 	$(BIN)/python -m pytest tests/test_layers.py tests/test_packaging.py
 
 bench: $(READY)
-	$(BIN)/recsim-llm bench --preset standard --out runs/readme
+	$(BIN)/recsim-llm bench --preset standard --out benchmarks/stored/standard
+
+tables: $(READY)
+	$(BIN)/python -m recsim_llm.benchmarks.readme
 
 # torch first: its exact version decides which build the rest is resolved against
 $(READY): setup.cfg constraints.txt

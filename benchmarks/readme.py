@@ -1,0 +1,109 @@
+"""Writes stored results into the README: ``python -m recsim_llm.benchmarks.readme``.
+
+Sections between ``<!-- name:begin -->`` and ``<!-- name:end -->`` are made from what is stored; no number is typed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from recsim_llm.benchmarks import load
+from recsim_llm.benchmarks import report as reports
+from recsim_llm.errors import DataError
+from recsim_llm.files import write_file
+from recsim_llm.world import World, built_in_worlds
+
+ROOT = Path(__file__).resolve().parent.parent
+STORED = ROOT / "benchmarks" / "stored"
+
+
+def sections(stored: Path = STORED) -> dict[str, str]:
+    """The generated sections by name, from the folder of stored results."""
+    made = {"worlds": _worlds()}
+    if (stored / "standard").is_dir():
+        made["table"] = _table(stored / "standard")
+    for name in ("movielens", "speed"):
+        if (stored / f"{name}.json").is_file():
+            content = json.loads((stored / f"{name}.json").read_text(encoding="utf-8"))
+            made[name] = {"movielens": _movielens, "speed": _speed}[name](content)
+    return made
+
+
+def filled(text: str, made: dict[str, str]) -> str:
+    """The README's text with the sections filled in.
+
+    Raises:
+        DataError: If the README has no place for a section.
+    """
+    for name, content in made.items():
+        pattern = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise DataError(f"the README has no place for {name!r}: add <!-- {name}:begin --> and <!-- {name}:end -->")
+        text = pattern.sub(lambda match, new=content: f"{match[1]}{new.rstrip()}\n{match[2]}", text)  # type: ignore[misc]
+    return text
+
+
+def _table(folder: Path) -> str:
+    results = load(folder)
+    board = reports.leaderboard(results)
+    experiment = results.experiment
+    note = (
+        f"{experiment.budget:,} steps of learning, {experiment.episodes} held-out users, {len(experiment.seeds)} seeds; "
+        "score = (agent - random) / (oracle - random), interquartile mean with 95% bootstrap interval."
+    )
+    return "\n".join([reports.to_markdown(board), note, "", board.headline, *(f"\n{line}" for line in board.warnings)])
+
+
+def _worlds() -> str:
+    rows = [
+        "| world | items | users | themes | liked against neutral, AUC | disliked against neutral, AUC | shares of variance |"
+    ]
+    rows.append("|:--|--:|--:|--:|--:|--:|:--|")
+    for name in built_in_worlds():
+        world = World.load(name)
+        liked, disliked = _pairs(world.metrics)
+        shares = ", ".join(f"{part} {share:.2f}" for part, share in world.head.shares.items())
+        sizes = f"{len(world.catalog):,} | {len(world.population):,} | {len(world.catalog.topics)}"
+        rows.append(f"| {name} | {sizes} | {liked} | {disliked} | {shares} |")
+    return (
+        "\n".join(rows)
+        + "\n\nIn brackets: the same personas as plain paragraphs in other phrasings, split by the stance classifier.\n"
+    )
+
+
+def _pairs(metrics: Any) -> tuple[str, str]:
+    built, plain = metrics["auc"], metrics["auc_plain"]
+    return tuple(f"{built[kind]:.2f} ({plain[kind]:.2f})" for kind in ("liked", "disliked"))  # type: ignore[return-value]
+
+
+def _movielens(content: dict[str, Any]) -> str:
+    auc = content["auc"]
+    return (
+        "On MovieLens (ml-latest-small: 610 people, 9,742 films, 100,836 ratings) the AUC per user on held-out ratings is "
+        + ", ".join(f"{value:.3f} for {name.replace('_', ' ')}" for name, value in auc.items())
+        + ".\n"
+    )
+
+
+def _speed(content: dict[str, Any]) -> str:
+    rows = ["| items | lanes | user-steps/s | bare loop/s | ratio |", "|--:|--:|--:|--:|--:|"]
+    for row in content["tables"]["reference"]:
+        rows.append(
+            f"| {row['items']:,} | {row['lanes']:,} | {row['user-steps/s']:,.0f} | {row['bare loop/s']:,.0f} "
+            f"| {row['ratio to bare']:.3f} |"
+        )
+    scalar = ", ".join(f"{row['steps/s']:,.0f} in {row['environment']}" for row in content["tables"]["scalar"])
+    return "\n".join([*rows, "", content["note"], f"Scalar `env.step` through `gym.make`: {scalar} steps/s.", ""])
+
+
+def main() -> None:
+    """Rewrites the README of this checkout."""
+    readme = ROOT / "README.md"
+    write_file(readme, filled(readme.read_text(encoding="utf-8"), sections()).encode())
+
+
+if __name__ == "__main__":
+    main()
