@@ -82,9 +82,8 @@ def _pairs(metrics: Any) -> tuple[str, str]:
 def _movielens(content: dict[str, Any]) -> str:
     auc = content["auc"]
     return (
-        "On MovieLens (ml-latest-small: 610 people, 9,742 films, 100,836 ratings) the AUC per user on held-out ratings is "
-        + ", ".join(f"{value:.3f} for {name.replace('_', ' ')}" for name, value in auc.items())
-        + ".\n"
+        "On MovieLens (ml-latest-small: 610 people, 9,742 films, 100,836 ratings) the AUC per user on held-out ratings "
+        "is " + ", ".join(f"{value:.3f} for {name.replace('_', ' ')}" for name, value in auc.items()) + ".\n"
     )
 
 
