@@ -22,6 +22,8 @@ _TABLE: dict[str, tuple[str, str]] = {
     "epsilon_greedy": ("recsim_llm.agents.epsilon_greedy", "EpsilonGreedyAgent"),
     "thompson": ("recsim_llm.agents.thompson", "ThompsonAgent"),
     "linucb": ("recsim_llm.agents.linucb", "LinUCBAgent"),
+    "q_learning": ("recsim_llm.agents.q_learning", "QLearningAgent"),
+    "sarsa": ("recsim_llm.agents.sarsa", "SarsaAgent"),
 }
 _registered: dict[str, type[Agent]] = {}
 

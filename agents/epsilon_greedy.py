@@ -47,7 +47,7 @@ class EpsilonGreedyAgent(RememberingAgent):
 
     Origin of the defaults: epsilon 0.1 is Sutton and Barto's; the decay lets each of about 1,000 items be looked at some
     times before it is judged. Deviations: means are drawn towards the overall mean (m > 0) instead of starting at 0;
-    each slot of a slate explores for itself and is credited with its own reward; items just shown are left out.
+    each slot of a slate explores for itself and is credited with its own reward; items just shown rest.
     """
 
     name: ClassVar[str] = "epsilon_greedy"
@@ -77,10 +77,10 @@ class EpsilonGreedyAgent(RememberingAgent):
     ) -> tuple[Slates, Any]:
         """The best means, each slot exploring with probability epsilon."""
         memory = self.recall(rows, state, starts)
-        unseen = memory.unseen(allowed)
-        slates = best(self.counts.rate(self.config.strength) + self.ties, unseen, self.setting.slots)
+        rested = self.rested(memory, allowed)
+        slates = best(self.counts.rate(self.config.strength) + self.ties, rested, self.setting.slots)
         if not deterministic:
-            slates = mixed(slates, unseen, self.epsilon, rng)
+            slates = mixed(slates, rested, self.epsilon, rng)
         return slates, memory.noting(slates)
 
     def update(self, transition: Transition) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.lanes import Flags, Floats, Setting, Slates
+from recsim_llm.agents.memory import Memory
 
 SHORT, LONG = 1.0, 5.0  # [day] lives of the two measures of freshness
-SCALARS = 7  # profile . item, interest . item, wear of its topic, freshness (2), mean reward, price
+SCALARS = 9  # profile . item, interest . item, wear of its topic, freshness (2), mean reward, price, looks, clicks
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Situation:
         profile: [B, D] encoding of the persona.
         interest: [B, D] decayed mean of the encodings of consumed items.
         context: [B, C] context part of the observation.
-        wear: [B, T] how often each topic was consumed lately.
+        memory: What was looked at and consumed lately.
         newest: [B] [day] release of the newest item on the shelf: the public estimate of today.
         rate: [I] mean reward of each item, less that of all items.
     """
@@ -29,16 +30,17 @@ class Situation:
     profile: Floats
     interest: Floats
     context: Floats
-    wear: Floats
+    memory: Memory
     newest: Floats
     rate: Floats
 
 
 class Features:
-    """phi(u, i) = [1, context, slot, x, p * x, z * x, p.x, z.x, wear, freshness, freshness', mean reward, price].
+    """phi(u, i) = [1, context, slot, x, p * x, z * x, p.x, z.x, wear, freshness, freshness', mean reward, price, looks, clicks].
 
     x is the item's encoding, p the profile's, z that of recent interest; * is elementwise over the leading principal
-    components, the dot products over all. Everything but the slot is linear in x for a given user, so that scores of B x
+    components, the dot products over all; wear is how often the item's topic was consumed lately, looks and clicks how
+    often the item itself. Everything but the slot is linear in x for a given user, so that scores of B x
     I pairs are one product of matrices.
 
     Args:
@@ -83,10 +85,12 @@ class Features:
         at = f + 3 * w
         phi[:, :, at] = np.einsum("bnd,bd->bn", x, p)
         phi[:, :, at + 1] = np.einsum("bnd,bd->bn", x, z)
-        phi[:, :, at + 2] = np.take_along_axis(s.wear, self.topic[items].astype(np.int64), 1)
+        phi[:, :, at + 2] = np.take_along_axis(s.memory.wear, self.topic[items].astype(np.int64), 1)
         age = np.maximum(s.newest[:, None] - self.released[items], 0.0)
         phi[:, :, at + 3], phi[:, :, at + 4] = np.exp(-age / SHORT), np.exp(-age / LONG)
         phi[:, :, at + 5], phi[:, :, at + 6] = s.rate[items], self.price[items]
+        phi[:, :, at + 7] = np.take_along_axis(s.memory.looks, items, 1)
+        phi[:, :, at + 8] = np.take_along_axis(s.memory.takes, items, 1)
         return phi
 
     def scores(self, s: Situation, theta: Floats) -> Floats:
@@ -97,8 +101,10 @@ class Features:
         direction = theta[at] * p + theta[at + 1] * z  # [B, D]
         direction[:, :w] += plain + with_profile * p[:, :w] + with_interest * z[:, :w]
         scores: Floats = direction @ self.items.T
-        scores += theta[at + 2] * s.wear[:, self.topic]
+        scores += theta[at + 2] * s.memory.wear[:, self.topic]
         scores += theta[at + 5] * s.rate + theta[at + 6] * self.price
+        scores += theta[at + 7] * s.memory.looks
+        scores += theta[at + 8] * s.memory.takes
         age = np.maximum(s.newest[:, None] - self.released, np.float32(0.0))
         scores += theta[at + 3] * np.exp(age * np.float32(-1.0 / SHORT))
         scores += theta[at + 4] * np.exp(age * np.float32(-1.0 / LONG))

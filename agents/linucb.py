@@ -12,8 +12,9 @@ from recsim_llm.agents.config import Config
 from recsim_llm.agents.counts import ItemCounts, seen_slots
 from recsim_llm.agents.features import Features, Situation
 from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
+from recsim_llm.agents.memory import Memory
 from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.slates import Memory, best
+from recsim_llm.agents.slates import best
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class LinUCBConfig(RememberingConfig):
     """Settings of :class:`LinUCBAgent`.
 
     Attributes:
+        after_click: As for others, but 0: what was looked at and clicked lately is among the features.
+        after_look: The same.
         alpha: Weight of the confidence width.
         ridge: Regularisation, the precision of the prior of theta.
         width: Principal components of the encodings in the elementwise products.
@@ -29,10 +32,12 @@ class LinUCBConfig(RememberingConfig):
         growth: Share by which the data must have grown before theta is computed again.
     """
 
+    after_click: int = 0
+    after_look: int = 0
     alpha: float = 0.2
     ridge: float = 1.0
-    width: int = 64
-    shortlist: int = 24
+    width: int = 48
+    shortlist: int = 16
     strength: float = 10.0
     growth: float = 0.05
 
@@ -71,8 +76,8 @@ class LinUCBAgent(RememberingAgent):
     widths would take a hundred times the rest of the step; (2) theta and A^-1 are recomputed when the data have grown by
     ``growth`` (Abbasi-Yadkori, Pal and Szepesvari 2011, section 5.1, switch as rarely and lose a constant factor); (3)
     users are served B at a time; (4) each slot is credited with its own reward, with a feature for its position, as if
-    slots did not compete; (5) items just shown are left out; (6) today's date is not public, the release of the newest
-    item on the shelf stands for it.
+    slots did not compete; (5) today's date is not public, the release of the newest item on the
+    shelf stands for it.
     """
 
     name: ClassVar[str] = "linucb"
@@ -104,12 +109,12 @@ class LinUCBAgent(RememberingAgent):
         newest = self.features.newest(allowed)
         situation = self._situation(rows, memory, newest)
         scores = self.features.scores(situation, self.theta)
-        unseen, slots = memory.unseen(allowed), self.setting.slots
+        rested, slots = self.rested(memory, allowed), self.setting.slots
         if deterministic or self.config.alpha == 0.0:
-            slates = best(scores, unseen, slots)
+            slates = best(scores, rested, slots)
         else:
             scores += rng.random(scores.shape, np.float32) * np.float32(1e-6)
-            slates = self._optimistic(situation, scores, unseen)
+            slates = self._optimistic(situation, scores, rested)
         return slates, Recall(memory.noting(slates), newest)
 
     def _optimistic(self, situation: Situation, scores: Floats, allowed: Flags) -> Slates:
@@ -125,7 +130,7 @@ class LinUCBAgent(RememberingAgent):
         shown, seen = seen_slots(transition)
         state, rows = transition.state, transition.observation
         if not isinstance(state, Recall):
-            state = Recall(Memory.empty(len(rows), 0, self.setting), np.full(len(rows), self.features.released.max()))
+            state = Recall(Memory.empty(len(rows), self.setting), np.full(len(rows), self.features.released.max()))
         situation = self._situation(rows, state.memory, state.newest)
         phi = self.features.of(situation, np.maximum(shown, 0), np.arange(self.setting.slots))[seen].astype(np.float64)
         reward = np.asarray(transition.info["slot_reward"], np.float64)
@@ -152,7 +157,7 @@ class LinUCBAgent(RememberingAgent):
         setting = self.setting
         rate = (self.counts.rate(self.config.strength) - self.counts.mean()).astype(np.float32)
         profile, interest, context = (setting.part(name, rows) for name in ("profile", "interest", "context"))
-        return Situation(profile, interest, context, memory.wear, newest, rate)
+        return Situation(profile, interest, context, memory, newest, rate)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Sums, theta and counts."""

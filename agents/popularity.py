@@ -34,7 +34,7 @@ class PopularityConfig(RememberingConfig):
 
 
 class PopularityAgent(RememberingAgent):
-    """Shows the items with the highest click rate, leaving out what was just shown.
+    """Shows the items with the highest click rate, letting what was just shown rest.
 
     Equation: score_i = (clicks_i + m c) / (looks_i + m), c the mean click rate of all items.
 
@@ -46,7 +46,7 @@ class PopularityAgent(RememberingAgent):
     them are: what is scored is the recommender that comes out, not the traffic spent on it.
 
     Origin of the defaults: strength 5 is about the looks at which the spread of rates between items equals their
-    sampling error in the built-in worlds; memory is the length of half an episode.
+    sampling error in the built-in worlds; rests were found on the built-in worlds.
     """
 
     name: ClassVar[str] = "popularity"
@@ -70,7 +70,7 @@ class PopularityAgent(RememberingAgent):
     ) -> tuple[Slates, Any]:
         """The best rates."""
         memory = self.recall(rows, state, starts)
-        slates = self._popular(memory.unseen(allowed))
+        slates = self._popular(self.rested(memory, allowed))
         return slates, memory.noting(slates)
 
     def interact(self) -> Transition:
@@ -79,7 +79,7 @@ class PopularityAgent(RememberingAgent):
         allowed = lanes.available()
         memory = self.recall(lanes.observation, self._state, lanes.fresh)
         self._explored = self.rng.random(lanes.count) < self.config.explore
-        drawn, served = uniform(allowed, self.setting.slots, self.rng), self._popular(memory.unseen(allowed))
+        drawn, served = uniform(allowed, self.setting.slots, self.rng), self._popular(self.rested(memory, allowed))
         slates = np.where(self._explored[:, None], drawn, served)
         self._state = memory.noting(slates)
         return lanes.step(slates, self._state)

@@ -1,7 +1,7 @@
 """Agents that remember what they showed in an episode, as every recommender in service does.
 
-An item seen a moment ago is not wanted again, and nothing in an observation tells which it was. So these agents keep
-the last ``memory`` slates of each lane in ``predict``'s state and leave their items out, as long as others are there.
+An item consumed a moment ago is not wanted again, and nothing in an observation tells which it was. So these agents keep
+what each lane looked at and clicked in ``predict``'s state, and let such items rest as long as others are there.
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ from typing import Any, ClassVar
 from recsim_llm.agents.base import Agent
 from recsim_llm.agents.config import Config
 from recsim_llm.agents.lanes import Flags, Floats
-from recsim_llm.agents.slates import CLICK, Memory
+from recsim_llm.agents.memory import Memory
 from recsim_llm.errors import ConfigError
-
-WEAR_LEFT = 0.95
-"""Share of the wear of a topic that is left after one step within a session; after a break nothing is."""
 
 
 @dataclass(frozen=True)
@@ -24,32 +21,32 @@ class RememberingConfig(Config):
     """Settings of agents that remember.
 
     Attributes:
-        memory: Steps for which a shown item is not shown again in the same episode [steps]; 0 shows the best always.
+        after_click: Steps for which a clicked item is not shown again in the same episode; 0 is never [steps].
+        after_look: The same for an item that was looked at and left [steps].
     """
 
-    memory: int = 50
+    after_click: int = 100
+    after_look: int = 20
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._within(0, 100_000, "memory")
+        self._within(0, 1_000, "after_click", "after_look")
 
 
 class RememberingAgent(Agent):
-    """Base of agents whose state is a :class:`~recsim_llm.agents.slates.Memory`."""
+    """Base of agents whose state is a :class:`~recsim_llm.agents.memory.Memory`."""
 
     Config: ClassVar[type[Config]] = RememberingConfig
     config: RememberingConfig
 
     def recall(self, rows: Floats, state: Any, starts: Flags) -> Memory:
         """The memory of B lanes with the feedback in their observations [B, P] taken in."""
-        lanes, setting = len(rows), self.setting
-        memory = Memory.empty(lanes, self.config.memory, setting) if state is None else state
+        lanes = len(rows)
+        memory = Memory.empty(lanes, self.setting) if state is None else state
         if not isinstance(memory, Memory) or len(memory.last) != lanes:
             raise ConfigError(f"state must be what predict() returned before for the same {lanes} lanes, got {state!r:.60}")
-        return memory.renewed(
-            starts,
-            setting.context("session_step", rows) == 0.0,
-            setting.feedback(rows)[:, :, CLICK],
-            setting.catalog.topic,
-            WEAR_LEFT,
-        )
+        return memory.renewed(rows, starts, self.setting)
+
+    def rested(self, memory: Memory, allowed: Flags) -> Flags:
+        """Items on the shelf that need no rest, [B, I]."""
+        return memory.rested(allowed, self.config.after_click, self.config.after_look)

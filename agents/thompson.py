@@ -44,8 +44,7 @@ class ThompsonAgent(RememberingAgent):
     Origin of the defaults: m = 2 with c = 1/2 is the uniform prior of Chapelle and Li. Deviations: the prior's mean
     follows the data (empirical Bayes), as a thousand arms with rates far from 1/2 would each have to be tried first; B
     users are served at once from ``draws`` samples, since a Beta draw for every lane and item would take most of the
-    time; clicks come in batches of B (their delay is what Chapelle and Li study in section 4); items just shown are left
-    out.
+    time; clicks come in batches of B (their delay is what Chapelle and Li study in section 4); items just shown rest.
     """
 
     name: ClassVar[str] = "thompson"
@@ -82,7 +81,7 @@ class ThompsonAgent(RememberingAgent):
             draws = min(self.config.draws, len(rows))
             samples = rng.beta(wins, losses, size=(draws, len(wins)))
             scores = samples[rng.permutation(len(rows)) % draws]
-        slates = best(scores, memory.unseen(allowed), self.setting.slots)
+        slates = best(scores, self.rested(memory, allowed), self.setting.slots)
         return slates, memory.noting(slates)
 
     def update(self, transition: Transition) -> None:

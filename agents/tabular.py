@@ -1,0 +1,179 @@
+"""What tabular Q-learning and SARSA share: states, actions, the table, and how slates come from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.agents.clusters import Clusters
+from recsim_llm.agents.config import Config
+from recsim_llm.agents.counts import ItemCounts, seen_slots
+from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
+from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
+from recsim_llm.agents.slates import best
+
+Values = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+FATIGUE_LEVELS = 3
+BORED = 0.25  # idle = n / (n + 5): two steps or more without a click
+SAME = 0.5  # more than half of what was consumed lately had the topic of the item before
+OUTSIDE = 1e3
+
+
+@dataclass(frozen=True)
+class TabularConfig(RememberingConfig):
+    """Settings of :class:`TabularAgent`.
+
+    Attributes:
+        states: Clusters of interests.
+        actions: Clusters of items.
+        gamma: Discount of the future, per step.
+        epsilon: Probability that a slot explores, in the long run.
+        epsilon_start: The same at the first step.
+        decay: Steps of users in which what lies between the two falls by the factor e [steps].
+        power: Step size (1 + n) ** -power at the n-th visit of a state and action.
+        smallest_step: Smallest step size.
+        strength: Looks by which an item's mean reward is drawn towards the mean of all.
+        distinct: Whether the slots of a slate take different clusters.
+    """
+
+    states: int = 12
+    actions: int = 24
+    gamma: float = 0.8
+    epsilon: float = 0.1
+    epsilon_start: float = 1.0
+    decay: float = 8_000.0
+    power: float = 0.77
+    smallest_step: float = 0.005
+    strength: float = 5.0
+    distinct: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(1, 100_000, "states", "actions")
+        self._within(0.0, 1.0, "gamma", "epsilon", "epsilon_start", "smallest_step")
+        self._within(0.5, 1.0, "power")
+        self._within(1e-6, 1e12, "decay", "strength")
+
+
+class TabularAgent(RememberingAgent):
+    """A table Q[state, cluster of items].
+
+    The state is the cluster of the recent-interest encoding (before anything was consumed, of the profile) and a level
+    of fatigue: how many of "two steps or more without a click" and "the same topic again and again" hold. An action is a
+    cluster of items and stands for the best known item in it: that of the highest smoothed mean reward on the shelf.
+    Each slot of a slate decides for itself from the same table and is credited with its own reward.
+    """
+
+    Config: ClassVar[type[Config]] = TabularConfig
+    config: TabularConfig
+
+    def setup(self, rng: np.random.Generator) -> None:
+        """Clusters of the public encodings; a table of zeros."""
+        config, items = self.config, self.setting.items
+        embedding = self.setting.catalog.embedding
+        self.interests = Clusters(embedding, min(config.states, items), rng)
+        self.groups = Clusters(embedding, min(config.actions, items), rng)
+        rows = (len(self.interests) + 1) * FATIGUE_LEVELS  # one more for users of whom nothing is known
+        self.table: Values = np.zeros((rows, len(self.groups)))
+        self.visits: Values = np.zeros_like(self.table)
+        self.counts = ItemCounts(items)
+        self.ties = rng.random(items) * 1e-9
+        self.members = (self.groups.labels[:, None] == np.arange(len(self.groups))).astype(np.float32)  # [I, A]
+
+    @property
+    def epsilon(self) -> float:
+        """Probability that a slot explores now."""
+        config = self.config
+        left = float(np.exp(-self.num_timesteps / config.decay))
+        return config.epsilon + (config.epsilon_start - config.epsilon) * left
+
+    def states(self, rows: Floats) -> Indices:
+        """Row of the table for each observation, [B]."""
+        setting = self.setting
+        interest, profile = setting.part("interest", rows), setting.part("profile", rows)
+        direction = np.where(interest.any(1)[:, None], interest, profile)
+        cluster = np.where(direction.any(1), self.interests.nearest(direction), len(self.interests))
+        bored = setting.context("idle", rows) > BORED
+        same = setting.context("sameness", rows) > SAME
+        return cluster * FATIGUE_LEVELS + bored.astype(np.int64) + same
+
+    def act(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """The best clusters, each slot exploring with probability epsilon, and an item of each."""
+        memory = self.recall(rows, state, starts)
+        rested = self.rested(memory, allowed)
+        stocked = rested.astype(np.float32) @ self.members > 0  # [B, A]
+        slots = self.setting.slots
+        values = self.table[self.states(rows)]
+        greedy = best(values, stocked, slots if self.config.distinct else 1)
+        chosen = np.broadcast_to(greedy, (len(rows), slots)).copy()
+        explores = np.zeros(chosen.shape, np.bool_)
+        if not deterministic:
+            explores = rng.random(chosen.shape) < self.epsilon
+            for slot in range(slots):
+                drawn = best(rng.random(stocked.shape), stocked, 1)[:, 0]
+                chosen[:, slot] = np.where(explores[:, slot], drawn, chosen[:, slot])
+        slates = self._items(chosen, explores, rested, rng)
+        return slates, memory.noting(slates)
+
+    def _items(self, chosen: Indices, explores: Flags, rested: Flags, rng: np.random.Generator) -> Slates:
+        """An item of each chosen cluster [B, K]: the best known, or any in slots that explore; none twice."""
+        rate = self.counts.rate(self.config.strength) + self.ties
+        free, lanes = rested.copy(), np.arange(len(chosen))
+        slates = np.empty_like(chosen)
+        for slot in range(chosen.shape[1]):
+            inside = self.groups.labels == chosen[:, slot, None]  # [B, I]
+            scores = np.where(inside, rate, rate - OUTSIDE)
+            random = np.flatnonzero(explores[:, slot])
+            if len(random):
+                scores[random] = rng.random((len(random), scores.shape[1])) - OUTSIDE * ~inside[random]
+            slates[:, slot] = best(scores, free, 1)[:, 0]
+            free[lanes, slates[:, slot]] = False
+        return slates
+
+    def clusters(self, transition: Transition) -> Indices:
+        """Cluster of each slot that was asked for, [B, K]."""
+        return self.groups.labels[transition.action]
+
+    def learn_towards(self, states: Indices, clusters: Indices, targets: Values, counted: Flags) -> None:
+        """Q <- Q + step (target - Q) for the slots [B, K] that count.
+
+        Several slots of one step that fall into the same cell move it as if they came one after the other.
+        """
+        cells = (states[:, None] * len(self.groups) + clusters)[counted]
+        size = self.table.size
+        times = np.bincount(cells, minlength=size)
+        sums = np.bincount(cells, weights=targets[counted], minlength=size)
+        hit = np.flatnonzero(times)
+        table, visits = self.table.reshape(-1), self.visits.reshape(-1)  # views
+        step = np.maximum((1.0 + visits[hit]) ** -self.config.power, self.config.smallest_step)
+        moved = 1.0 - (1.0 - step) ** times[hit]
+        table[hit] += moved * (sums[hit] / times[hit] - table[hit])
+        visits[hit] += times[hit]
+
+    def gains(self, transition: Transition) -> tuple[Values, Flags]:
+        """Reward of each slot [B, K] and which slots count; also notes the items' mean rewards."""
+        rewards = np.asarray(transition.info["slot_reward"], np.float64)
+        _, seen = seen_slots(transition)
+        self.counts.add(transition, rewards)
+        return rewards, seen
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The table, visits, counts and the clusters they speak of."""
+        return {
+            "table": self.table, "visits": self.visits, "ties": self.ties, **self.counts.arrays(),
+            "interest_centres": self.interests.centres, "group_centres": self.groups.centres,
+            "group_labels": self.groups.labels,
+        }  # fmt: skip
