@@ -69,9 +69,10 @@ def prepare(experiment: Experiment) -> Mapping[str, str]:
         agents.get(name).Config.from_dict(dict(settings))
     worlds = {}
     for cell in experiment.replace(agents=experiment.agents[:1], seeds=experiment.seeds[:1], agent_configs={}).cells():
-        env = make_env(cell, lanes=1, users="train", autoreset=AutoresetMode.NEXT_STEP, truth=False)
-        worlds[cell.scenario] = str(env.unwrapped.core.world.hash)  # type: ignore[attr-defined]
-        env.close()
+        for users in ("train", "test"):
+            env = make_env(cell, lanes=1, users=users, autoreset=AutoresetMode.NEXT_STEP, truth=False)
+            worlds[cell.scenario] = str(env.unwrapped.core.world.hash)  # type: ignore[attr-defined]
+            env.close()
     return worlds
 
 

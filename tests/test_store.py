@@ -112,7 +112,9 @@ class TestOpening:
         monkeypatch.setattr("os.fsync", lambda descriptor: None)  # thousands of files; what they hold is the question
         whole = fill_store(EXPERIMENT, tmp_path / "whole", 3).read_bytes()
         lines = whole.splitlines(keepends=True)
-        tails = [whole[:end] for end in range(len(whole) - len(lines[-1]) - len(lines[-2]), len(whole) + 1)]
+        start = len(whole) - len(lines[-1]) - len(lines[-2])
+        tails = [whole[:end] for end in range(start, len(whole) + 1)]
+        tails += [whole[:end] + bytes(len(whole) - end) for end in range(start, len(whole), 3)]  # blocks never written
         tails += [whole + b"\0" * 256, whole + b"\n\n", whole + b"\xc3", whole[:-1] + b"\0" * 300]
         for number, content in enumerate(tails):
             folder = tmp_path / "cut"
@@ -127,7 +129,7 @@ class TestOpening:
                 for cell in CELLS[complete:3]:
                     opened.append(fake_row(cell))
             assert (folder / FILE).read_bytes() == whole
-        assert len(tails) > 1_000
+        assert len(tails) > 2_500
 
     @pytest.mark.parametrize("place", range(0, 1_000, 7))
     def test_a_torn_header_is_as_no_file(self, tmp_path: Path, place: int) -> None:
