@@ -118,23 +118,10 @@ def build_world(
     target = None if out is None else _free(Path(out), overwrite)
     if not 1 <= width <= 256:
         raise ConfigError(f"width={width}: encodings in a world are 1 to 256 wide")
-    named = columns or Columns()
-    reading: dict[str, Any] = {"limits": limits, "separator": separator}
     tell("reading files")
-    things = read_items(items, text_columns=text_columns, columns=named.items, tags=tags, **reading)
-    people = None if users is None else read_users(users, columns=named.users, **reading)
-    log = None
-    if interactions is not None:
-        log, user_id = read_interactions(
-            interactions,
-            things.item_id,
-            None if people is None else people.user_id,
-            columns=named.interactions,
-            drop_unknown=drop_unknown,
-            **reading,
-        )
-        people = people or Users.nameless(user_id)
-    people = people or _drawn(n_users)
+    reading = _Reading(columns or Columns(), {"limits": limits, "separator": separator}, drop_unknown, n_users)
+    things = read_items(items, text_columns=text_columns, columns=reading.columns.items, tags=tags, **reading.options)
+    people, log = _people_and_log(reading, things, users, interactions)
     model = load_text_encoder(encoder) if isinstance(encoder, str) else encoder
     tell(f"encoding {len(things)} items")
     encodings = encode_cached(model, things.text, progress)
@@ -175,6 +162,33 @@ def _free(target: Path, overwrite: bool) -> Path:
         if not (target / "world.json").is_file():
             raise ConfigError(f"{target} holds no world, it will not be overwritten; name another folder")
     return target
+
+
+@dataclass(frozen=True)
+class _Reading:
+    columns: Columns
+    options: dict[str, Any]
+    drop_unknown: bool
+    n_users: int
+
+
+def _people_and_log(
+    reading: _Reading, things: Items, users: str | Path | None, interactions: str | Path | None
+) -> tuple[Users, Interactions | None]:
+    """The users of the file, else those of the log, else nameless ones."""
+    named = reading.columns
+    people = None if users is None else read_users(users, columns=named.users, **reading.options)
+    if interactions is None:
+        return people or _drawn(reading.n_users), None
+    log, user_id = read_interactions(
+        interactions,
+        things.item_id,
+        None if people is None else people.user_id,
+        columns=named.interactions,
+        drop_unknown=reading.drop_unknown,
+        **reading.options,
+    )
+    return people or Users.nameless(user_id), log
 
 
 def _drawn(count: int) -> Users:
