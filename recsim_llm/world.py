@@ -36,6 +36,11 @@ USER_TEXT = ("user_id", "persona", "statements", "gender", "age_band", "region")
 ITEM_ARRAYS = ("embedding", "price", "released_at", "appeal", "factors", "quality", "clickbait")
 USER_ARRAYS = ("profile", "taste", "factors", "bias", "price_sensitivity")
 FILES = ("items.parquet", "users.parquet", "arrays.safetensors")
+_KEYS = {
+    "name": str, "items": int, "users": int, "head": dict, "encoder": dict, "parameters": dict, "metrics": dict,
+    "hash": str, "files": dict, "format": int,
+}  # fmt: skip
+"""What world.json holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +125,8 @@ class World:
     def _save(self, target: Path, overwrite: bool, dtype: np.dtype[Any]) -> Path:
         if target.exists() and not overwrite:
             raise ConfigError(f"{target} exists already; name another folder or pass overwrite")
+        if target.exists() and not target.is_dir():
+            raise ConfigError(f"{target} is a file; a world is a folder")
         if target.exists() and any(target.iterdir()) and not (target / "world.json").exists():
             raise ConfigError(f"{target} is not empty and holds no world; it will not be overwritten")
         staging = temporary_sibling(target)
@@ -230,7 +237,8 @@ def _load(folder: Path) -> World:
         if _digest(path) != expected:
             raise DataError(f"{path} was altered: size or SHA-256 differ from world.json; build the world again")
     arrays = _read_arrays(folder / "arrays.safetensors", description["items"], description["users"])
-    items, users = (_read_table(folder / file) for file in FILES[:2])
+    items = _read_table(folder / "items.parquet", ITEM_TEXT)
+    users = _read_table(folder / "users.parquet", USER_TEXT)
     try:
         statements = [[(str(s), float(v)) for s, v in json.loads(text)] for text in users.pop("statements")]
         items |= {name: arrays[f"items.{name}"] for name in ITEM_ARRAYS}
@@ -249,7 +257,8 @@ def _load(folder: Path) -> World:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder} is not a world of format {FORMAT}: {error}") from error
-    world.__dict__["hash"] = description["hash"]
+    if world.hash != description["hash"]:
+        raise DataError(f"{folder / 'world.json'}: the hash is not that of the content; build the world again")
     return world
 
 
@@ -258,9 +267,11 @@ def _read_description(path: Path) -> dict[str, Any]:
         description = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(description, dict) or description.get("format") != FORMAT:
             raise ValueError(f"format is not {FORMAT}")
-        keys = {"name", "items", "users", "head", "encoder", "parameters", "metrics", "hash", "files", "format"}
-        if set(description) != keys or not isinstance(description["files"], dict):
-            raise ValueError(f"keys differ: {sorted(set(description) ^ keys)}")
+        if set(description) != set(_KEYS):
+            raise ValueError(f"keys differ: {sorted(set(description) ^ set(_KEYS))}")
+        for name, kind in _KEYS.items():
+            if type(description[name]) is not kind:
+                raise ValueError(f"{name} is a {type(description[name]).__name__}, expected {kind.__name__}")
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not a world's description: {error}") from error
     return description
@@ -283,14 +294,21 @@ def _read_arrays(path: Path, items: int, users: int) -> dict[str, Floats]:
     return arrays
 
 
-def _read_table(path: Path) -> dict[str, Any]:
+def _read_table(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        columns: dict[str, Any] = pq.read_table(path).to_pydict()
+        table = pq.read_table(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+    if table.column_names != list(names):
+        raise DataError(f"{path} has columns {table.column_names}, expected {list(names)}")
+    for name in names:
+        column = table[name]
+        if column.type != pa.string() or (column.null_count and name != "image"):
+            raise DataError(f"{path}: column {name} must be text without gaps, got {column.type}")
+    columns: dict[str, Any] = table.to_pydict()
     return columns
 
 
