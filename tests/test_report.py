@@ -68,6 +68,32 @@ class TestLeaderboard:
         assert "1 runs failed: popularity (failed)" in text
         assert "1 runs are missing" in text
 
+    def test_arrays_have_the_form_that_rliable_takes(self) -> None:
+        results = results_of(TEN, leave_out=1)
+        matrix = results.to_rliable()
+        assert list(matrix) == list(AGENTS)
+        assert {scores.shape for scores in matrix.values()} == {(5, 2)}
+        assert results.score_curves("linucb").shape == (5, 2, 9)
+        assert np.isnan(matrix["linucb"][0, 0])  # the run of random with that seed is missing
+        assert np.isfinite(matrix["linucb"][1:]).all()
+        with pytest.raises(ConfigError, match="Did you mean 'ctr'"):
+            results.final("linucb", "ctrr")
+
+    def test_records(self) -> None:
+        records = results_of(TEN).records()
+        assert len(records) == 100 * 9
+        assert records[0]["scenario"] == MUSIC
+        assert records[0]["step"] == 0
+        assert records == sorted(records, key=lambda r: (r["scenario"], r["agent"], r["seed"], r["step"]))
+
+    def test_the_best_is_compared_with_the_others(self) -> None:
+        board = report.leaderboard(results_of(TEN))
+        assert board.best == "linucb"
+        assert {rival.agent for rival in board.rivals} == set(AGENTS) - {"linucb", "oracle"}
+        random = next(rival for rival in board.rivals if rival.agent == "random")
+        assert random.chance.value == 1.0
+        assert all(difference.low > 0 for difference in random.differences)
+
     def test_without_references_there_are_returns_but_no_scores(self, tmp_path: Path) -> None:
         results = results_of(TEN.replace(agents=("linucb", "thompson")))
         board = report.leaderboard(results)
