@@ -13,7 +13,7 @@ from recsim_llm.agents.config import Config
 from recsim_llm.agents.counts import ItemCounts, seen_slots
 from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
 from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.slates import best
+from recsim_llm.agents.slates import best, mixed
 
 Values = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -21,7 +21,6 @@ Indices = NDArray[np.int64]
 FATIGUE_LEVELS = 3
 BORED = 0.25  # idle = n / (n + 5): two steps or more without a click
 SAME = 0.5  # more than half of what was consumed lately had the topic of the item before
-OUTSIDE = 1e3
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ class TabularConfig(RememberingConfig):
         decay: Steps of users in which what lies between the two falls by the factor e [steps].
         power: Step size (1 + n) ** -power at the n-th visit of a state and action.
         smallest_step: Smallest step size.
-        strength: Looks by which an item's mean reward is drawn towards the mean of all.
-        distinct: Whether the slots of a slate take different clusters.
+        strength: Looks by which an item's mean reward is drawn towards that of its cluster.
     """
 
     states: int = 12
@@ -50,7 +48,6 @@ class TabularConfig(RememberingConfig):
     power: float = 0.77
     smallest_step: float = 0.005
     strength: float = 5.0
-    distinct: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,8 +62,13 @@ class TabularAgent(RememberingAgent):
 
     The state is the cluster of the recent-interest encoding (before anything was consumed, of the profile) and a level
     of fatigue: how many of "two steps or more without a click" and "the same topic again and again" hold. An action is a
-    cluster of items and stands for the best known item in it: that of the highest smoothed mean reward on the shelf.
-    Each slot of a slate decides for itself from the same table and is credited with its own reward.
+    cluster of items and stands for the best known item in it. With Q the table and d_i how much better an item is known
+    to be than its cluster, by smoothed mean rewards, a slate is the K largest
+
+        Q[s, cluster of i] + d_i
+
+    so that a cluster whose best items have just been shown gives way to another. A slot explores with probability
+    epsilon: any item. Each slot decides for itself from the same table and is credited with its own reward.
     """
 
     Config: ClassVar[type[Config]] = TabularConfig
@@ -83,7 +85,6 @@ class TabularAgent(RememberingAgent):
         self.visits: Values = np.zeros_like(self.table)
         self.counts = ItemCounts(items)
         self.ties = rng.random(items) * 1e-9
-        self.members = (self.groups.labels[:, None] == np.arange(len(self.groups))).astype(np.float32)  # [I, A]
 
     @property
     def epsilon(self) -> float:
@@ -111,37 +112,21 @@ class TabularAgent(RememberingAgent):
         allowed: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
-        """The best clusters, each slot exploring with probability epsilon, and an item of each."""
+        """The best known items of the best clusters, each slot exploring with probability epsilon."""
         memory = self.recall(rows, state, starts)
         rested = self.rested(memory, allowed)
-        stocked = rested.astype(np.float32) @ self.members > 0  # [B, A]
-        slots = self.setting.slots
-        values = self.table[self.states(rows)]
-        greedy = best(values, stocked, slots if self.config.distinct else 1)
-        chosen = np.broadcast_to(greedy, (len(rows), slots)).copy()
-        explores = np.zeros(chosen.shape, np.bool_)
+        scores = self.table[self.states(rows)][:, self.groups.labels] + self.advantage()
+        slates = best(scores, rested, self.setting.slots)
         if not deterministic:
-            explores = rng.random(chosen.shape) < self.epsilon
-            for slot in range(slots):
-                drawn = best(rng.random(stocked.shape), stocked, 1)[:, 0]
-                chosen[:, slot] = np.where(explores[:, slot], drawn, chosen[:, slot])
-        slates = self._items(chosen, explores, rested, rng)
+            slates = mixed(slates, rested, self.epsilon, rng)
         return slates, memory.noting(slates)
 
-    def _items(self, chosen: Indices, explores: Flags, rested: Flags, rng: np.random.Generator) -> Slates:
-        """An item of each chosen cluster [B, K]: the best known, or any in slots that explore; none twice."""
-        rate = self.counts.rate(self.config.strength) + self.ties
-        free, lanes = rested.copy(), np.arange(len(chosen))
-        slates = np.empty_like(chosen)
-        for slot in range(chosen.shape[1]):
-            inside = self.groups.labels == chosen[:, slot, None]  # [B, I]
-            scores = np.where(inside, rate, rate - OUTSIDE)
-            random = np.flatnonzero(explores[:, slot])
-            if len(random):
-                scores[random] = rng.random((len(random), scores.shape[1])) - OUTSIDE * ~inside[random]
-            slates[:, slot] = best(scores, free, 1)[:, 0]
-            free[lanes, slates[:, slot]] = False
-        return slates
+    def advantage(self) -> Values:
+        """How much better than its cluster each item is known to be, [I]."""
+        counts, labels, strength = self.counts, self.groups.labels, self.config.strength
+        looks, gains = (np.bincount(labels, weights=sums, minlength=len(self.groups)) for sums in (counts.looks, counts.gains))
+        mean = (gains / np.maximum(looks, 1.0))[labels]
+        return (counts.gains - mean * counts.looks) / (counts.looks + strength) + self.ties
 
     def clusters(self, transition: Transition) -> Indices:
         """Cluster of each slot that was asked for, [B, K]."""
