@@ -156,7 +156,12 @@ def _check_fields(path: Path, batch: Any, names: Sequence[str], limits: Limits, 
         longest = pc.max(pc.binary_length(column)).as_py() or 0
         if longest > limits.field_bytes:
             at = row + pc.index(pc.binary_length(column), longest).as_py()
-            over(path, f'a value of {longest:,} bytes in row {at}, column "{name}"', "field_bytes", limits.field_bytes)
+            over(
+                path,
+                f"a value of {longest:,} bytes in row {at}, column {quoted(name)}",
+                "field_bytes",
+                limits.field_bytes,
+            )
 
 
 def _without_blank_rows(path: Path, table: Any, names: Sequence[str]) -> Table:

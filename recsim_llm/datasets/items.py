@@ -122,7 +122,7 @@ def _texts(table: Table, found: Columns, names: Sequence[str] | None) -> list[st
 
 def _guess(table: Table) -> list[str]:
     likely = [name for name in table.columns if name.casefold() in (*ALIASES["title"], *ALIASES["category"])]
-    return likely or list(table.columns)[:2]
+    return likely or [" ".join(name.split())[:40] for name in table.columns][:2]
 
 
 def _spoken(value: str) -> str:

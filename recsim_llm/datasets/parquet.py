@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from recsim_llm.errors import DataError
 
-from .table import Limits, Table, check_names, over
+from .table import Limits, Table, check_names, over, quoted
 
 
 def read_parquet(path: Path, limits: Limits) -> Table:
@@ -66,7 +66,9 @@ def _checked_size(path: Path, name: str, column: Any, limits: Limits, row: int) 
     longest = pc.max(lengths).as_py() or 0
     if longest > limits.field_bytes:
         at = row + pc.index(lengths, longest).as_py() + 1
-        over(path, f'a value of {longest:,} bytes in row {at}, column "{name}"', "field_bytes", limits.field_bytes)
+        over(
+            path, f"a value of {longest:,} bytes in row {at}, column {quoted(name)}", "field_bytes", limits.field_bytes
+        )
     return int(pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0) + 8 * len(lengths)
 
 
@@ -103,7 +105,7 @@ def _as_text(path: Path, name: str, column: Any) -> Any:
         text = pc.fill_null(column.cast(pa.large_string()), "")
         text.validate(full=True)
     except (pa.ArrowException, ValueError) as error:
-        raise DataError(f'{path.name}, column "{name}": cannot be read as text ({_first_line(error)})') from error
+        raise DataError(f"{path.name}, column {quoted(name)}: cannot be read as text ({_first_line(error)})") from error
     return text
 
 

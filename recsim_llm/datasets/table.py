@@ -59,10 +59,12 @@ class Table:
 
     def fail(self, row: int, column: str, problem: str) -> NoReturn:
         """Raises the DataError for a cell; ``row`` is an index into this table."""
-        raise DataError(
-            f"{self.path.name}, row {self.row_numbers[row].as_py()}, column "
-            f"{json.dumps(column, ensure_ascii=False)}: {problem}"
-        )
+        raise DataError(f"{self.path.name}, row {self.row_numbers[row].as_py()}, column {quoted(column)}: {problem}")
+
+
+def quoted(name: str) -> str:
+    """A column's name between double quotation marks, on one line."""
+    return json.dumps(name, ensure_ascii=False)
 
 
 def shortened(value: str, width: int = 60) -> str:
