@@ -61,7 +61,7 @@ _PLACES = {
     "Latin America": "Cali, Rosario, Guadalajara, Recife, Cusco, Valparaíso, Quito, Mérida, Montevideo, Oaxaca",
     "Africa": "Kumasi, Mombasa, Durban, Ibadan, Dakar, Kampala, Sfax, Lusaka, Bamako, Addis Ababa, Kigali, Alexandria",
     "South Asia": "Pune, Kandy, Lahore, Chittagong, Kochi, Jaipur, Pokhara, Mysuru, Sylhet, Nagpur, Kolkata",
-    "East Asia and Pacific": "Busan, Kaohsiung, Hội An, Sapporo, Dunedin, Surabaya, Chengdu, Cebu, Fukuoka, Hobart, Daegu",
+    "East Asia and Pacific": "Busan, Kaohsiung, Hội An, Sapporo, Dunedin, Surabaya, Chengdu, Cebu, Fukuoka, Hobart",
 }
 PLACES = {region: places.split(", ") for region, places in _PLACES.items()}
 
