@@ -1,0 +1,183 @@
+"""Matrix factorisation, fitted to the logs of a random policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.agents.config import Config
+from recsim_llm.agents.counts import seen_slots
+from recsim_llm.agents.factorisation import Factors, Floats64, fit
+from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
+from recsim_llm.agents.memory import CLICK, SKIP, Memory
+from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
+from recsim_llm.agents.slates import best, looked_at, uniform
+from recsim_llm.errors import DataError
+
+LEAST_VARIANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class MFConfig(RememberingConfig):
+    """Settings of :class:`MFAgent`.
+
+    Attributes:
+        factors: F, width of the factors.
+        epochs: Passes over the logs in each fit.
+        rate: Step size of the first pass; it falls to a tenth.
+        shrink_bias: L2 penalty of the biases, per rating.
+        shrink: L2 penalty of the factors, per rating; that of lambda is towards 1.
+    """
+
+    factors: int = 16
+    epochs: int = 20
+    rate: float = 0.02
+    shrink_bias: float = 0.1
+    shrink: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(1, 256, "factors")
+        self._within(1, 10_000, "epochs")
+        self._within(1e-9, 1.0, "rate")
+        self._within(0.0, 1e6, "shrink_bias", "shrink")
+
+
+@dataclass(frozen=True)
+class FoldIn:
+    """State between two calls of ``predict``: the memory, and what the users of the lanes did in this episode.
+
+    Attributes:
+        memory: Looks and clicks.
+        gram: [B, 1 + F, 1 + F] sum of x x^T over the slots looked at, x = (1, lambda * i).
+        moment: [B, 1 + F] sum of x (click - mu - b_i).
+    """
+
+    memory: Memory
+    gram: Floats64
+    moment: Floats64
+
+
+class MFAgent(RememberingAgent):
+    """Gathers clicks under uniform random slates, factorises them, and serves the highest predictions.
+
+    Equation: r = mu + b_u + b_i + sum_k lambda_k u_k i_k, r a click; squared error with L2 penalties, by SGD.
+
+    Paper: Koren, Bell and Volinsky (2009), "Matrix factorization techniques for recommender systems"; the weights lambda
+    are those of a factorisation in the form of a singular value decomposition.
+
+    Users met while serving were not in the logs, and an observation does not tell who a user is. Each starts as the mean
+    of the users in the logs; then (b_u, u) is the ridge solution over the slots that she has looked at in this episode,
+
+        (sum x x^T + s^2 V^-1)^-1 (sum x (r - mu - b_i) + s^2 V^-1 m),  x = (1, lambda * i),
+
+    m and V the mean and variances over the users in the logs, s^2 the error of the fit. The sums are kept in
+    ``predict``'s state. Texts and encodings are not used.
+
+    Origin of the defaults: Koren et al. recommend biases, a step size of the order of 0.01 and penalties of the order of
+    0.1. Deviations: the model is fitted anew to all logs at the end of each call of ``learn``; what was just shown rests.
+    """
+
+    name: ClassVar[str] = "mf"
+    Config: ClassVar[type[Config]] = MFConfig
+    config: MFConfig
+
+    def setup(self, rng: np.random.Generator) -> None:
+        """No logs; an unfitted model."""
+        self.ties = rng.random(self.setting.items) * 1e-9
+        self._fit_seed = int(rng.integers(2**62))
+        self._user = np.zeros(0, np.int64)
+        self._item = np.zeros(0, np.int64)
+        self._click = np.zeros(0, np.float64)
+        self._new: list[tuple[NDArray[np.int64], NDArray[np.int64], Floats64]] = []
+        self._fit()
+
+    def act(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """The highest predictions for the users folded in so far; there is nothing to explore when serving."""
+        memory = self.recall(rows, state.memory if isinstance(state, FoldIn) else state, starts)
+        gram, moment = self._sums(rows, state, starts, memory)
+        users = np.linalg.solve(gram + self._precision, (moment + self._precision @ self._prior)[:, :, None])[:, 1:, 0]
+        model = self.model
+        scores = model.item_bias + self.ties + users @ (model.weights * model.items).T
+        slates = best(scores, self.rested(memory, allowed), self.setting.slots)
+        return slates, FoldIn(memory.noting(slates), gram, moment)
+
+    def interact(self) -> Transition:
+        """One step of every lane under the uniform random policy."""
+        slates = uniform(self.lanes.available(), self.setting.slots, self.rng)
+        return self.lanes.step(slates)
+
+    def update(self, transition: Transition) -> None:
+        """Adds the slots that were looked at to the logs."""
+        shown, seen = seen_slots(transition)
+        users = np.broadcast_to(np.asarray(transition.info["user_id"], np.int64)[:, None], shown.shape)
+        self._new.append((users[seen], shown[seen], np.asarray(transition.info["click"], np.float64)[seen]))
+
+    def finish(self) -> None:
+        """Fits the model to all logs."""
+        if self._new:
+            old = (self._user, self._item, self._click)
+            self._user, self._item, self._click = (
+                np.concatenate([before, *(chunk[n] for chunk in self._new)]) for n, before in enumerate(old)
+            )
+            self._new = []
+            self._fit()
+
+    def _fit(self) -> None:
+        rng = np.random.Generator(np.random.PCG64(self._fit_seed))
+        config = self.config
+        known, user = np.unique(self._user, return_inverse=True)
+        self.model = Factors.start(max(len(known), 1), self.setting.items, config.factors, rng)
+        if len(self._user):
+            fit(
+                self.model, user.astype(np.int64), self._item, self._click, epochs=config.epochs, rate=config.rate,
+                shrink_bias=config.shrink_bias, shrink=config.shrink, rng=rng,
+            )  # fmt: skip
+        else:
+            self.model.items[...] = 0.0
+        people = np.concatenate([self.model.user_bias[:, None], self.model.users], 1)  # [N, 1 + F]
+        variance = np.maximum(people.var(0), LEAST_VARIANCE)
+        self._prior, self._precision = people.mean(0), np.diag(self.model.noise[0] / variance)
+
+    def _sums(self, rows: Floats, state: Any, starts: Flags, memory: Memory) -> tuple[Floats64, Floats64]:
+        """The state's sums with the feedback to the last slate added, and zero in lanes that begin an episode."""
+        lanes, size, model = len(rows), 1 + self.config.factors, self.model
+        if not isinstance(state, FoldIn):
+            return np.zeros((lanes, size, size)), np.zeros((lanes, size))
+        signals = self.setting.feedback(rows)
+        seen = looked_at(signals[:, :, CLICK], signals[:, :, SKIP]) & (memory.last >= 0)
+        items = np.maximum(memory.last, 0)
+        x = np.concatenate([np.ones((*items.shape, 1)), model.weights * model.items[items]], 2) * seen[:, :, None]
+        left = signals[:, :, CLICK] - model.mu[0] - model.item_bias[items]  # [B, K]
+        kept = ~starts[:, None]
+        gram = np.where(kept[:, :, None], state.gram + x.transpose(0, 2, 1) @ x, 0.0)
+        moment = np.where(kept, state.moment + (left[:, None] @ x)[:, 0], 0.0)
+        return gram, moment
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The logs; the model is fitted to them again when they are loaded."""
+        return {"user": self._user, "item": self._item, "click": self._click, "ties": self.ties}
+
+    def restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any], source: object) -> None:
+        """Takes over the logs and fits the model, the same bits on the same machine."""
+        given = {name: arrays.get(name, np.zeros(0)) for name in ("user", "item", "click")}
+        if len({array.shape for array in given.values()}) != 1 or given["user"].ndim != 1:
+            raise DataError(f"{source}: the logs' columns differ in length")
+        item = given["item"]
+        if item.dtype != np.int64 or (len(item) and not 0 <= item.min() <= item.max() < self.setting.items):
+            raise DataError(f"{source}: the logs name items that the catalogue does not have")
+        self._user, self._item, self._click = (np.empty_like(own, shape=item.shape) for own in
+                                               (self._user, self._item, self._click))  # fmt: skip
+        super().restore(arrays, extra, source)
+        self._fit()
