@@ -51,17 +51,17 @@ def _table(folder: Path) -> str:
     board = reports.leaderboard(results)
     experiment = results.experiment
     note = (
-        f"{experiment.budget:,} steps of learning, {experiment.episodes} held-out users, {len(experiment.seeds)} seeds; "
-        "score = (agent - random) / (oracle - random), interquartile mean with 95% bootstrap interval."
+        f"{experiment.budget:,} steps of learning, {experiment.episodes} held-out users, "
+        f"{len(experiment.seeds)} seeds; score = (agent - random) / (oracle - random), interquartile mean with 95% bootstrap interval."
     )
     return "\n".join([reports.to_markdown(board), note, "", board.headline, *(f"\n{line}" for line in board.warnings)])
 
 
 def _worlds() -> str:
     rows = [
-        "| world | items | users | themes | liked against neutral, AUC | disliked against neutral, AUC | shares of variance |"
+        "| world | items | users | themes | AUC liked : neutral | AUC disliked : neutral | shares of variance |",
+        "|:--|--:|--:|--:|--:|--:|:--|",
     ]
-    rows.append("|:--|--:|--:|--:|--:|--:|:--|")
     for name in built_in_worlds():
         world = World.load(name)
         liked, disliked = _pairs(world.metrics)
@@ -75,8 +75,8 @@ def _worlds() -> str:
 
 
 def _pairs(metrics: Any) -> tuple[str, str]:
-    built, plain = metrics["auc"], metrics["auc_plain"]
-    return tuple(f"{built[kind]:.2f} ({plain[kind]:.2f})" for kind in ("liked", "disliked"))  # type: ignore[return-value]
+    built, plain = metrics["built_in_personas"], metrics["plain_paragraphs"]
+    return tuple(f"{built[f'auc_{kind}']:.2f} ({plain[f'auc_{kind}']:.2f})" for kind in ("liked", "disliked"))  # type: ignore[return-value]
 
 
 def _movielens(content: dict[str, Any]) -> str:
