@@ -24,6 +24,7 @@ _TABLE: dict[str, tuple[str, str]] = {
     "linucb": ("recsim_llm.agents.linucb", "LinUCBAgent"),
     "q_learning": ("recsim_llm.agents.q_learning", "QLearningAgent"),
     "sarsa": ("recsim_llm.agents.sarsa", "SarsaAgent"),
+    "ppo": ("recsim_llm.agents.ppo", "PPOAgent"),
     "mf": ("recsim_llm.agents.mf", "MFAgent"),
 }
 _registered: dict[str, type[Agent]] = {}

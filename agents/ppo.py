@@ -1,0 +1,230 @@
+"""PPO by Stable-Baselines3, behind the protocol of all agents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.agents import saving
+from recsim_llm.agents.config import Config
+from recsim_llm.agents.lanes import Flags, Floats, Slates
+from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
+from recsim_llm.agents.slates import best
+from recsim_llm.errors import ConfigError, DataError, require
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class PPOConfig(RememberingConfig):
+    """Settings of :class:`PPOAgent`.
+
+    Attributes:
+        rollout: Steps of users between two updates, summed over lanes [steps].
+        batch: Largest size of a minibatch.
+        epochs: Passes over a rollout in each update.
+        learning_rate: Step size of Adam.
+        gamma: Discount of the future, per step.
+        gae_lambda: Trace of the advantage estimate.
+        clip: Clipping range of the probability ratio.
+        entropy: Weight of the entropy bonus.
+        hidden: Width of the hidden layers.
+    """
+
+    rollout: int = 1024
+    batch: int = 256
+    epochs: int = 10
+    learning_rate: float = 3e-3
+    gamma: float = 0.8
+    gae_lambda: float = 0.9
+    clip: float = 0.2
+    entropy: float = 0.001
+    hidden: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(2, 10_000_000, "rollout", "batch")
+        self._within(1, 10_000, "epochs", "hidden")
+        self._within(1e-9, 1.0, "learning_rate")
+        self._within(0.0, 1.0, "gamma", "gae_lambda", "clip")
+        self._within(0.0, 1e3, "entropy")
+
+
+class PPOAgent(RememberingAgent):
+    """Proximal policy optimisation on a policy that scores items by their encodings.
+
+    Equation: maximise E[min(rho_t A_t, clip(rho_t, 1 - clip, 1 + clip) A_t)] + entropy H, rho_t the ratio of new to old
+    probability of what was shown, A_t the generalised advantage estimate.
+
+    Paper: Schulman et al. (2017), "Proximal policy optimization algorithms"; the implementation is Stable-Baselines3's.
+
+    Policy: logits_i = (W h(o) + a * p + c * z) . x_i + b_i for every slot, x_i the item's encoding, p and z those of
+    profile and interest. An ordinary head with one weight vector for each of a thousand items sees each of them a few
+    times within a demo's budget and learns nothing; here every step teaches something of all items.
+
+    Origin of the defaults: clip and epochs are the paper's and Stable-Baselines3's; step size ten times larger and
+    rollouts half as long, for budgets of 20,000 to 100,000 steps; gamma and lambda low, as what a slate does to later
+    steps is small beside the noise of clicks. Deviations: none in the algorithm. Its rollouts know no masks: an item off
+    the shelf or twice in a slate is a wasted slot, from which it learns. In ``predict`` items off the shelf are left
+    out, what was just shown rests, and no item is in a slate twice.
+
+    Stable-Baselines3 draws from the global generators of PyTorch and NumPy; they are borrowed, with a state of the
+    agent's own, and given back unchanged.
+    """
+
+    name: ClassVar[str] = "ppo"
+    needs_torch: ClassVar[bool] = True
+    Config: ClassVar[type[Config]] = PPOConfig
+    config: PPOConfig
+
+    def setup(self, rng: np.random.Generator) -> None:
+        """Builds Stable-Baselines3's PPO."""
+        self._torch = require("torch", "agents")
+        sb3 = require("stable_baselines3", "agents")
+        if not isinstance(self.env.observation_space.shape, tuple):
+            raise ConfigError('PPO reads flat observations; make the environment with observation="flat"')
+        from recsim_llm.agents.ppo_policy import ItemPolicy
+
+        config, lanes = self.config, self.lanes.count
+        steps = max(config.rollout // lanes, 2)
+        self._states = self._seeded(int(rng.integers(2**31)))
+        with self._own_streams():
+            self.model: Any = sb3.PPO(
+                ItemPolicy, self._vec_env(), n_steps=steps, batch_size=_divisor(steps * lanes, config.batch),
+                n_epochs=config.epochs, learning_rate=config.learning_rate, gamma=config.gamma,
+                gae_lambda=config.gae_lambda, clip_range=config.clip, ent_coef=config.entropy, device="cpu",
+                policy_kwargs={
+                    "embedding": self.setting.catalog.embedding, "slots": self.setting.slots, "hidden": config.hidden
+                },
+            )  # fmt: skip
+
+    def act(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """The most probable items, or K drawn without replacement (by adding Gumbel noise to the logits)."""
+        memory = self.recall(rows, state, starts)
+        scores = self.model.policy.logits(rows)
+        if not deterministic:
+            scores += rng.gumbel(size=scores.shape)
+        slates = best(scores, self.rested(memory, allowed), self.setting.slots)
+        return slates, memory.noting(slates)
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: Any = None,
+        log_interval: int | None = None,
+        tb_log_name: str = "run",
+        reset_num_timesteps: bool = False,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Stable-Baselines3's own loop; goes on where it stopped. Whole rollouts: up to one more than was asked for."""
+        if total_timesteps < 0:
+            raise ConfigError(f"total_timesteps must not be negative, got {total_timesteps}")
+        if total_timesteps == 0:
+            return self
+        if reset_num_timesteps:
+            self.num_timesteps = 0
+        if self.model._last_obs is None:
+            self.model.get_env().seed(self.seed)
+        self.model.num_timesteps = self.num_timesteps
+        with self._own_streams():
+            self.model.learn(
+                total_timesteps, callback, log_interval or 1, tb_log_name, self.model._last_obs is None, progress_bar
+            )
+        self.num_timesteps = int(self.model.num_timesteps)
+        returns = [episode["r"] for episode in self.model.ep_info_buffer]
+        if returns:
+            self.logger["rollout/ep_rew_mean"] = float(np.mean(returns))
+        self.logger["time/total_timesteps"] = self.num_timesteps
+        return self
+
+    def arrays(self) -> Arrays:
+        """Weights, the optimiser's moments and the states of the borrowed generators."""
+        weights = {f"policy/{name}": tensor.numpy().copy() for name, tensor in self.model.policy.state_dict().items()}
+        moments = {
+            f"optimizer/{number}/{name}": np.asarray(value)
+            for number, values in self.model.policy.optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+        torch_state, (_, keys, position, _, _) = self._states
+        streams = {"stream/torch": torch_state.numpy(), "stream/numpy": keys, "stream/position": np.array([position])}
+        return weights | moments | streams
+
+    def restore(self, arrays: Arrays, extra: dict[str, Any], source: object) -> None:
+        """Takes them over, every name and shape checked."""
+        parts: dict[str, Arrays] = {"policy": {}, "optimizer": {}, "stream": {}}
+        for name, array in arrays.items():
+            part, _, rest = name.partition("/")
+            if part not in parts:
+                raise DataError(f"{source}: unexpected array {name}")
+            parts[part][rest] = array
+        own: Arrays = {name: tensor.numpy().copy() for name, tensor in self.model.policy.state_dict().items()}
+        saving.fill(own, parts["policy"], source)
+        self.model.policy.load_state_dict({name: self._torch.as_tensor(array) for name, array in own.items()})
+        if parts["optimizer"]:
+            self._restore_optimizer(parts["optimizer"], source)
+        try:
+            keys = parts["stream"]["numpy"].astype(np.uint32)
+            position = int(parts["stream"]["position"][0])
+            if keys.shape != (624,) or not 0 <= position <= 624:
+                raise ValueError("not a state of the Mersenne twister")
+            self._states = (self._torch.as_tensor(parts["stream"]["torch"]), ("MT19937", keys, position, 0, 0.0))
+            with self._own_streams():
+                pass
+        except (KeyError, ValueError, IndexError, RuntimeError, TypeError) as error:
+            raise DataError(f"{source}: states of the random streams are not valid: {error}") from error
+
+    def _restore_optimizer(self, moments: Arrays, source: object) -> None:
+        optimizer = self.model.policy.optimizer
+        state: dict[int, dict[str, Any]] = {}
+        for number, weights in enumerate(optimizer.param_groups[0]["params"]):
+            shapes = {"step": (), "exp_avg": tuple(weights.shape), "exp_avg_sq": tuple(weights.shape)}
+            given = {name: moments.pop(f"{number}/{name}", None) for name in shapes}
+            for name, shape in shapes.items():
+                if given[name] is None or given[name].shape != shape:
+                    raise DataError(f"{source}: array optimizer/{number}/{name} is missing or not of shape {shape}")
+            state[number] = {name: self._torch.as_tensor(array) for name, array in given.items()}
+        if moments:
+            raise DataError(f"{source}: unexpected arrays of the optimiser: {sorted(moments)[:4]}")
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+    def _vec_env(self) -> Any:
+        bare = self.env.unwrapped
+        return bare.sb3() if hasattr(bare, "sb3") else self.env
+
+    def _seeded(self, seed: int) -> tuple[Any, Any]:
+        torch_state = self._torch.Generator().manual_seed(seed).get_state()
+        return torch_state, np.random.RandomState(seed).get_state()  # noqa: NPY002 - a state to lend, not a generator
+
+    @contextmanager
+    def _own_streams(self) -> Iterator[None]:
+        """PyTorch on one thread, its and NumPy's global generators in this agent's states; afterwards as they were."""
+        torch, legacy = self._torch, np.random
+        before = torch.get_rng_state(), legacy.get_state(), torch.get_num_threads()  # noqa: NPY002
+        torch.set_rng_state(self._states[0])
+        legacy.set_state(self._states[1])  # noqa: NPY002
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            self._states = torch.get_rng_state(), legacy.get_state()  # noqa: NPY002
+            torch.set_rng_state(before[0])
+            legacy.set_state(before[1])  # noqa: NPY002
+            torch.set_num_threads(before[2])
+
+
+def _divisor(total: int, most: int) -> int:
+    """The largest divisor of ``total`` that is not above ``most``."""
+    return next(size for size in range(min(most, total), 0, -1) if total % size == 0)

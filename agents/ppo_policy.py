@@ -1,0 +1,106 @@
+"""The policy network of PPO for catalogues: items are scored by their encodings. Needs PyTorch and Stable-Baselines3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor, nn
+
+
+class SideBySide(nn.Module):
+    """Hidden layers for actor and critic; the actor's also hands on the encodings in the observation.
+
+    Args:
+        width: P, width of the observation.
+        encodings: Leading numbers of the observation that are encodings: profile and interest, 2 D.
+        hidden: Width of the hidden layers.
+    """
+
+    def __init__(self, width: int, encodings: int, hidden: int) -> None:
+        super().__init__()
+        self.encodings = encodings
+        self.actor = nn.Sequential(nn.Linear(width, hidden), nn.Tanh())
+        self.critic = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
+        self.latent_dim_pi = hidden + encodings
+        self.latent_dim_vf = hidden
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Both latents."""
+        return self.forward_actor(features), self.forward_critic(features)
+
+    def forward_actor(self, features: Tensor) -> Tensor:
+        """[B, hidden + 2 D]."""
+        return torch.cat([self.actor(features), features[:, : self.encodings]], 1)
+
+    def forward_critic(self, features: Tensor) -> Tensor:
+        """[B, hidden]."""
+        latent: Tensor = self.critic(features)
+        return latent
+
+
+class ItemHead(nn.Module):
+    """logits_i = (W h + p * a + z * c) . x_i + b_i, the same for every slot.
+
+    Args:
+        embedding: [I, D] encodings of the items.
+        hidden: Width of h.
+        slots: K.
+    """
+
+    items: Tensor
+
+    def __init__(self, embedding: NDArray[np.float32], hidden: int, slots: int) -> None:
+        super().__init__()
+        scale = float(np.sqrt(np.square(embedding).sum(1).mean())) or 1.0
+        self.slots, self.width, self.scale = slots, embedding.shape[1], 1.0 / scale
+        self.register_buffer("items", torch.as_tensor(embedding / scale, dtype=torch.float32), persistent=False)
+        self.query = nn.Linear(hidden, self.width)
+        self.profile = nn.Parameter(torch.zeros(self.width))
+        self.interest = nn.Parameter(torch.zeros(self.width))
+        self.bias = nn.Parameter(torch.zeros(len(embedding)))
+        nn.init.orthogonal_(self.query.weight, 0.01)
+        nn.init.zeros_(self.query.bias)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Logits [B, K * I]."""
+        hidden, encodings = latent[:, : -2 * self.width], latent[:, -2 * self.width :] * self.scale
+        profile, interest = encodings[:, : self.width], encodings[:, self.width :]
+        query = self.query(hidden) + profile * self.profile + interest * self.interest
+        return (query @ self.items.T + self.bias).repeat(1, self.slots)
+
+
+class ItemPolicy(ActorCriticPolicy):
+    """Stable-Baselines3's actor-critic policy with :class:`SideBySide` and :class:`ItemHead`.
+
+    Args:
+        embedding: [I, D] encodings of the items.
+        slots: K.
+        hidden: Width of the hidden layers.
+        *args: As for Stable-Baselines3.
+        **kwargs: As for Stable-Baselines3.
+    """
+
+    def __init__(self, *args: Any, embedding: NDArray[np.float32], slots: int, hidden: int, **kwargs: Any) -> None:
+        self._parts = (embedding, slots, hidden)
+        super().__init__(*args, **kwargs)
+
+    def _build_mlp_extractor(self) -> None:
+        embedding, _, hidden = self._parts
+        self.mlp_extractor: Any = SideBySide(self.features_dim, 2 * embedding.shape[1], hidden)
+
+    def _build(self, lr_schedule: Any) -> None:
+        super()._build(lr_schedule)
+        embedding, slots, hidden = self._parts
+        self.action_net = ItemHead(embedding, hidden, slots)
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+
+    def logits(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Logits [B, I] of one slot."""
+        with torch.no_grad():
+            latent = self.mlp_extractor.forward_actor(torch.as_tensor(rows))
+            logits: Tensor = self.action_net(latent)[:, : len(self._parts[0])]
+        return logits.numpy().astype(np.float64)
