@@ -1,7 +1,8 @@
 """The protocol of all recommenders, and the loop in which they learn.
 
 ``predict``, ``learn``, ``save``, ``load`` and ``num_timesteps`` are those of Stable-Baselines3, so that its
-``evaluate_policy`` and people's scripts work on a bandit as on PPO. Actions come batch first: one policy serves B users.
+``evaluate_policy`` and people's scripts work on a bandit as on PPO. Actions come batch first: one policy serves B
+users.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = ["Agent", "Config", "Transition"]
 
 logger = logging.getLogger(__name__)
 
+Settings = Config
 Callback = Callable[[dict[str, Any], dict[str, Any]], Any]
 EPISODES_IN_MEAN = 100
 
@@ -54,7 +56,7 @@ class Agent(abc.ABC):
     needs_torch: ClassVar[bool] = False
     learns: ClassVar[bool] = True
 
-    def __init__(self, env: Any, config: Config | None = None, *, seed: int = 0) -> None:
+    def __init__(self, env: Any, config: Settings | None = None, *, seed: int = 0) -> None:
         self.env = make_env(env)
         self.config = self.Config() if config is None else config
         if type(self.config) is not self.Config:
@@ -71,7 +73,7 @@ class Agent(abc.ABC):
         self._running = np.zeros((2, self.lanes.count))
         self.setup(setup)
 
-    def setup(self, rng: np.random.Generator) -> None:
+    def setup(self, rng: np.random.Generator) -> None:  # noqa: B027 - a hook, empty for those without arrays
         """Makes the agent's arrays; ``rng`` is for their initial values."""
 
     @abc.abstractmethod
@@ -98,10 +100,10 @@ class Agent(abc.ABC):
             Slates [B, K] and the state for the next step.
         """
 
-    def observe(self, info: dict[str, Any]) -> None:
+    def observe(self, info: dict[str, Any]) -> None:  # noqa: B027 - a hook
         """Shows the agent the infos of the last reset or step. Only oracles look at them."""
 
-    def update(self, transition: Transition) -> None:
+    def update(self, transition: Transition) -> None:  # noqa: B027 - a hook
         """Learns from what just happened to B users."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -142,9 +144,9 @@ class Agent(abc.ABC):
         """
         rows = self.setting.flat(observation)
         single, rows = rows.ndim == 1, np.atleast_2d(rows)
-        starts = np.zeros(len(rows), np.bool_) if episode_start is None else np.atleast_1d(episode_start).astype(np.bool_)
-        if state is None:
-            starts = np.ones(len(rows), np.bool_)
+        starts = np.full(len(rows), state is None)
+        if state is not None and episode_start is not None:
+            starts = np.atleast_1d(np.asarray(episode_start, np.bool_))
         if starts.shape != (len(rows),):
             raise ConfigError(f"episode_start has shape {starts.shape}, expected ({len(rows)},)")
         allowed = self._allowed(action_masks, len(rows))
@@ -181,7 +183,7 @@ class Agent(abc.ABC):
         target = self.num_timesteps + total_timesteps
         if not self.lanes.started:
             self.lanes.reset(seed=self.seed)
-        with _progress(total_timesteps, tb_log_name, progress_bar) as advance:
+        with _Progress(total_timesteps, tb_log_name, progress_bar) as advance:
             while self.num_timesteps < target:
                 transition = self.interact()
                 self.update(transition)
@@ -206,7 +208,7 @@ class Agent(abc.ABC):
         )  # fmt: skip
         return lanes.step(slates, self._state)
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027 - a hook
         """Called at the end of :meth:`learn`."""
 
     def save(self, path: str | Path) -> Path:
@@ -237,14 +239,16 @@ class Agent(abc.ABC):
         saved = saving.read(path)
         about = saved.description
         if about["agent"] != cls.name:
-            raise ConfigError(f"{path} holds the agent {about['agent']!r}, not {cls.name!r}; use recsim_llm.agents.load")
+            raise ConfigError(f"{path} holds the agent {about['agent']!r}, not {cls.name!r}; use agents.load")
         agent = cls(
             saving.env_from(saved.env_spec, path) if env is None else env,
             cls.Config.from_dict(about["config"]),
             seed=about["seed"],
         )
         if agent.setting.digest != about["catalog"]:
-            raise ConfigError(f"{path} was trained on another catalogue than this environment's; items would be mixed up")
+            raise ConfigError(
+                f"{path} was trained on another catalogue than this environment has; items would be mixed up"
+            )
         try:
             agent.num_timesteps = int(about["num_timesteps"])
             for rng, state in zip((agent.rng, agent._serving), about["streams"], strict=True):
@@ -288,7 +292,7 @@ class Agent(abc.ABC):
         logger.info("%s %s: %s", run, self.name, ", ".join(f"{tag} {value:g}" for tag, value in self.logger.items()))
 
 
-class _progress:
+class _Progress:
     """A progress bar, or nothing."""
 
     def __init__(self, total: int, title: str, shown: bool) -> None:

@@ -50,7 +50,8 @@ class Clusters:
 def normalised(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rows of length 1; zeros stay zeros."""
     length = np.sqrt(np.square(points).sum(1, keepdims=True))
-    return np.divide(points, length, out=np.zeros_like(points), where=length > 0)
+    units: NDArray[np.float64] = np.divide(points, length, out=np.zeros_like(points), where=length > 0)
+    return units
 
 
 def _seeds(units: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -45,9 +45,9 @@ class EpsilonGreedyAgent(RememberingAgent):
 
     Paper: Sutton and Barto (2018), "Reinforcement learning", sections 2.2 to 2.4.
 
-    Origin of the defaults: epsilon 0.1 is Sutton and Barto's; the decay lets each of about 1,000 items be looked at some
-    times before it is judged. Deviations: means are drawn towards the overall mean (m > 0) instead of starting at 0;
-    each slot of a slate explores for itself and is credited with its own reward; items just shown rest.
+    Origin of the defaults: epsilon 0.1 is Sutton and Barto's; the decay lets each of about 1,000 items be looked at
+    some times before it is judged. Deviations: means are drawn towards the overall mean (m > 0) instead of starting
+    at 0; each slot of a slate explores for itself and is credited with its own reward; items just shown rest.
     """
 
     name: ClassVar[str] = "epsilon_greedy"

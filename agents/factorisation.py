@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recsim_llm.rules.jit import jit
 
 Floats64 = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(eq=False)
@@ -49,7 +50,11 @@ class Factors:
 
 
 @jit
-def descend(order, user, item, rating, mu, user_bias, item_bias, users, items, weights, rate, shrink_bias, shrink):
+def descend(
+    order: Indices, user: Indices, item: Indices, rating: Floats64, mu: Floats64, user_bias: Floats64,
+    item_bias: Floats64, users: Floats64, items: Floats64, weights: Floats64, rate: float, shrink_bias: float,
+    shrink: float,
+) -> float:  # fmt: skip
     """One pass over the ratings in the given order, parameters changed in place. Returns the sum of squared errors.
 
     For e = r - prediction: b <- b + rate (e - shrink_bias b), u_k <- u_k + rate (e lambda_k i_k - shrink u_k), likewise

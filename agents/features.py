@@ -36,7 +36,10 @@ class Situation:
 
 
 class Features:
-    """phi(u, i) = [1, context, slot, x, p * x, z * x, p.x, z.x, wear, freshness, freshness', mean reward, price, looks, clicks].
+    """Vectors phi(u, i) of a user and an item.
+
+        phi = [1, context, slot, x, p * x, z * x, p.x, z.x, wear, freshness, freshness', mean reward, price, looks,
+        clicks]
 
     x is the item's encoding, p the profile's, z that of recent interest; * is elementwise over the leading principal
     components, the dot products over all; wear is how often the item's topic was consumed lately, looks and clicks how
@@ -65,10 +68,11 @@ class Features:
 
     def newest(self, allowed: Flags) -> Floats:
         """[B] [day] release of the newest item on the shelf."""
-        return np.where(allowed, self.released, -np.inf).max(1, initial=float(self.released.min())).astype(np.float32)
+        newest: Floats = np.where(allowed, self.released, self.released.min()).max(1)
+        return newest
 
     def of(self, s: Situation, items: Slates, slots: NDArray[np.int64] | None = None) -> Floats:
-        """phi of the pairs of users and their items [B, N], as [B, N, d]; ``slots`` [N] says where each was shown."""
+        """Vectors of users and their items [B, N], as [B, N, d]; ``slots`` [N] says where each was shown."""
         lanes, count = items.shape
         w, f = self.width, self.fixed
         x = self.items[items]  # [B, N, D]
@@ -94,7 +98,7 @@ class Features:
         return phi
 
     def scores(self, s: Situation, theta: Floats) -> Floats:
-        """theta . phi of every user and item, less what is the same for all items, [B, I]."""
+        """The product theta . phi of every user and item, less what is the same for all items, [B, I]."""
         w, at = self.width, self.fixed + 3 * self.width
         p, z = s.profile * self.scale, s.interest * self.scale
         plain, with_profile, with_interest = (theta[self.fixed + n * w : self.fixed + (n + 1) * w] for n in range(3))

@@ -82,7 +82,7 @@ class Setting:
     @property
     def width(self) -> int:
         """P, the width of a flat observation."""
-        return max(part.stop for part in self.layout.values())
+        return max(int(part.stop) for part in self.layout.values())
 
     def part(self, name: str, rows: Floats) -> Floats:
         """The named part of flat observations [B, P]."""
@@ -173,9 +173,8 @@ class Lanes:
             self._over = done
         elif done.any():
             after, last = self._ended(after, info, done)
-        return Transition(
-            before, slates, np.atleast_1d(np.asarray(reward, np.float64)), after, terminated, truncated, last, ~over, state
-        )  # fmt: skip
+        rewards = np.atleast_1d(np.asarray(reward, np.float64))
+        return Transition(before, slates, rewards, after, terminated, truncated, last, ~over, state)
 
     def _ended(self, after: Floats, info: Infos, done: Flags) -> tuple[Floats, Infos]:
         """Last observations and infos of finished episodes; begins new ones where the environment did not."""

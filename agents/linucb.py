@@ -60,7 +60,8 @@ class Recall:
 class LinUCBAgent(RememberingAgent):
     """Shows the items with the highest upper confidence bound on a linear estimate of reward.
 
-    Equation: with one parameter vector for all users and items, A = ridge I + sum phi phi^T, b = sum r phi, theta = A^-1 b,
+    Equation: with one parameter vector for all users and items, A = ridge I + sum phi phi^T, b = sum r phi, theta =
+    A^-1 b,
 
         score(u, i) = theta . phi(u, i) + alpha sqrt(phi(u, i)^T A^-1 phi(u, i))
 
@@ -73,10 +74,10 @@ class LinUCBAgent(RememberingAgent):
 
     Origin of the defaults: ridge 1 is Li et al.'s; their best alpha in experiments was 0.2 to 0.4. Deviations: (1) the
     width is computed for the ``shortlist`` items of highest estimate only, ties among them in random order: all B x I
-    widths would take a hundred times the rest of the step; (2) theta and A^-1 are recomputed when the data have grown by
-    ``growth`` (Abbasi-Yadkori, Pal and Szepesvari 2011, section 5.1, switch as rarely and lose a constant factor); (3)
-    users are served B at a time; (4) each slot is credited with its own reward, with a feature for its position, as if
-    slots did not compete; (5) today's date is not public, the release of the newest item on the
+    widths would take a hundred times the rest of the step; (2) theta and A^-1 are recomputed when the data have
+    grown by ``growth`` (Abbasi-Yadkori, Pal and Szepesvari 2011, section 5.1, switch as rarely and lose a constant
+    factor); (3) users are served B at a time; (4) each slot is credited with its own reward, with a feature for its
+    position, as if slots did not compete; (5) today's date is not public, the release of the newest item on the
     shelf stands for it.
     """
 

@@ -66,19 +66,21 @@ class MFAgent(RememberingAgent):
 
     Equation: r = mu + b_u + b_i + sum_k lambda_k u_k i_k, r a click; squared error with L2 penalties, by SGD.
 
-    Paper: Koren, Bell and Volinsky (2009), "Matrix factorization techniques for recommender systems"; the weights lambda
-    are those of a factorisation in the form of a singular value decomposition.
+    Paper: Koren, Bell and Volinsky (2009), "Matrix factorization techniques for recommender systems"; the weights
+    lambda are those of a factorisation in the form of a singular value decomposition.
 
-    Users met while serving were not in the logs, and an observation does not tell who a user is. Each starts as the mean
-    of the users in the logs; then (b_u, u) is the ridge solution over the slots that she has looked at in this episode,
+    Users met while serving were not in the logs, and an observation does not tell who a user is. Each starts as the
+    mean of the users in the logs; then (b_u, u) is the ridge solution over the slots that she has looked at in this
+    episode,
 
         (sum x x^T + s^2 V^-1)^-1 (sum x (r - mu - b_i) + s^2 V^-1 m),  x = (1, lambda * i),
 
     m and V the mean and variances over the users in the logs, s^2 the error of the fit. The sums are kept in
     ``predict``'s state. Texts and encodings are not used.
 
-    Origin of the defaults: Koren et al. recommend biases, a step size of the order of 0.01 and penalties of the order of
-    0.1. Deviations: the model is fitted anew to all logs at the end of each call of ``learn``; what was just shown rests.
+    Origin of the defaults: Koren et al. recommend biases, a step size of the order of 0.01 and penalties of the
+    order of 0.1. Deviations: the model is fitted anew to all logs at the end of each call of ``learn``; what was
+    just shown rests.
     """
 
     name: ClassVar[str] = "mf"
@@ -128,9 +130,9 @@ class MFAgent(RememberingAgent):
         """Fits the model to all logs."""
         if self._new:
             old = (self._user, self._item, self._click)
-            self._user, self._item, self._click = (
-                np.concatenate([before, *(chunk[n] for chunk in self._new)]) for n, before in enumerate(old)
-            )
+            users, items, clicks = zip(old, *self._new, strict=True)
+            self._user, self._item = np.concatenate(users), np.concatenate(items)
+            self._click = np.concatenate(clicks)
             self._new = []
             self._fit()
 
@@ -177,7 +179,7 @@ class MFAgent(RememberingAgent):
         item = given["item"]
         if item.dtype != np.int64 or (len(item) and not 0 <= item.min() <= item.max() < self.setting.items):
             raise DataError(f"{source}: the logs name items that the catalogue does not have")
-        self._user, self._item, self._click = (np.empty_like(own, shape=item.shape) for own in
-                                               (self._user, self._item, self._click))  # fmt: skip
+        self._user, self._item = np.zeros(item.shape, np.int64), np.zeros(item.shape, np.int64)
+        self._click = np.zeros(item.shape, np.float64)
         super().restore(arrays, extra, source)
         self._fit()

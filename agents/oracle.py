@@ -44,14 +44,14 @@ class OracleAgent(Agent):
         """Reads the choice model's parameters."""
         rules = self.env.unwrapped.core.simulator.rules
         self.choice, self.no_click = str(rules.choice), float(rules.no_click)
-        self.attention: Floats64 = (1.0 + np.arange(self.setting.slots)) ** -float(rules.position_bias)
+        places = np.arange(1, self.setting.slots + 1, dtype=np.float64)
+        self.attention: Floats64 = np.power(places, -float(rules.position_bias), dtype=np.float64)
         self._shown: tuple[Floats64, Floats64] | None = None
 
     def observe(self, info: dict[str, Any]) -> None:
         """Takes the truth for the next call of ``predict``."""
         if "truth_appeal" in info and "truth_value" in info:
-            appeal, value = (np.atleast_2d(np.asarray(info[f"truth_{name}"], np.float64)) for name in ("appeal", "value"))
-            self._shown = appeal, value
+            self._shown = _two_dimensional(info["truth_appeal"]), _two_dimensional(info["truth_value"])
 
     def act(
         self,
@@ -90,6 +90,10 @@ class OracleAgent(Agent):
             )
         appeal, value = core.simulator.truth()
         return appeal.astype(np.float64), value.astype(np.float64)
+
+
+def _two_dimensional(values: Any) -> Floats64:
+    return np.atleast_2d(np.asarray(values, np.float64))
 
 
 def best_assortment(

@@ -38,8 +38,8 @@ class PopularityAgent(RememberingAgent):
 
     Equation: score_i = (clicks_i + m c) / (looks_i + m), c the mean click rate of all items.
 
-    Paper: the non-personalised baseline of Cremonesi, Koren and Turrin (2010), "Performance of recommender algorithms on
-    top-N recommendation tasks".
+    Paper: the non-personalised baseline of Cremonesi, Koren and Turrin (2010), "Performance of recommender algorithms
+    on top-N recommendation tasks".
 
     Exploration: while it learns, a share ``explore`` of steps shows uniform random slates, and only these are counted,
     so that the rates are of the average user and not of whoever was shown what was popular before. By default all of

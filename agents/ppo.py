@@ -69,9 +69,9 @@ class PPOAgent(RememberingAgent):
 
     Origin of the defaults: clip and epochs are the paper's and Stable-Baselines3's; step size ten times larger and
     rollouts half as long, for budgets of 20,000 to 100,000 steps; gamma and lambda low, as what a slate does to later
-    steps is small beside the noise of clicks. Deviations: none in the algorithm. Its rollouts know no masks: an item off
-    the shelf or twice in a slate is a wasted slot, from which it learns. In ``predict`` items off the shelf are left
-    out, what was just shown rests, and no item is in a slate twice.
+    steps is small beside the noise of clicks. Deviations: none in the algorithm. Its rollouts know no masks: an item
+    off the shelf or twice in a slate is a wasted slot, from which it learns. In ``predict`` items off the shelf are
+    left out, what was just shown rests, and no item is in a slate twice.
 
     Stable-Baselines3 draws from the global generators of PyTorch and NumPy; they are borrowed, with a state of the
     agent's own, and given back unchanged.
@@ -191,9 +191,9 @@ class PPOAgent(RememberingAgent):
         state: dict[int, dict[str, Any]] = {}
         for number, weights in enumerate(optimizer.param_groups[0]["params"]):
             shapes = {"step": (), "exp_avg": tuple(weights.shape), "exp_avg_sq": tuple(weights.shape)}
-            given = {name: moments.pop(f"{number}/{name}", None) for name in shapes}
+            given = {name: moments.pop(f"{number}/{name}", np.zeros(0)) for name in shapes}
             for name, shape in shapes.items():
-                if given[name] is None or given[name].shape != shape:
+                if given[name].shape != shape:
                     raise DataError(f"{source}: array optimizer/{number}/{name} is missing or not of shape {shape}")
             state[number] = {name: self._torch.as_tensor(array) for name, array in given.items()}
         if moments:

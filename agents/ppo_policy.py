@@ -1,4 +1,4 @@
-"""The policy network of PPO for catalogues: items are scored by their encodings. Needs PyTorch and Stable-Baselines3."""
+"""The policy network of PPO: items are scored by their encodings. Needs PyTorch and Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ class ItemHead(nn.Module):
         hidden, encodings = latent[:, : -2 * self.width], latent[:, -2 * self.width :] * self.scale
         profile, interest = encodings[:, : self.width], encodings[:, self.width :]
         query = self.query(hidden) + profile * self.profile + interest * self.interest
-        return (query @ self.items.T + self.bias).repeat(1, self.slots)
+        logits: Tensor = (query @ self.items.T + self.bias).repeat(1, self.slots)
+        return logits
 
 
 class ItemPolicy(ActorCriticPolicy):
@@ -96,7 +97,8 @@ class ItemPolicy(ActorCriticPolicy):
         super()._build(lr_schedule)
         embedding, slots, hidden = self._parts
         self.action_net = ItemHead(embedding, hidden, slots)
-        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+        optimizer: Any = self.optimizer_class
+        self.optimizer = optimizer(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def logits(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Logits [B, I] of one slot."""

@@ -1,7 +1,7 @@
 """Agents that remember what they showed in an episode, as every recommender in service does.
 
-An item consumed a moment ago is not wanted again, and nothing in an observation tells which it was. So these agents keep
-what each lane looked at and clicked in ``predict``'s state, and let such items rest as long as others are there.
+An item consumed a moment ago is not wanted again, and nothing in an observation tells which it was. So these agents
+keep what each lane looked at and clicked in ``predict``'s state, and let such items rest as long as others are there.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RememberingAgent(Agent):
         lanes = len(rows)
         memory = Memory.empty(lanes, self.setting) if state is None else state
         if not isinstance(memory, Memory) or len(memory.last) != lanes:
-            raise ConfigError(f"state must be what predict() returned before for the same {lanes} lanes, got {state!r:.60}")
+            raise ConfigError(f"state must be what predict() returned for the same {lanes} lanes, got {type(state)}")
         return memory.renewed(rows, starts, self.setting)
 
     def rested(self, memory: Memory, allowed: Flags) -> Flags:

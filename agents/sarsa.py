@@ -24,15 +24,15 @@ class Pending:
 class SarsaAgent(TabularAgent):
     """Learns the value of what it does itself, exploration included.
 
-    Equation: Q(s_t, a_t) <- Q(s_t, a_t) + step (r_t + gamma Q(s_tp1, a_tp1) - Q(s_t, a_t)), where a_tp1 is what the same
-    slot shows next; r_t alone where the user has left for good (terminated). Where only the clock ended the episode
-    (truncated) there is no next action, and its expected value under the policy takes its place.
+    Equation: Q(s_t, a_t) <- Q(s_t, a_t) + step (r_t + gamma Q(s_tp1, a_tp1) - Q(s_t, a_t)), where a_tp1 is what the
+    same slot shows next; r_t alone where the user has left for good (terminated). Where only the clock ended the
+    episode (truncated) there is no next action, and its expected value under the policy takes its place.
 
     Paper: Rummery and Niranjan (1994), "On-line Q-learning using connectionist systems"; the name is Sutton's (1996);
     expected value: van Seijen et al. (2009).
 
-    Origin of the defaults, deviations: as for :class:`~recsim_llm.agents.q_learning.QLearningAgent`. The step that waits
-    for the next action is not saved with the agent.
+    Origin of the defaults, deviations: as for :class:`~recsim_llm.agents.q_learning.QLearningAgent`. The step that
+    waits for the next action is not saved with the agent.
     """
 
     name: ClassVar[str] = "sarsa"
@@ -43,7 +43,7 @@ class SarsaAgent(TabularAgent):
         self._pending: Pending | None = None
 
     def update(self, transition: Transition) -> None:
-        """One step of the equation for the slots looked at one step before, and at the end of an episode for this one."""
+        """One step of the equation for the slots of the step before, and at the end of an episode for this one."""
         rewards, seen = self.gains(transition)
         now, clusters = self.states(transition.observation), self.clusters(transition)
         gamma = self.config.gamma

@@ -1,10 +1,10 @@
 """Agents as files: a zip of JSON and safetensors, stored without compression. Loading one runs no code.
 
-    format_version       1
-    config.json          agent, settings, seed, steps, states of the random streams, digest of the catalogue
-    weights.safetensors  every array
-    env_spec.json        id and arguments of the environment it was trained in
-    system_info.json     versions, for people who look for the cause of a difference
+* format_version: 1
+* config.json: agent, settings, seed, steps, states of the random streams, digest of the catalogue
+* weights.safetensors: every array
+* env_spec.json: id and arguments of the environment it was trained in
+* system_info.json: versions, for people who look for the cause of a difference
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _members(archive: zipfile.ZipFile, source: Path) -> dict[str, bytes]:
     for info in infos:
         most = MOST_BYTES if info.filename == "weights.safetensors" else MOST_JSON_BYTES
         if info.compress_type != zipfile.ZIP_STORED or info.file_size > min(most, source.stat().st_size):
-            raise DataError(f"{source}: {info.filename} is compressed or too large; agents' files are stored as they are")
+            raise DataError(f"{source}: {info.filename} is compressed or too large")
     members = {info.filename: archive.read(info) for info in infos}
     version = members["format_version"].decode("ascii", "replace").strip()
     if version != str(FORMAT):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsim_llm.rules.jit import jit
 
 
 @jit
-def select(scores, allowed, values, out):
-    """Writes the K allowed columns of highest score of each row into ``out`` [B, K], best first, the lower one of equals.
+def select(
+    scores: NDArray[np.float64], allowed: NDArray[np.bool_], values: NDArray[np.float64], out: NDArray[np.int64]
+) -> None:
+    """Writes the K allowed columns of highest score of each row, best first, the lower one of equals.
 
     Args:
         scores: [B, I] float64, no NaN.
         allowed: [B, I]; where fewer than K are, the first of the others fill up.
         values: [K] float64, working space.
+        out: [B, K], written.
     """
     slots = out.shape[1]
     for b in range(scores.shape[0]):

@@ -10,6 +10,7 @@ from recsim_llm.agents.selection import select
 
 Scores = NDArray[np.floating]
 
+
 def best(scores: Scores, allowed: Flags, slots: int) -> Slates:
     """The K allowed items of highest score, best first, none twice.
 

@@ -61,8 +61,8 @@ class TabularAgent(RememberingAgent):
     """A table Q[state, cluster of items].
 
     The state is the cluster of the recent-interest encoding (before anything was consumed, of the profile) and a level
-    of fatigue: how many of "two steps or more without a click" and "the same topic again and again" hold. An action is a
-    cluster of items and stands for the best known item in it. With Q the table and d_i how much better an item is known
+    of fatigue: how many of "two steps or more without a click" and "the same topic again and again" hold. An action is
+    a cluster of items and stands for the best known item in it. With Q the table and d_i how much better an item is known
     to be than its cluster, by smoothed mean rewards, a slate is the K largest
 
         Q[s, cluster of i] + d_i
@@ -97,8 +97,8 @@ class TabularAgent(RememberingAgent):
         """Row of the table for each observation, [B]."""
         setting = self.setting
         interest, profile = setting.part("interest", rows), setting.part("profile", rows)
-        direction = np.where(interest.any(1)[:, None], interest, profile)
-        cluster = np.where(direction.any(1), self.interests.nearest(direction), len(self.interests))
+        direction = np.where(np.any(interest != 0.0, axis=1)[:, None], interest, profile)
+        cluster = np.where(np.any(direction != 0.0, axis=1), self.interests.nearest(direction), len(self.interests))
         bored = setting.context("idle", rows) > BORED
         same = setting.context("sameness", rows) > SAME
         return cluster * FATIGUE_LEVELS + bored.astype(np.int64) + same
@@ -124,9 +124,10 @@ class TabularAgent(RememberingAgent):
     def advantage(self) -> Values:
         """How much better than its cluster each item is known to be, [I]."""
         counts, labels, strength = self.counts, self.groups.labels, self.config.strength
-        looks, gains = (np.bincount(labels, weights=sums, minlength=len(self.groups)) for sums in (counts.looks, counts.gains))
-        mean = (gains / np.maximum(looks, 1.0))[labels]
-        return (counts.gains - mean * counts.looks) / (counts.looks + strength) + self.ties
+        looks = np.bincount(labels, weights=counts.looks)
+        mean = (np.bincount(labels, weights=counts.gains) / np.maximum(looks, 1.0))[labels]
+        advantage: Values = (counts.gains - mean * counts.looks) / (counts.looks + strength) + self.ties
+        return advantage
 
     def clusters(self, transition: Transition) -> Indices:
         """Cluster of each slot that was asked for, [B, K]."""

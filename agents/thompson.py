@@ -36,8 +36,9 @@ class ThompsonConfig(RememberingConfig):
 class ThompsonAgent(RememberingAgent):
     """Shows the items that are best under click rates drawn from their posterior.
 
-    Equation: theta_i ~ Beta(m c + clicks_i, m (1 - c) + looks_i - clicks_i); the slate is the K largest theta_i. c is the
-    mean click rate, 1/2 before the first look. With ``deterministic`` the posterior means take the place of draws.
+    Equation: theta_i ~ Beta(m c + clicks_i, m (1 - c) + looks_i - clicks_i); the slate is the K largest theta_i. c
+    is the mean click rate, 1/2 before the first look. With ``deterministic`` the posterior means take the place of
+    draws.
 
     Paper: Thompson (1933); Chapelle and Li (2011), "An empirical evaluation of Thompson sampling".
 

@@ -14,8 +14,8 @@ from recsim_llm.agents.slates import uniform
 class RandomAgent(Agent):
     """Shows K items of the shelf, drawn uniformly without replacement.
 
-    Equation: P(slate) = (n - K)! / n! for each of the ordered slates of the n items on the shelf. Nothing is learnt, and
-    ``deterministic`` changes nothing: the policy *is* the distribution.
+    Equation: P(slate) = (n - K)! / n! for each of the ordered slates of the n items on the shelf. Nothing is learnt,
+    and ``deterministic`` changes nothing: the policy *is* the distribution.
     """
 
     name: ClassVar[str] = "random"
