@@ -163,7 +163,7 @@ WRONG = [
     (["play", "-e", "music", "-a", "linuc"], 1, "linucb"),
     (["play", "-e", "music", "--user", "nobody-of-that-name"], 1, "nobody-of-that-name"),
     (["play", "-e", "music", "--world", "nowhere"], 1, "nowhere"),
-    (["play", "-n", "0"], 2, "0"),
+    (["play", "-n", "0"], 2, "greater"),
     (["train", "-a", "linucb", "--set", "alhpa=1"], 1, "alpha"),
     (["train", "-a", "linucb", "--set", "alpha"], 1, "NAME=VALUE"),
     (["train"], 2, "--agent"),

@@ -70,6 +70,11 @@ def slot_reward(weights, signals, item):
 def expected_reward(p, weights, item, user, satisfaction):
     """Expected reward of a click less that of a skip, over the noise of satisfaction (5-point Gauss-Hermite)."""
     value = weights[CLICKED] + weights[SATISFACTION] * satisfaction - weights[SKIPPED]
+    others = abs(weights[REVENUE])
+    for s in range(DWELLED, SKIPPED):
+        others += abs(weights[s])
+    if others == ZERO:  # most rewards: nothing depends on the noise
+        return value
     pain = price_pain(p, item, user)
     spread_gain = exp(HALF_SLOPE * p["dwell_spread"] * p["dwell_spread"])
     for n in range(5):
@@ -85,4 +90,4 @@ def expected_reward(p, weights, item, user, satisfaction):
             + (weights[PURCHASED] + weights[REVENUE] * item["price"]) * bought
             + weights[RATED] * p["rating_rate"] * stars(p, y)
         )
-    return value + ZERO
+    return value
