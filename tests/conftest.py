@@ -19,7 +19,7 @@ import recsim_llm  # noqa: F401  (registers the environments)
 from recsim_llm.catalog import FACTORS, Catalog
 from recsim_llm.heads import Head
 from recsim_llm.population import Population
-from recsim_llm.world import World, built_in_worlds
+from recsim_llm.world import World
 
 WorldBuilder = Callable[..., World]
 
@@ -98,26 +98,15 @@ def world_folder(world: World, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def options(world_folder: str) -> Callable[[str], dict[str, Any]]:
-    """Keyword arguments with which a registered id is tested: none, where its built-in world is there."""
-
-    def chosen(env_id: str) -> dict[str, Any]:
-        name = env_id.split("/")[1].split("-")[0].lower()
-        return {} if name in built_in_worlds() else {"world": world_folder}
-
-    return chosen
+def make() -> Callable[..., gym.Env[Any, Any]]:
+    """``gym.make``: an environment on its built-in world."""
+    return gym.make
 
 
 @pytest.fixture(scope="session")
-def make(options: Callable[[str], dict[str, Any]]) -> Callable[..., gym.Env[Any, Any]]:
-    """``gym.make`` of a registered id."""
-    return lambda env_id, **kwargs: gym.make(env_id, **{**options(env_id), **kwargs})
-
-
-@pytest.fixture(scope="session")
-def make_vec(options: Callable[[str], dict[str, Any]]) -> Callable[..., gym.vector.VectorEnv[Any, Any, Any]]:
-    """``gym.make_vec`` of a registered id: the native vector environment."""
-    return lambda env_id, **kwargs: gym.make_vec(env_id, **{**options(env_id), **kwargs})
+def make_vec() -> Callable[..., gym.vector.VectorEnv[Any, Any, Any]]:
+    """``gym.make_vec``: the native vector environment on its built-in world."""
+    return gym.make_vec
 
 
 @pytest.fixture(scope="session")

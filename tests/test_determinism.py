@@ -65,10 +65,10 @@ def test_golden_trajectories(env_id: str, golden: ModuleType, expected: dict[str
 @pytest.mark.parametrize("env_id", IDS)
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_golden_lanes_with_threads(
-    env_id: str, threads: int, golden: ModuleType, expected: dict[str, Any], options: Any, monkeypatch: Any
+    env_id: str, threads: int, golden: ModuleType, expected: dict[str, Any], monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("recsim_llm.rules.simulator.LANES_PER_THREAD", 200)
-    assert golden.vector_digest(env_id, options(env_id), threads=threads) == expected["lanes"][env_id]
+    assert golden.vector_digest(env_id, threads=threads) == expected["lanes"][env_id]
 
 
 def test_golden_trajectories_on_a_generic_cpu(expected: dict[str, Any], elsewhere: Callable[..., Any]) -> None:

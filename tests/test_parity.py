@@ -210,7 +210,7 @@ def test_threads_share_out_every_lane(world: World) -> None:
     ],
     ids=["default", "dict and truth", "position", "cascade"],
 )
-def test_shipped_contract_checks(env_id: str, kwargs: dict[str, Any], options: Any) -> None:
-    checks = check_env(env_id, steps=300, **options(env_id), **kwargs)
+def test_shipped_contract_checks(env_id: str, kwargs: dict[str, Any]) -> None:
+    checks = check_env(env_id, steps=300, **kwargs)
     assert [str(check) for check in checks if check.passed is not True] == []
     assert len(checks) >= 10
