@@ -38,9 +38,9 @@ class PPOConfig(RememberingConfig):
 
     rollout: int = 1024
     batch: int = 256
-    epochs: int = 10
-    learning_rate: float = 3e-3
-    gamma: float = 0.8
+    epochs: int = 4
+    learning_rate: float = 1e-2
+    gamma: float = 0.3
     gae_lambda: float = 0.9
     clip: float = 0.2
     entropy: float = 0.001
@@ -67,14 +67,14 @@ class PPOAgent(RememberingAgent):
     profile and interest. An ordinary head with one weight vector for each of a thousand items sees each of them a few
     times within a demo's budget and learns nothing; here every step teaches something of all items.
 
-    Origin of the defaults: clip and epochs are the paper's and Stable-Baselines3's; step size ten times larger and
-    rollouts half as long, for budgets of 20,000 to 100,000 steps; gamma and lambda low, as what a slate does to later
+    Origin of the defaults: clip is the paper's; fewer epochs, a larger step size and shorter rollouts than
+    Stable-Baselines3's, found at budgets of 20,000 steps; gamma and lambda low, as what a slate does to later
     steps is small beside the noise of clicks. Deviations: none in the algorithm. Its rollouts know no masks: an item
     off the shelf or twice in a slate is a wasted slot, from which it learns. In ``predict`` items off the shelf are
     left out, what was just shown rests, and no item is in a slate twice.
 
-    Stable-Baselines3 draws from the global generators of PyTorch and NumPy; they are borrowed, with a state of the
-    agent's own, and given back unchanged.
+    Stable-Baselines3 draws actions from PyTorch's global generator: it is borrowed, with a state of the agent's own,
+    and given back unchanged. The order of minibatches comes from the agent's own stream and not from NumPy's global one.
     """
 
     name: ClassVar[str] = "ppo"
@@ -88,16 +88,17 @@ class PPOAgent(RememberingAgent):
         sb3 = require("stable_baselines3", "agents")
         if not isinstance(self.env.observation_space.shape, tuple):
             raise ConfigError('PPO reads flat observations; make the environment with observation="flat"')
-        from recsim_llm.agents.ppo_policy import ItemPolicy
+        from recsim_llm.agents.ppo_policy import ItemPolicy, OwnOrderBuffer
 
         config, lanes = self.config, self.lanes.count
         steps = max(config.rollout // lanes, 2)
-        self._states = self._seeded(int(rng.integers(2**31)))
-        with self._own_streams():
+        self._stream = self._torch.Generator().manual_seed(int(rng.integers(2**31))).get_state()
+        with self._own_stream():
             self.model: Any = sb3.PPO(
                 ItemPolicy, self._vec_env(), n_steps=steps, batch_size=_divisor(steps * lanes, config.batch),
                 n_epochs=config.epochs, learning_rate=config.learning_rate, gamma=config.gamma,
                 gae_lambda=config.gae_lambda, clip_range=config.clip, ent_coef=config.entropy, device="cpu",
+                rollout_buffer_class=OwnOrderBuffer, rollout_buffer_kwargs={"rng": self.rng},
                 policy_kwargs={
                     "embedding": self.setting.catalog.embedding, "slots": self.setting.slots, "hidden": config.hidden
                 },
@@ -139,10 +140,8 @@ class PPOAgent(RememberingAgent):
         if self.model._last_obs is None:
             self.model.get_env().seed(self.seed)
         self.model.num_timesteps = self.num_timesteps
-        with self._own_streams():
-            self.model.learn(
-                total_timesteps, callback, log_interval or 1, tb_log_name, self.model._last_obs is None, progress_bar
-            )
+        with self._own_stream():
+            self.model.learn(total_timesteps, callback, log_interval, tb_log_name, False, progress_bar)
         self.num_timesteps = int(self.model.num_timesteps)
         returns = [episode["r"] for episode in self.model.ep_info_buffer]
         if returns:
@@ -151,16 +150,14 @@ class PPOAgent(RememberingAgent):
         return self
 
     def arrays(self) -> Arrays:
-        """Weights, the optimiser's moments and the states of the borrowed generators."""
+        """Weights, the optimiser's moments and the state of PyTorch's random stream."""
         weights = {f"policy/{name}": tensor.numpy().copy() for name, tensor in self.model.policy.state_dict().items()}
         moments = {
             f"optimizer/{number}/{name}": np.asarray(value)
             for number, values in self.model.policy.optimizer.state_dict()["state"].items()
             for name, value in values.items()
         }
-        torch_state, (_, keys, position, _, _) = self._states
-        streams = {"stream/torch": torch_state.numpy(), "stream/numpy": keys, "stream/position": np.array([position])}
-        return weights | moments | streams
+        return {**weights, **moments, "stream/torch": self._stream.numpy()}
 
     def restore(self, arrays: Arrays, extra: dict[str, Any], source: object) -> None:
         """Takes them over, every name and shape checked."""
@@ -176,15 +173,11 @@ class PPOAgent(RememberingAgent):
         if parts["optimizer"]:
             self._restore_optimizer(parts["optimizer"], source)
         try:
-            keys = parts["stream"]["numpy"].astype(np.uint32)
-            position = int(parts["stream"]["position"][0])
-            if keys.shape != (624,) or not 0 <= position <= 624:
-                raise ValueError("not a state of the Mersenne twister")
-            self._states = (self._torch.as_tensor(parts["stream"]["torch"]), ("MT19937", keys, position, 0, 0.0))
-            with self._own_streams():
+            self._stream = self._torch.as_tensor(parts["stream"]["torch"])
+            with self._own_stream():
                 pass
-        except (KeyError, ValueError, IndexError, RuntimeError, TypeError) as error:
-            raise DataError(f"{source}: states of the random streams are not valid: {error}") from error
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise DataError(f"{source}: the state of PyTorch's random stream is not valid: {error}") from error
 
     def _restore_optimizer(self, moments: Arrays, source: object) -> None:
         optimizer = self.model.policy.optimizer
@@ -204,25 +197,19 @@ class PPOAgent(RememberingAgent):
         bare = self.env.unwrapped
         return bare.sb3() if hasattr(bare, "sb3") else self.env
 
-    def _seeded(self, seed: int) -> tuple[Any, Any]:
-        torch_state = self._torch.Generator().manual_seed(seed).get_state()
-        return torch_state, np.random.RandomState(seed).get_state()  # noqa: NPY002 - a state to lend, not a generator
-
     @contextmanager
-    def _own_streams(self) -> Iterator[None]:
-        """PyTorch on one thread, its and NumPy's global generators in this agent's states; afterwards as they were."""
-        torch, legacy = self._torch, np.random
-        before = torch.get_rng_state(), legacy.get_state(), torch.get_num_threads()  # noqa: NPY002
-        torch.set_rng_state(self._states[0])
-        legacy.set_state(self._states[1])  # noqa: NPY002
+    def _own_stream(self) -> Iterator[None]:
+        """PyTorch on one thread and with this agent's random stream; afterwards both are as they were."""
+        torch = self._torch
+        threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            yield
+            with torch.random.fork_rng(devices=[]):
+                torch.set_rng_state(self._stream)
+                yield
+                self._stream = torch.get_rng_state()
         finally:
-            self._states = torch.get_rng_state(), legacy.get_state()  # noqa: NPY002
-            torch.set_rng_state(before[0])
-            legacy.set_state(before[1])  # noqa: NPY002
-            torch.set_num_threads(before[2])
+            torch.set_num_threads(threads)
 
 
 def _divisor(total: int, most: int) -> int:

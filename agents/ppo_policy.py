@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor, nn
 
 
@@ -106,3 +109,28 @@ class ItemPolicy(ActorCriticPolicy):
             latent = self.mlp_extractor.forward_actor(torch.as_tensor(rows))
             logits: Tensor = self.action_net(latent)[:, : len(self._parts[0])]
         return logits.numpy().astype(np.float64)
+
+
+class OwnOrderBuffer(RolloutBuffer):
+    """A rollout whose minibatches are drawn in an order from the agent's own stream.
+
+    Args:
+        rng: The stream.
+        *args: As for Stable-Baselines3.
+        **kwargs: As for Stable-Baselines3.
+    """
+
+    def __init__(self, *args: Any, rng: np.random.Generator, **kwargs: Any) -> None:
+        self.rng = rng
+        super().__init__(*args, **kwargs)
+
+    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
+        """Every step of every lane once, in minibatches."""
+        if not self.generator_ready:
+            for name in ("observations", "actions", "values", "log_probs", "advantages", "returns"):
+                setattr(self, name, self.swap_and_flatten(getattr(self, name)))
+            self.generator_ready = True
+        order = self.rng.permutation(self.buffer_size * self.n_envs)
+        size = batch_size or len(order)
+        for start in range(0, len(order), size):
+            yield self._get_samples(order[start : start + size])

@@ -62,8 +62,8 @@ class TabularAgent(RememberingAgent):
 
     The state is the cluster of the recent-interest encoding (before anything was consumed, of the profile) and a level
     of fatigue: how many of "two steps or more without a click" and "the same topic again and again" hold. An action is
-    a cluster of items and stands for the best known item in it. With Q the table and d_i how much better an item is known
-    to be than its cluster, by smoothed mean rewards, a slate is the K largest
+    a cluster of items and stands for the best known item in it. With Q the table and d_i how much better an item is
+    known to be than its cluster, by smoothed mean rewards, a slate is the K largest
 
         Q[s, cluster of i] + d_i
 
