@@ -122,49 +122,63 @@ def reward_curves(results: Results, seed: int = 0) -> Figure:
     )
     for axes in grid.flat[len(experiment.scenarios) :]:
         axes.set_visible(False)
+    cut = False
     for n, scenario in enumerate(experiment.scenarios):
-        _curve_panel(grid.flat[n], results, n, seed)
+        cut |= _curve_panel(grid.flat[n], results, n, seed)
         grid.flat[n].set_title(scenario, loc="left", fontsize=10, fontweight="bold")
-    caption = textwrap.fill(_curve_caption(results), round(6.2 * columns * _CHARACTERS_PER_INCH))
+    caption = textwrap.fill(_curve_caption(results, cut), round(6.2 * columns * _CHARACTERS_PER_INCH))
     figure.text(0.008, 0.012, caption, fontsize=8, color="#444444", va="bottom")
     return figure
 
 
-def _curve_caption(results: Results) -> str:
+def _curve_caption(results: Results, cut: bool) -> str:
     size = results.experiment
     caption = (
         f"n = {len(size.seeds)} seeds, {size.episodes} held-out users each. Lines: interquartile mean; bands: 95 % "
         "bootstrap interval over seeds."
     )
+    if cut:
+        caption += " What lies far below all others before learning is cut off."
     if results.failed or results.missing:
         caption += f" {len(results.failed)} runs failed, {results.missing} are missing."
     return caption
 
 
-def _curve_panel(axes: Axes, results: Results, n: int, seed: int) -> None:
+def _curve_panel(axes: Axes, results: Results, n: int, seed: int) -> bool:
+    """Draws one scenario; returns whether a part of a line lies below the panel."""
     experiment = results.experiment
     palette = colours(experiment.agents)
     x = np.asarray(experiment.checkpoints, dtype=np.float64)
-    ends: list[tuple[float, str]] = []
-    for agent in experiment.agents:
-        value, low, high = scores.curve_interval(results.curves(agent)[:, n], seed)
-        if not np.isfinite(value).any():
-            continue
+    bands = {agent: scores.curve_interval(results.curves(agent)[:, n], seed) for agent in experiment.agents}
+    bands = {agent: band for agent, band in bands.items() if np.isfinite(band[0]).any()}
+    bottom, top = _limits(list(bands.values()))
+    for agent, (value, low, high) in bands.items():
         colour = palette[agent]
         if agent in (RANDOM, ORACLE):
             axes.axhline(value[-1], color=colour, linestyle=(0, (5, 3)), linewidth=1.2, zorder=2)
-        else:
-            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
-            marker = _MARKERS[list(palette).index(agent) % len(_MARKERS)]
-            axes.plot(x, value, color=colour, linewidth=1.6, marker=marker, markersize=3.6, zorder=3, clip_on=False)
-        ends.append((float(value[-1]), agent))
+            continue
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
+        axes.plot(x, value, color=colour, linewidth=1.6, zorder=3)
+        marker, inside = _MARKERS[list(palette).index(agent) % len(_MARKERS)], value >= bottom
+        axes.plot(x[inside], value[inside], marker, color=colour, markersize=3.6, zorder=3, clip_on=False)
     axes.set_xlim(0, max(x[-1], 1))
-    axes.margins(y=0.06)
-    axes.set_ylim(axes.get_ylim())
+    axes.set_ylim(bottom, top)
     axes.xaxis.set_major_formatter(lambda v, _: f"{v / 1000:g}k" if v >= 1000 else f"{v:g}")
     axes.set_xlabel("interactions [environment steps]")
     axes.set_ylabel("return per episode")
-    _end_labels(axes, ends, palette)
+    _end_labels(axes, [(float(band[0][-1]), agent) for agent, band in bands.items()], palette)
+    return any(bool(np.any(value < bottom)) for value, _, _ in bands.values())
+
+
+def _limits(bands: Sequence[tuple[Floats, Floats, Floats]]) -> tuple[float, float]:
+    """Range of the vertical axis; values before learning that lie far below all others do not squeeze the rest."""
+    if not bands:
+        return 0.0, 1.0
+    lows, highs = np.array([low for _, low, _ in bands]), np.array([high for _, _, high in bands])  # [agents, points]
+    learnt, top = float(np.nanmin(lows[:, -(lows.shape[1] // 2 + 1) :])), float(np.nanmax(highs))
+    span = max(top - learnt, 1e-9 * max(abs(top), 1.0))
+    bottom = float(np.min(lows[lows >= learnt - 0.5 * span]))
+    return bottom - 0.06 * (top - bottom + 1e-12), top + 0.06 * (top - bottom + 1e-12)
 
 
 def _end_labels(axes: Axes, ends: list[tuple[float, str]], palette: Mapping[str, str]) -> None:
@@ -187,7 +201,14 @@ def _end_labels(axes: Axes, ends: list[tuple[float, str]], palette: Mapping[str,
             fontweight="bold",
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": palette[name], "linewidth": 0.7, "shrinkA": 1, "shrinkB": 0},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": palette[name],
+                "linewidth": 0.7,
+                "shrinkA": 1,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
         )
 
 

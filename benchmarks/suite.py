@@ -289,7 +289,7 @@ PRESETS: Mapping[str, Experiment] = MappingProxyType(
             agents=AGENTS,
             seeds=(0, 1, 2),
             budget=20_000,
-            checkpoints=(0, 1_000, 2_000, 4_000, 7_000, 10_000, 15_000, 20_000),
+            checkpoints=(0, 1_000, 3_000, 7_000, 13_000, 20_000),
             lanes=32,
             episodes=100,
         ),

@@ -199,6 +199,14 @@ class TestFigures:
         assert any("n = 5 seeds, 20 held-out users" in text.get_text() for text in figure.texts)
         assert any("3 are missing" in text.get_text() for text in figure.texts)
 
+    def test_a_bad_start_does_not_squeeze_the_rest(self) -> None:
+        good, bad = np.array([40.0, 50.0, 60.0, 62.0]), np.array([2.0, 70.0, 80.0, 81.0])
+        bottom, top = figures._limits([(good, good - 1, good + 1), (bad, bad - 1, bad + 1)])
+        assert 30 < bottom < 39
+        assert 82 < top < 86
+        bottom, _ = figures._limits([(good, good - 1, good + 1)])
+        assert bottom < 39  # what is not far below is shown
+
     def test_an_agent_keeps_its_colour(self) -> None:
         few, many = figures.colours(("linucb", "ppo")), figures.colours(AGENTS)
         assert few["linucb"] == many["linucb"]
