@@ -171,14 +171,18 @@ def _curve_panel(axes: Axes, results: Results, n: int, seed: int) -> bool:
 
 
 def _limits(bands: Sequence[tuple[Floats, Floats, Floats]]) -> tuple[float, float]:
-    """Range of the vertical axis; values before learning that lie far below all others do not squeeze the rest."""
+    """Range of the vertical axis; an agent that begins far below all others does not squeeze the rest."""
     if not bands:
         return 0.0, 1.0
-    lows, highs = np.array([low for _, low, _ in bands]), np.array([high for _, _, high in bands])  # [agents, points]
-    learnt, top = float(np.nanmin(lows[:, -(lows.shape[1] // 2 + 1) :])), float(np.nanmax(highs))
-    span = max(top - learnt, 1e-9 * max(abs(top), 1.0))
-    bottom = float(np.min(lows[lows >= learnt - 0.5 * span]))
-    return bottom - 0.06 * (top - bottom + 1e-12), top + 0.06 * (top - bottom + 1e-12)
+    lows = np.array([low for _, low, _ in bands])  # [agents, points]
+    top = float(np.nanmax([high for _, _, high in bands]))
+    lowest = sorted(np.nanmin(lows, axis=1).tolist())
+    while len(lowest) > 1 and lowest[1] - lowest[0] > 0.5 * (top - lowest[1]):
+        lowest.pop(0)
+    learnt = float(np.nanmin(lows[:, -(lows.shape[1] // 2 + 1) :]))
+    bottom = min(lowest[0], learnt)
+    margin = 0.06 * (top - bottom) or 1.0
+    return bottom - margin, top + margin
 
 
 def _end_labels(axes: Axes, ends: list[tuple[float, str]], palette: Mapping[str, str]) -> None:

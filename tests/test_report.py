@@ -201,11 +201,13 @@ class TestFigures:
 
     def test_a_bad_start_does_not_squeeze_the_rest(self) -> None:
         good, bad = np.array([40.0, 50.0, 60.0, 62.0]), np.array([2.0, 70.0, 80.0, 81.0])
-        bottom, top = figures._limits([(good, good - 1, good + 1), (bad, bad - 1, bad + 1)])
-        assert 30 < bottom < 39
+        bands = [(curve, curve - 1, curve + 1) for curve in (good, bad, good - 5)]
+        bottom, top = figures._limits(bands)
+        assert 25 < bottom < 34
         assert 82 < top < 86
-        bottom, _ = figures._limits([(good, good - 1, good + 1)])
-        assert bottom < 39  # what is not far below is shown
+        assert figures._limits(bands[1:2])[0] < 1  # nothing to be far below of
+        flat = np.full(4, 3.0)
+        assert figures._limits([(flat, flat, flat)]) == (2.0, 4.0)
 
     def test_an_agent_keeps_its_colour(self) -> None:
         few, many = figures.colours(("linucb", "ppo")), figures.colours(AGENTS)
