@@ -35,7 +35,7 @@ class Transition:
         next_observation: [B, P] after the step; where an episode ended, its last observation and not the next
             episode's first.
         terminated: [B] she left for good: there is no future to bootstrap from.
-        truncated: [B] only the clock ended it: bootstrap from ``next_observation``.
+        truncated: [B] the clock ended it: where it was not terminated too, bootstrap from ``next_observation``.
         info: Infos of the step, arrays [B, ...]; in the mode "SameStep" those of the episode that ended.
         valid: [B]; False where the step only reset the lane and nothing is to be learnt.
         state: What ``predict`` returned beside the action: the agent's memory when it chose.

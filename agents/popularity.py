@@ -45,6 +45,8 @@ class PopularityAgent(RememberingAgent):
     so that the rates are of the average user and not of whoever was shown what was popular before. By default all of
     them are: what is scored is the recommender that comes out, not the traffic spent on it.
 
+    Deviation: what was just shown rests.
+
     Origin of the defaults: strength 5 is about the looks at which the spread of rates between items equals their
     sampling error in the built-in worlds; rests were found on the built-in worlds.
     """

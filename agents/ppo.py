@@ -74,7 +74,7 @@ class PPOAgent(RememberingAgent):
     left out, what was just shown rests, and no item is in a slate twice.
 
     Stable-Baselines3 draws actions from PyTorch's global generator: it is borrowed, with a state of the agent's own,
-    and given back unchanged. The order of minibatches comes from the agent's own stream and not from NumPy's global one.
+    and given back unchanged. The order of minibatches comes from the agent's own stream not from NumPy's.
     """
 
     name: ClassVar[str] = "ppo"

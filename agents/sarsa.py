@@ -31,7 +31,7 @@ class SarsaAgent(TabularAgent):
     Paper: Rummery and Niranjan (1994), "On-line Q-learning using connectionist systems"; the name is Sutton's (1996);
     expected value: van Seijen et al. (2009).
 
-    Origin of the defaults, deviations: as for :class:`~recsim_llm.agents.q_learning.QLearningAgent`. The step that
+    Origin of the defaults, Deviations: as for :class:`~recsim_llm.agents.q_learning.QLearningAgent`. The step that
     waits for the next action is not saved with the agent.
     """
 

@@ -60,7 +60,7 @@ def write(path: str | Path, saved: Saved) -> Path:
     members = {
         "format_version": str(FORMAT).encode(),
         "config.json": _json(saved.description),
-        "weights.safetensors": save({name: np.ascontiguousarray(array) for name, array in saved.arrays.items()}),
+        "weights.safetensors": save({name: np.asarray(array, order="C") for name, array in saved.arrays.items()}),
         "env_spec.json": _json(saved.env_spec),
         "system_info.json": _json(system),
     }

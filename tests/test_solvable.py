@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -94,8 +94,8 @@ class Habit:
     """Users come to like what they consumed last: a decision problem in which the most wanted item is not the best.
 
     After consuming item j, taste is c x_j, so that item i is consumed with probability sigma(a_i + c x_i . x_j). Item 0
-    is wanted at first, item 1 less, but whoever once had item 1 wants it ever after, and whoever had item 0 wants item 1
-    no more.
+    is wanted at first, item 1 less, but whoever once had item 1 wants it ever after, and whoever had item 0
+    wants item 1 no more.
     """
 
     GAMMA = 0.9
@@ -133,7 +133,14 @@ class Habit:
 class TestTabular:
     """Q-learning and SARSA on :class:`Habit`."""
 
-    SETTINGS: dict[str, Any] = {**FREE, "states": 3, "actions": 3, "gamma": Habit.GAMMA, "epsilon": 0.02, "decay": 20_000}
+    SETTINGS: ClassVar[dict[str, Any]] = {
+        **FREE,
+        "states": 3,
+        "actions": 3,
+        "gamma": Habit.GAMMA,
+        "epsilon": 0.02,
+        "decay": 20_000,
+    }
 
     def test_the_model_is_what_the_environment_does(self, tmp_path: Path) -> None:
         habit = Habit(tmp_path, truth=True)
@@ -235,4 +242,6 @@ class TestBootstrap:
         agent: Any = agents.make("ppo", env, gamma=0.5, rollout=64, batch=64, epochs=10).learn(2_500)
         observation, _ = env.reset(seed=0)
         with torch.no_grad():
-            assert agent.model.policy.predict_values(torch.as_tensor(observation)).numpy() == pytest.approx(value, rel=0.1)
+            assert agent.model.policy.predict_values(torch.as_tensor(observation)).numpy() == pytest.approx(
+                value, rel=0.1
+            )
