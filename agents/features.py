@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.lanes import Flags, Floats, Setting, Slates
 from recsim_llm.agents.memory import Memory
+from recsim_llm.rules.jit import jit
 
 SHORT, LONG = 1.0, 5.0  # [day] lives of the two measures of freshness
+OLDEST = 60.0  # [day] older than this is all the same, and smaller numbers would be slow
 SCALARS = 9  # profile . item, interest . item, wear of its topic, freshness (2), mean reward, price, looks, clicks
 
 
@@ -90,7 +92,7 @@ class Features:
         phi[:, :, at] = np.einsum("bnd,bd->bn", x, p)
         phi[:, :, at + 1] = np.einsum("bnd,bd->bn", x, z)
         phi[:, :, at + 2] = np.take_along_axis(s.memory.wear, self.topic[items].astype(np.int64), 1)
-        age = np.maximum(s.newest[:, None] - self.released[items], 0.0)
+        age = np.clip(s.newest[:, None] - self.released[items], 0.0, OLDEST)
         phi[:, :, at + 3], phi[:, :, at + 4] = np.exp(-age / SHORT), np.exp(-age / LONG)
         phi[:, :, at + 5], phi[:, :, at + 6] = s.rate[items], self.price[items]
         phi[:, :, at + 7] = np.take_along_axis(s.memory.looks, items, 1)
@@ -105,11 +107,37 @@ class Features:
         direction = theta[at] * p + theta[at + 1] * z  # [B, D]
         direction[:, :w] += plain + with_profile * p[:, :w] + with_interest * z[:, :w]
         scores: Floats = direction @ self.items.T
-        scores += theta[at + 2] * s.memory.wear[:, self.topic]
-        scores += theta[at + 5] * s.rate + theta[at + 6] * self.price
-        scores += theta[at + 7] * s.memory.looks
-        scores += theta[at + 8] * s.memory.takes
-        age = np.maximum(s.newest[:, None] - self.released, np.float32(0.0))
-        scores += theta[at + 3] * np.exp(age * np.float32(-1.0 / SHORT))
-        scores += theta[at + 4] * np.exp(age * np.float32(-1.0 / LONG))
+        alike = theta[at + 5] * s.rate + theta[at + 6] * self.price  # [I]
+        rest = theta[[at + 2, at + 7, at + 8, at + 3, at + 4]]
+        add_rest(
+            scores, alike, s.memory.wear, s.memory.looks, s.memory.takes, self.topic, self.released, s.newest, rest
+        )
         return scores
+
+
+@jit
+def add_rest(
+    scores: Floats, alike: Floats, wear: Floats, looks: Floats, takes: Floats, topic: NDArray[np.int32],
+    released: Floats, newest: Floats, theta: Floats,
+) -> None:  # fmt: skip
+    """Adds to scores [B, I] what is no product of encodings, in one pass.
+
+    Args:
+        scores: [B, I], changed.
+        alike: [I] what is added for all users.
+        wear: [B, T] as in Memory.
+        looks: [B, I] as in Memory.
+        takes: [B, I] as in Memory.
+        topic: [I] topic of each item.
+        released: [I] [day].
+        newest: [B] [day].
+        theta: [5] coefficients of wear, looks, takes and the two measures of freshness.
+    """
+    zero, oldest, life = np.float32(0.0), np.float32(OLDEST), np.float32(-1.0 / LONG)
+    for b in range(scores.shape[0]):
+        for i in range(scores.shape[1]):
+            long = np.exp(min(max(newest[b] - released[i], zero), oldest) * life)
+            square = long * long
+            total = alike[i] + theta[0] * wear[b, topic[i]] + theta[1] * looks[b, i] + theta[2] * takes[b, i]
+            # exp(-age / SHORT) is the fifth power, as LONG is 5 SHORT
+            scores[b, i] += total + theta[3] * square * square * long + theta[4] * long

@@ -37,7 +37,7 @@ class LinUCBConfig(RememberingConfig):
     alpha: float = 0.2
     ridge: float = 1.0
     width: int = 48
-    shortlist: int = 16
+    shortlist: int = 12
     strength: float = 10.0
     growth: float = 0.05
 
