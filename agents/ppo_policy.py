@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.distributions import MultiCategoricalDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor, nn
+from torch.distributions import Categorical
 
 
 class SideBySide(nn.Module):
@@ -51,15 +53,14 @@ class ItemHead(nn.Module):
     Args:
         embedding: [I, D] encodings of the items.
         hidden: Width of h.
-        slots: K.
     """
 
     items: Tensor
 
-    def __init__(self, embedding: NDArray[np.float32], hidden: int, slots: int) -> None:
+    def __init__(self, embedding: NDArray[np.float32], hidden: int) -> None:
         super().__init__()
         scale = float(np.sqrt(np.square(embedding).sum(1).mean())) or 1.0
-        self.slots, self.width, self.scale = slots, embedding.shape[1], 1.0 / scale
+        self.width, self.scale = embedding.shape[1], 1.0 / scale
         self.register_buffer("items", torch.as_tensor(embedding / scale, dtype=torch.float32), persistent=False)
         self.query = nn.Linear(hidden, self.width)
         self.profile = nn.Parameter(torch.zeros(self.width))
@@ -69,12 +70,43 @@ class ItemHead(nn.Module):
         nn.init.zeros_(self.query.bias)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Logits [B, K * I]."""
+        """Logits [B, I]."""
         hidden, encodings = latent[:, : -2 * self.width], latent[:, -2 * self.width :] * self.scale
         profile, interest = encodings[:, : self.width], encodings[:, self.width :]
         query = self.query(hidden) + profile * self.profile + interest * self.interest
-        logits: Tensor = (query @ self.items.T + self.bias).repeat(1, self.slots)
+        logits: Tensor = query @ self.items.T + self.bias
         return logits
+
+
+class AlikeSlots(MultiCategoricalDistribution):
+    """K independent draws from one distribution over items: K times less work than K equal distributions."""
+
+    one: Any  # torch's Categorical, which has no types
+
+    def proba_distribution(self, action_logits: Tensor) -> AlikeSlots:
+        """The distribution for logits [B, I]."""
+        self.one = Categorical(logits=action_logits)
+        return self
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Logarithm of the probability of slates [B, K], [B]."""
+        chosen: Tensor = self.one.logits.gather(1, actions.long())
+        return chosen.sum(1)
+
+    def entropy(self) -> Tensor:
+        """Entropy of slates, [B]."""
+        entropy: Tensor = len(self.action_dims) * self.one.entropy()
+        return entropy
+
+    def sample(self) -> Tensor:
+        """Slates [B, K]."""
+        slates: Tensor = self.one.sample(torch.Size([len(self.action_dims)])).T
+        return slates
+
+    def mode(self) -> Tensor:
+        """The most probable item in every slot, [B, K]."""
+        slates: Tensor = self.one.probs.argmax(1, keepdim=True).repeat(1, len(self.action_dims))
+        return slates
 
 
 class ItemPolicy(ActorCriticPolicy):
@@ -99,7 +131,9 @@ class ItemPolicy(ActorCriticPolicy):
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
         embedding, slots, hidden = self._parts
-        self.action_net = ItemHead(embedding, hidden, slots)
+        self.action_net = ItemHead(embedding, hidden)
+        if slots > 1:
+            self.action_dist = AlikeSlots([len(embedding)] * slots)
         optimizer: Any = self.optimizer_class
         self.optimizer = optimizer(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
@@ -107,7 +141,7 @@ class ItemPolicy(ActorCriticPolicy):
         """Logits [B, I] of one slot."""
         with torch.no_grad():
             latent = self.mlp_extractor.forward_actor(torch.as_tensor(rows))
-            logits: Tensor = self.action_net(latent)[:, : len(self._parts[0])]
+            logits: Tensor = self.action_net(latent)
         return logits.numpy().astype(np.float64)
 
 
