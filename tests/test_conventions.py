@@ -19,6 +19,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 
+from recsim_llm import agents
 from recsim_llm.envs import ids, register_all
 from recsim_llm.rules import SIGNALS
 from recsim_llm.testing import actions, difference
@@ -247,6 +248,7 @@ def test_row_11_action_space(env_id: str, make: Any) -> None:
 
 @each_id
 def test_row_12_action_masks(env_id: str, make: Any) -> None:
+    pytest.importorskip("sb3_contrib")
     from sb3_contrib import MaskablePPO
     from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 
@@ -305,6 +307,7 @@ def test_row_15_render(env_id: str, make: Any, monkeypatch: pytest.MonkeyPatch) 
     shown = text.unwrapped.core.simulator.state.slate[0]
     assert all(text.unwrapped.catalog.title[item] in page for item in shown if item >= 0)
     assert "\x1b" not in page
+    pytest.importorskip("matplotlib")
     picture = make(env_id, render_mode="rgb_array")
     picture.reset(seed=0)
     picture.step(picture.action_space.sample())
@@ -698,6 +701,7 @@ def test_row_32_dict_info_to_list(env_id: str, mode: AutoresetMode, make: Any, m
 @each_form
 @pytest.mark.parametrize("slate_size", [1, 3])
 def test_row_43_stable_baselines3_checker(env_id: str, observation: str, slate_size: int, make: Any) -> None:
+    pytest.importorskip("stable_baselines3")
     from stable_baselines3.common.env_checker import check_env
 
     env = make(env_id, observation=observation, slate_size=slate_size, render_mode="rgb_array")
@@ -706,6 +710,7 @@ def test_row_43_stable_baselines3_checker(env_id: str, observation: str, slate_s
 
 @each_id
 def test_row_44_make_vec_env(env_id: str, tmp_path: Path) -> None:
+    pytest.importorskip("stable_baselines3")
     from stable_baselines3.common.env_util import make_vec_env
 
     envs = make_vec_env(
@@ -721,3 +726,40 @@ def test_row_44_make_vec_env(env_id: str, tmp_path: Path) -> None:
         assert len(rows) >= 2
         assert set(rows[0]) == {"r", "l", "t", "clicks", "is_success"}
     assert len(list(tmp_path.glob("*.monitor.csv"))) == 2
+
+
+@pytest.mark.parametrize("name", agents.names())
+def test_row_45_agent_surface(name: str, world_folder: str, tmp_path: Path) -> None:
+    """Stable-Baselines3's names and orders of arguments, and its ``evaluate_policy``, on every agent."""
+    pytest.importorskip("stable_baselines3")
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    kind = agents.get(name)
+    expected = {
+        "learn": ["total_timesteps", "callback", "log_interval", "tb_log_name", "reset_num_timesteps", "progress_bar"],
+        "predict": ["observation", "state", "episode_start", "deterministic"],
+        "save": ["path"],
+        "load": ["path", "env"],
+    }
+    for method, wanted in expected.items():
+        given = [p for p in inspect.signature(getattr(kind, method)).parameters if p != "self"]
+        assert given[: len(wanted)] == wanted, method
+    arguments = {"world": world_folder, "slate_size": 2, "horizon": 10, "truth": kind.needs_truth}
+    config = {"ppo": {"rollout": 40, "batch": 40, "epochs": 1}, "mf": {"epochs": 1}}.get(name, {})
+    agent = agents.make(name, gym.make_vec("recsim_llm/News-v0", num_envs=4, **arguments), seed=0, **config)
+    assert agent.num_timesteps == 0
+    assert agent.learn(80) is agent
+    assert agent.num_timesteps == 80
+    returns, _ = evaluate_policy(agent, agent.env.unwrapped.sb3(), n_eval_episodes=4, return_episode_rewards=True)
+    assert len(returns) == 4
+    agent.save(tmp_path / "agent.zip")
+    env = gym.make_vec("recsim_llm/News-v0", num_envs=4, **arguments)
+    again = kind.load(tmp_path / "agent.zip", env=env)
+    assert again.num_timesteps == agent.num_timesteps
+    choices = []
+    for who in (agent, again):  # each on its own environment, from where it takes what is on the shelf
+        observation, _ = who.env.reset(seed=0)
+        choices.append(who.predict(observation, deterministic=True)[0])
+    assert choices[0].shape == (4, 2)
+    if name not in ("random", "oracle"):  # one draws, the other reads the infos of its environment's last step
+        np.testing.assert_array_equal(choices[0], choices[1])
