@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,20 +35,23 @@ def expected(root: Path) -> dict[str, Any]:
     return json.loads((root / "tests" / "golden.json").read_text())
 
 
+def elsewhere(root: Path, home: Path, part: str, **environment: str) -> tuple[Any, str]:
+    """Runs tests/golden.py in a process of its own with other settings; its digests, and what it complained of."""
+    done = subprocess.run(
+        [sys.executable, str(root / "tests" / "golden.py"), "--only", part],
+        env={**os.environ, "RECSIM_LLM_HOME": str(home), **environment}, capture_output=True, text=True, cwd=root,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
 @pytest.fixture(scope="module")
-def elsewhere(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Runs tests/golden.py in a process of its own with other settings; returns the digests that it prints."""
-
-    def run(part: str, **environment: str) -> Any:
-        home = {"RECSIM_LLM_HOME": str(tmp_path_factory.mktemp("home"))}
-        done = subprocess.run(
-            [sys.executable, str(root / "tests" / "golden.py"), "--only", part],
-            env={**os.environ, **home, **environment}, capture_output=True, text=True, cwd=root,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return run
+def generic(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """Rules compiled anew for a CPU without vector registers beyond the oldest: the cache folder, and the digests."""
+    home = tmp_path_factory.mktemp("home")
+    digests, complaints = elsewhere(root, home, "trajectories", NUMBA_CPU_NAME="generic")
+    assert not complaints
+    return home, digests
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -71,12 +73,31 @@ def test_golden_lanes_with_threads(
     assert golden.vector_digest(env_id, threads=threads) == expected["lanes"][env_id]
 
 
-def test_golden_trajectories_on_a_generic_cpu(expected: dict[str, Any], elsewhere: Callable[..., Any]) -> None:
-    assert elsewhere("trajectories", NUMBA_CPU_NAME="generic") == expected["trajectories"]
+def test_golden_trajectories_on_a_generic_cpu(expected: dict[str, Any], generic: tuple[Path, Any]) -> None:
+    assert generic[1] == expected["trajectories"]
 
 
-def test_golden_trajectories_without_compilation(expected: dict[str, Any], elsewhere: Callable[..., Any]) -> None:
-    assert elsewhere("short_trajectories", NUMBA_DISABLE_JIT="1") == expected["short_trajectories"]
+def test_golden_trajectories_with_a_damaged_cache(
+    root: Path, expected: dict[str, Any], generic: tuple[Path, Any]
+) -> None:
+    """Compiled code that was cut short is made anew with one warning, and kept (RELIABILITY T19)."""
+    files = sorted(generic[0].rglob("*.nb[ic]"))
+    assert len(files) >= 4
+    for number, file in enumerate(files):
+        content = file.read_bytes()
+        file.write_bytes(content[: (0, len(content) // 2, len(content) - 1)[number % 3]])
+    digests, complaints = elsewhere(root, generic[0], "short_trajectories", NUMBA_CPU_NAME="generic")
+    assert digests == expected["short_trajectories"]
+    assert complaints.count("does not load") == 1
+    digests, complaints = elsewhere(root, generic[0], "short_trajectories", NUMBA_CPU_NAME="generic")
+    assert digests == expected["short_trajectories"]
+    assert not complaints
+
+
+def test_golden_trajectories_without_compilation(root: Path, expected: dict[str, Any], tmp_path: Path) -> None:
+    digests, _ = elsewhere(root, tmp_path, "short_trajectories", NUMBA_DISABLE_JIT="1")
+    assert digests == expected["short_trajectories"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_digest_sees_small_changes(golden: ModuleType, make: Any) -> None:
