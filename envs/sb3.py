@@ -62,10 +62,8 @@ class Sb3VecEnv(VecEnv):
         core, simulator = self._core, self._core.simulator
         outcome = simulator.step(core.actions(self._given))
         core.check_strict()
-        lane = simulator.state.lane
-        horizon = core.options.horizon
         terminated = outcome.terminated.copy()
-        truncated = np.zeros_like(terminated) if horizon is None else (lane["step"] >= horizon) & ~terminated
+        truncated = self.env.at_horizon() & ~terminated
         done = terminated | truncated
         infos = None
         if self._full_infos or core.reward_function is not None or done.any():

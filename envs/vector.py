@@ -123,7 +123,7 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         outcome = core.simulator.step(core.actions(actions))
         core.check_strict()
         terminated = outcome.terminated.copy()
-        truncated = self._truncated(over)
+        truncated = self.at_horizon() & ~over
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and over.any():
             core.simulator.reset(over)
         done = terminated | truncated
@@ -151,11 +151,12 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         infos |= {"final_obs": final, "_final_obs": done.copy(), "final_info": last, "_final_info": done.copy()}
         return self._observed(), rewards, terminated, truncated, infos
 
-    def _truncated(self, over: Flags) -> Flags:
-        """Lanes at the horizon, as TimeLimit tells it: also where the user left at that very step."""
+    def at_horizon(self) -> Flags:
+        """Lanes at the horizon [B], as TimeLimit tells it: also where the user left at that very step."""
         if self._horizon is None:
             return np.zeros(self.num_envs, np.bool_)
-        return (self.core.simulator.state.lane["step"] >= self._horizon) & ~over
+        reached: Flags = self.core.simulator.state.lane["step"] >= self._horizon
+        return reached
 
     def action_masks(self) -> Flags:
         """Which items are on the shelf for each lane and slot, [B, K * I]."""

@@ -144,12 +144,18 @@ def build_world(
         head=preferences.head,
         encoder={"id": model.name, "digest": model.digest, "width": model.width},
         projection=_arrays(projection),
+        parameters=_parameters(things),
         metrics=metrics,
     )
     if target is not None:
         tell(f"saving {target}")
         world.save(target, overwrite=overwrite)
     return world
+
+
+def _parameters(things: Items) -> dict[str, float]:
+    """Items without dates neither age nor leave the shelf, whatever the scenario."""
+    return {} if np.ptp(things.released_at) > 0 else {"freshness": 0.0, "shelf_life": 0.0}
 
 
 def _free(target: Path, overwrite: bool) -> Path:

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -328,3 +329,16 @@ def test_movielens_becomes_a_world(tmp_path: Path) -> None:
     auc = world.metrics["held_out"]["auc"]
     assert auc["full"] > auc["item_means"] + 0.03
     assert len(World.load(tmp_path / "films").population) == 610
+
+
+def test_items_without_dates_stay_on_the_shelf(tmp_path):
+    (tmp_path / "items.csv").write_text("text\n" + "".join(f"a text about thing {n}\n" for n in range(30)))
+    (tmp_path / "users.csv").write_text("user_id,persona\n" + "".join(f"u{n},I like things.\n" for n in range(9)))
+    world = build_world(tmp_path / "items.csv", tmp_path / "users.csv", out=tmp_path / "w", encoder="hashing", width=8)
+    assert world.parameters == {"freshness": 0.0, "shelf_life": 0.0}
+    env = gym.make("recsim_llm/News-v0", world=str(tmp_path / "w")).unwrapped
+    env.reset(seed=0)
+    state = env.get_state()
+    state["lane"]["clock"] = 40 * 86400
+    env.set_state(state)
+    assert env.available().all()

@@ -763,3 +763,19 @@ def test_row_45_agent_surface(name: str, world_folder: str, tmp_path: Path) -> N
     assert choices[0].shape == (4, 2)
     if name not in ("random", "oracle"):  # one draws, the other reads the infos of its environment's last step
         np.testing.assert_array_equal(choices[0], choices[1])
+
+
+def test_row_42_adapter_truncates_at_the_horizon_of_the_spec():
+    pytest.importorskip("stable_baselines3", reason="the adapter needs the extra [agents]")
+    envs = gym.make_vec("recsim_llm/Music-v0", num_envs=4).unwrapped.sb3()
+    envs.seed(0)
+    envs.reset()
+    truncated, ended = 0, 0
+    for _ in range(205):
+        _, _, dones, infos = envs.step(np.zeros(4, np.int64))
+        assert all(done or not info["TimeLimit.truncated"] for done, info in zip(dones, infos, strict=True))
+        truncated += sum(info["TimeLimit.truncated"] for info in infos)
+        ended += int(dones.sum())
+        assert all("terminal_observation" in info for done, info in zip(dones, infos, strict=True) if done)
+    assert truncated >= 1
+    assert ended >= 8

@@ -160,11 +160,12 @@ def _show_world(world: Any, json: bool) -> None:
         print_json(content)
         return
     console.print(_table(f"world {world.name}", [_world_row(world)]))
-    console.print(_table("head", [_flat(content["head"])]))
-    console.print(_table("measured", [{"measure": key, "value": value} for key, value in _flat(world.metrics).items()]))
+    for title, part in (("head", content["head"]), ("measured", world.metrics)):
+        console.print(_table(title, [{"what": key, "value": value} for key, value in _flat(part).items()]))
     first = world.catalog
     console.print(f"\nfirst item: {first.title[0]} [{first.category[0]}]\n  {first.text[0]}", markup=False)
-    console.print(f"first user: {world.population.persona[0]}", markup=False)
+    if world.population.persona[0]:
+        console.print(f"first user: {world.population.persona[0]}", markup=False)
 
 
 def _flat(nested: Any, prefix: str = "") -> dict[str, Any]:

@@ -62,6 +62,6 @@ def rebuild(
 ) -> None:
     """Write and encode the built-in worlds again, with the real text encoder."""
     from recsim_llm.synthesis.build import rebuild as build_again
+    from recsim_llm.world import BUILT_IN
 
-    for metrics in build_again(name, out):
-        console.print(metrics)
+    build_again([name], lambda line: console.print(line, markup=False, highlight=False), out or BUILT_IN)
