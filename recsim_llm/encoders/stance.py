@@ -1,7 +1,7 @@
 """Finds what a free text about oneself likes and dislikes: clauses, and for each its valence.
 
 A paragraph is split into clauses, and a logistic regression on their encodings tells likes, dislikes and lines that say
-nothing of taste apart. It is fitted to the generated statements of ``stance.txt`` (301 frames, 72 things that no
+nothing of taste apart. It is fitted to the generated statements of ``stance.txt`` (301 frames, 110 things that no
 built-in world is about); on frames and things left out of the fit the AUC of likes against dislikes is .90. A lexicon
 does not do: VADER reaches .55. For all-MiniLM-L6-v2 the coefficients are shipped, for other encoders they are fitted
 when first needed and remembered in the cache folder.
@@ -33,7 +33,7 @@ from .text import Encoder
 
 logger = logging.getLogger(__name__)
 
-THINGS_PER_FRAME = 10
+THINGS_PER_FRAME = 16
 PENALTY = 0.3  # inverse strength of the L2 penalty: least penalty within .005 of the best AUC in cross-validation
 SHIPPED = "stance.safetensors"
 _NEUTRAL_WEIGHT = 3.0  # neutral lines are rarer than frames times things
@@ -143,7 +143,8 @@ def fit_stance(encoder: Encoder, progress: bool = False) -> Stance:
 
 def write_stance(stance: Stance, encoder: Encoder) -> bytes:
     """A safetensors file that also says for which encoder and recipe it holds."""
-    arrays = {"weights": stance.weights, "bias": stance.bias}
+    # safetensors writes memory as it lies; scikit-learn's coefficients lie column by column
+    arrays = {"weights": np.ascontiguousarray(stance.weights), "bias": np.ascontiguousarray(stance.bias)}
     return bytes(save(arrays, metadata={"encoder": encoder.digest, "recipe": _recipe()}))
 
 
@@ -162,7 +163,7 @@ def statements() -> tuple[list[str], NDArray[np.int64]]:
     for kind, label in (("like", 1), ("dislike", -1)):
         for number, frame in enumerate(by_kind[kind]):
             for step in range(THINGS_PER_FRAME):  # each frame with other things
-                texts.append(frame.replace("{o}", things[(number * 7 + step * 11) % len(things)]))
+                texts.append(frame.replace("{o}", things[(number * 7 + step * 13) % len(things)]))
                 labels.append(label)
     texts += by_kind["neutral"]
     labels += [0] * len(by_kind["neutral"])

@@ -25,6 +25,7 @@ class Domain:
         provider: Template of who an item comes from; GROUP stands for the group of the theme.
         bait: Template of a title that promises too much, with the slots title, facet and theme.
         clickbait_share: Share of items with such a title.
+        filing: Template of a last sentence that says where the item is filed.
         released: Draws release times [day].
         price: Draws a price from the release time.
     """
@@ -37,6 +38,7 @@ class Domain:
     provider: str
     bait: str
     clickbait_share: float
+    filing: str
     released: Callable[[np.random.Generator, int], NDArray[Any]]
     price: Callable[[np.random.Generator, float], float]
 
@@ -73,6 +75,7 @@ MUSIC = Domain(
     provider="{artist#a}",
     bait="{title} ({tag})",
     clickbait_share=0.08,
+    filing="{filed}",
     released=_released_music,
     price=_price_music,
 )
@@ -85,6 +88,7 @@ NEWS = Domain(
     provider="[{outlet}|{outlet_GROUP}]",
     bait="{bait}",
     clickbait_share=0.12,
+    filing="{filed}",
     released=_released_news,
     price=_price_news,
 )

@@ -37,6 +37,7 @@ _SLOT = re.compile(r"\{([^{}]*)\}")
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _NUMBER = re.compile(r"([\d.,]+)-([\d.,]+)")
 _ARTICLE = re.compile(r"(?:(?<=\s)|(?<=[(\"“'—])|^)(an?|An?)(?= [\"“'‘]?\w)")
+_DEEPEST = 30  # phrases within phrases
 _ORDINAL = re.compile(r"\b(\d+|three|four|five|six|seven|eight)th\b")
 _ORDINALS = {
     "three": "third",
@@ -105,24 +106,27 @@ class Writer:
     rng: np.random.Generator
     _marks: dict[str, str] = field(default_factory=dict)
     _used: set[str] = field(default_factory=set)
+    _depth: int = 0
 
     def write(self, template: str) -> str:
         """Expands one template to finished text."""
         return polish(self.expand(template))
 
     def expand(self, template: str) -> str:
-        """Expands alternatives and slots, innermost first."""
+        """Expands alternatives and slots, innermost first.
+
+        Raises:
+            DataError: If a slot names no list, or lists refer to each other without end.
+        """
+        if self._depth > _DEEPEST:
+            raise DataError(f"template {template!r} does not end: a list of phrases refers to itself")
+        self._depth += 1
         text = template
-        for _ in range(200):
-            choice = _CHOICE.search(text)
-            if choice:
-                text = text[: choice.start()] + self._choose(choice.group(1)) + text[choice.end() :]
-                continue
-            slot = _SLOT.search(text)
-            if not slot:
-                return text
-            text = text[: slot.start()] + self._fill(slot.group(1)) + text[slot.end() :]
-        raise DataError(f"template {template!r} does not end: a list of phrases refers to itself")
+        while choice := _CHOICE.search(text):
+            text = text[: choice.start()] + self._choose(choice.group(1)) + text[choice.end() :]
+        text = _SLOT.sub(lambda slot: self._fill(slot.group(1)), text)
+        self._depth -= 1
+        return text
 
     def knows(self, mark: str) -> bool:
         """Whether a marked slot such as ``person#a`` was used in this text already."""

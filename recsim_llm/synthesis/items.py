@@ -120,6 +120,8 @@ def _draft(domain: Domain, theme: Theme, facet: Facet, rng: np.random.Generator)
     title = story.titles[which if len(story.titles) == len(story.leads) else int(rng.integers(len(story.titles)))]
     headline = polish(writer.expand(title))
     sentences = [writer.expand(story.leads[which]), *_details(writer, theme, story, which, rng)]
+    about = {"facet": (facet.name,), "theme": (theme.name,)}
+    sentences = [*sentences[:3], Writer((about, *writer.words), rng).expand(domain.filing)]
     bait = bool(rng.random() < domain.clickbait_share)
     if bait:
         about = {"title": (headline,), "facet": (facet.name,), "theme": (theme.name,)}

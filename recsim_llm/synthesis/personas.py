@@ -22,6 +22,7 @@ _PRONOUNS = {
     "nonbinary": ("they", "them", "their"),
 }
 FIRM, MILD = 1.0, 0.6
+_SPLIT_FAMILY = 0.15  # relative odds of disliking a theme of the same family as a liked one
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def _tastes(
     wanted = np.exp(leaning)
     liked = rng.choice(len(themes), int(rng.integers(2, 5)), replace=False, p=wanted / wanted.sum())
     families = {themes[int(i)].group for i in liked}
-    unwanted = np.exp(-leaning) * np.array([0.3 if theme.group in families else 1.0 for theme in themes])
+    unwanted = np.exp(-leaning) * np.array([_SPLIT_FAMILY if theme.group in families else 1.0 for theme in themes])
     unwanted[liked] = 0.0
     number = int(rng.choice([1, 2, 3], p=[0.35, 0.45, 0.2]))
     disliked = rng.choice(len(themes), number, replace=False, p=unwanted / unwanted.sum())
