@@ -243,7 +243,10 @@ def test_profiles_share_one_scale(own_home: Path) -> None:
             ["I love bossa nova", "but I can't stand techno"],
         ),
         ("I enjoy chess; she hates football.", ["I enjoy chess", "she hates football"]),
-        ("I read crime novels and long essays. No gossip, please!", ["I read crime novels and long essays", "No gossip, please!"]),
+        (
+            "I read crime novels and long essays. No gossip, please!",
+            ["I read crime novels and long essays", "No gossip, please!"],
+        ),
         ("I like opera, while my sister prefers punk", ["I like opera", "my sister prefers punk"]),
         ("Anything by Bach except the organ works", ["Anything by Bach", "except the organ works"]),
         ("I follow tennis, and I skip golf", ["I follow tennis", "I skip golf"]),
@@ -259,7 +262,7 @@ def test_clauses(text: str, clauses: list[str]) -> None:
 def test_splitter_finds_likes_dislikes_and_biography(mini) -> None:
     found = split_persona(
         "I am a nurse in Porto. I adore slow piano music, but I can't bear loud advertising. "
-        "Nothing makes me happier than old maps. Horoscopes are a waste of time.",
+        "I am so fond of old maps. Horoscopes are a waste of time.",
         mini,
     )
     texts = [text for text, _ in found]

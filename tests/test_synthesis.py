@@ -89,7 +89,7 @@ def test_articles_agree(written) -> None:
     for text in [item.text for item in items] + [item.title for item in items] + [person.text for person in people]:
         for article, word in VOWEL.findall(text):
             low = word.lower()
-            if word.isupper() and len(word) > 1 or len(word) == 1:
+            if (word.isupper() and len(word) > 1) or len(word) == 1:
                 continue  # letters are said by their names
             if word.isdigit():
                 vowel = word in ("8", "11", "18") or word.startswith("8")
@@ -184,7 +184,9 @@ def test_same_seed_same_words_and_other_seed_others() -> None:
 def test_voices() -> None:
     frame = "{I} <have> a weakness for {o}, and {my} heart <study> {me}"
     assert Voice("first", "Ada").speak(frame) == "I have a weakness for {o}, and my heart study me"
-    assert Voice("woman", "Ada").speak(frame, named=True).startswith("Ada has a weakness for {o}, and her heart studies")
+    assert (
+        Voice("woman", "Ada").speak(frame, named=True).startswith("Ada has a weakness for {o}, and her heart studies")
+    )
     assert Voice("nonbinary", "Kim").speak("{I} <am> here") == "they are here"
     assert Voice("nonbinary", "Kim").speak("{I} <am> here", named=True) == "Kim is here"
 
