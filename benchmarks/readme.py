@@ -52,7 +52,8 @@ def _table(folder: Path) -> str:
     experiment = results.experiment
     note = (
         f"{experiment.budget:,} steps of learning, {experiment.episodes} held-out users, "
-        f"{len(experiment.seeds)} seeds; score = (agent - random) / (oracle - random), interquartile mean with 95% bootstrap interval."
+        f"{len(experiment.seeds)} seeds; score = (agent - random) / (oracle - random), interquartile mean with 95% "
+        "bootstrap interval."
     )
     return "\n".join([reports.to_markdown(board), note, "", board.headline, *(f"\n{line}" for line in board.warnings)])
 

@@ -8,7 +8,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,10 +50,10 @@ class Counting:
 
 
 @pytest.fixture
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RECSIM_LLM_HOME", str(tmp_path / "home"))
     cache_module._warned.clear()
-    yield tmp_path / "home"
+    return tmp_path / "home"
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +87,7 @@ def test_unknown_encoder_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch) 
     if not HAS_MODEL:
         pytest.skip("needs transformers")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ConfigError, match="no text encoder 'no-such/encoder'.*hashing"):
+    with pytest.raises(ConfigError, match=r"no text encoder 'no-such/encoder'.*hashing"):
         load_text_encoder("no-such/encoder")
 
 
@@ -222,7 +221,7 @@ def test_profile_is_the_signed_sum() -> None:
     vectors = np.array([[1.0, 0.0], [0.0, 2.0]])
     np.testing.assert_allclose(profile_of(vectors, [0.5, -1.0]), [0.5, -2.0])
     assert profile_of(np.zeros((0, 3)), []).tolist() == [0, 0, 0]
-    with pytest.raises(ConfigError, match="1.5"):
+    with pytest.raises(ConfigError, match=r"1\.5"):
         profile_of(vectors, [1.5, 0.0])
 
 
