@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from recsim_llm.encoders import Projection, profile_of
 from recsim_llm.encoders.stance import SHIPPED, stance_of
-from recsim_llm.synthesis.build import SEED, lines_of, plain_fidelity
+from recsim_llm.synthesis.build import SEED, encoded_text, lines_of, plain_fidelity
 from recsim_llm.synthesis.domains import DOMAINS
 from recsim_llm.synthesis.fidelity import fidelity_of, measured
 from recsim_llm.synthesis.items import make_items
@@ -78,20 +77,10 @@ def test_texts_are_what_the_grammar_writes(world: World) -> None:
     assert said == world.population.statements[:200]
 
 
-class Floor(NamedTuple):
-    """AUC of liked against neutral themes, of built-in personas and of plain paragraphs. Aimed at: .90 and .80."""
-
-    liked: float
-    plain_liked: float
-
-
-REACHED = {"music": Floor(0.87, 0.75), "news": Floor(0.90, 0.70)}
-
-
 def test_built_in_personas_are_recovered(world: World) -> None:
-    """What the shipped arrays reach, measured again: the floor that a rebuild must not fall below."""
+    """The published thresholds, measured again on the arrays as they ship."""
     found = fidelity_of(world)
-    assert found.liked >= REACHED[world.name].liked
+    assert found.liked >= 0.90
     assert found.disliked <= 0.15
     published = world.metrics["built_in_personas"]
     assert published["auc_liked"] == pytest.approx(found.liked, abs=2e-3)
@@ -120,7 +109,7 @@ def test_a_profile_without_signs_does_not_tell_dislikes(world: World) -> None:
 
 def test_published_metrics_are_complete(world: World) -> None:
     metrics = world.metrics
-    assert metrics["plain_paragraphs"]["auc_liked"] >= REACHED[world.name].plain_liked
+    assert metrics["plain_paragraphs"]["auc_liked"] >= 0.80
     assert metrics["plain_paragraphs"]["auc_disliked"] <= 0.40
     assert sum(metrics["shares_of_variance"].values()) == pytest.approx(1)
     assert 0.5 < metrics["projection_explains"] <= 1
@@ -139,7 +128,9 @@ def test_sample_encoded_again_is_what_ships(world: World, encoder, tmp_path, mon
     rng = np.random.Generator(np.random.PCG64(4))
     rows = rng.choice(len(world.catalog), SAMPLE, replace=False)
     projection = projection_of(world)
-    seen = projection.apply(encoder.encode([world.catalog.text[row] for row in rows]))
+    seen = projection.apply(
+        encoder.encode([encoded_text(world.catalog.category[row], world.catalog.text[row]) for row in rows])
+    )
     np.testing.assert_allclose(seen, world.catalog.embedding[rows], atol=2e-4, rtol=2 * HALF)
     users = rng.choice(len(world.population), SAMPLE, replace=False)
     said = [world.population.statements[user] for user in users]
@@ -155,7 +146,7 @@ def test_sample_encoded_again_is_what_ships(world: World, encoder, tmp_path, mon
 def test_plain_paragraphs_are_recovered(world: World, encoder) -> None:
     people = make_personas(DOMAINS[world.name], SEED, count=PLAIN)
     found = plain_fidelity(world, people, encoder, seed=1)  # other words than those of the published number
-    assert found.liked >= REACHED[world.name].plain_liked
+    assert found.liked >= 0.80 - 0.03  # 150 personas: a standard error of .01, other words
     assert found.disliked <= 0.40
     assert found.personas == PLAIN
 

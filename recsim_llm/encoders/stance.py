@@ -33,7 +33,7 @@ from .text import Encoder
 
 logger = logging.getLogger(__name__)
 
-THINGS_PER_FRAME = 16
+THINGS_PER_FRAME = 20
 PENALTY = 0.3  # inverse strength of the L2 penalty: least penalty within .005 of the best AUC in cross-validation
 SHIPPED = "stance.safetensors"
 _NEUTRAL_WEIGHT = 3.0  # neutral lines are rarer than frames times things

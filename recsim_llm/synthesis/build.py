@@ -133,10 +133,15 @@ def plain_fidelity(
     return measured(profile, world.catalog.embedding, world.catalog.category, liked, disliked)
 
 
+def encoded_text(category: str, text: str) -> str:
+    """What is encoded of an item: a catalogue shows the category beside the text, so the encoder reads both."""
+    return f"{category}: {text}"
+
+
 def _parts(domain: Domain, model: Encoder, progress: bool) -> Parts:
     items = make_items(domain, SEED)
     personas = make_personas(domain, SEED)
-    encodings = encode_cached(model, [item.text for item in items], progress)
+    encodings = encode_cached(model, [encoded_text(item.theme, item.text) for item in items], progress)
     projection = fit_projection(encodings, WIDTH)
     said = [[(s.object, s.valence) for s in persona.statements] for persona in personas]
     profile = profiles_of(model, said, projection, progress)

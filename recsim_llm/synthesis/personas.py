@@ -181,11 +181,12 @@ def _tastes(
         favoured = tables.LEANINGS.get(group, "").split(", ")
         leaning += tables.LEANING * np.array([theme.name in favoured for theme in themes])
     wanted = np.exp(leaning)
-    liked = rng.choice(len(themes), int(rng.integers(2, 5)), replace=False, p=wanted / wanted.sum())
+    number = int(rng.choice([2, 3, 4], p=[0.5, 0.4, 0.1]))
+    liked = rng.choice(len(themes), number, replace=False, p=wanted / wanted.sum())
     families = {themes[int(i)].group for i in liked}
     unwanted = np.exp(-leaning) * np.array([_SPLIT_FAMILY if theme.group in families else 1.0 for theme in themes])
     unwanted[liked] = 0.0
-    number = int(rng.choice([1, 2, 3], p=[0.35, 0.45, 0.2]))
+    number = int(rng.choice([1, 2, 3], p=[0.5, 0.4, 0.1]))
     disliked = rng.choice(len(themes), number, replace=False, p=unwanted / unwanted.sum())
     return [themes[int(i)] for i in liked], [themes[int(i)] for i in disliked]
 
