@@ -128,9 +128,8 @@ def test_sample_encoded_again_is_what_ships(world: World, encoder, tmp_path, mon
     rng = np.random.Generator(np.random.PCG64(4))
     rows = rng.choice(len(world.catalog), SAMPLE, replace=False)
     projection = projection_of(world)
-    seen = projection.apply(
-        encoder.encode([encoded_text(world.catalog.category[row], world.catalog.text[row]) for row in rows])
-    )
+    texts = [encoded_text(world.catalog.category[row], world.catalog.text[row]) for row in rows]
+    seen = projection.apply(encoder.encode(texts))
     np.testing.assert_allclose(seen, world.catalog.embedding[rows], atol=2e-4, rtol=2 * HALF)
     users = rng.choice(len(world.population), SAMPLE, replace=False)
     said = [world.population.statements[user] for user in users]
