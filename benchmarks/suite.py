@@ -298,7 +298,7 @@ PRESETS: Mapping[str, Experiment] = MappingProxyType(
             scenarios=(MUSIC, NEWS),
             agents=AGENTS,
             seeds=(0, 1, 2, 3, 4),
-            budget=200_000,
+            budget=50_000,
             lanes=64,
             episodes=400,
         ),
