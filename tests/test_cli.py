@@ -235,3 +235,14 @@ def test_speed_measures_ratios(run):
     assert {row["items"] for row in tables["reference"]} == {1000, 100000}
     assert all(0 < row["ratio to bare"] < 1 for row in tables["reference"])
     assert all(row["steps/s"] > 0 for row in tables["scalar"])
+
+
+def test_without_matplotlib_the_leaderboard_is_printed_all_the_same(run, files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    arguments = ["bench", "-e", "music", "-a", "random", "-a", "oracle", "--seeds", "1", "-n", "0", "--episodes", "5"]
+    code, out, err = run(*arguments, "--out", "out", "--jobs", "0")
+    assert code == 0, err
+    assert "oracle" in out
+    assert "recsim-llm[benchmarks]" in err

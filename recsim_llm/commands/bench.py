@@ -109,13 +109,19 @@ def _run_and_report(experiment: Any, out: Path, jobs: int | None, json: bool, **
 
 def _print_report(found: Any, out: Path, json: bool) -> None:
     from recsim_llm.benchmarks import report as reports
+    from recsim_llm.errors import MissingExtraError
 
     board = reports.leaderboard(found)
-    files = reports.write_report(found, out)
+    if not json:
+        console.print(reports.to_rich(board))
+    try:
+        files = reports.write_report(found, out)
+    except MissingExtraError as error:  # the numbers are there; only pictures and pages are not
+        files = []
+        notes.print(f"no figures and pages: {error}", markup=False, highlight=False)
     if json:
         print_json({"summary": reports.summary(found, board), "files": [str(file) for file in files]})
         return
-    console.print(reports.to_rich(board))
     for file in files:
         console.print(f"written: {file}", highlight=False, soft_wrap=True)
 
