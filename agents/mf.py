@@ -54,11 +54,13 @@ class FoldIn:
         memory: Looks and clicks.
         gram: [B, 1 + F, 1 + F] sum of x x^T over the slots looked at, x = (1, lambda * i).
         moment: [B, 1 + F] sum of x (click - mu - b_i).
+        user: [B] rows of the model for users of the logs, -1 for others.
     """
 
     memory: Memory
     gram: Floats64
     moment: Floats64
+    user: NDArray[np.int64]
 
 
 class MFAgent(RememberingAgent):
@@ -69,13 +71,14 @@ class MFAgent(RememberingAgent):
     Paper: Koren, Bell and Volinsky (2009), "Matrix factorization techniques for recommender systems"; the weights
     lambda are those of a factorisation in the form of a singular value decomposition.
 
-    Users met while serving were not in the logs, and an observation does not tell who a user is. Each starts as the
-    mean of the users in the logs; then (b_u, u) is the ridge solution over the slots that she has looked at in this
-    episode,
+    An observation does not tell who a user is; the infos do (``user_id``), where the loop shows them to
+    :meth:`observe`. A user of the logs starts as the model has her; any other as the mean of the users in the logs.
+    Then (b_u, u) is the ridge solution over the slots that she has looked at in this episode,
 
         (sum x x^T + s^2 V^-1)^-1 (sum x (r - mu - b_i) + s^2 V^-1 m),  x = (1, lambda * i),
 
-    m and V the mean and variances over the users in the logs, s^2 the error of the fit. The sums are kept in
+    m and V the mean and variances over the users in the logs, s^2 the error of the fit; for a user of the logs m is her
+    own vector, and s^2 V^-1 has n E[x x^T] added for her n slots in the logs. The sums are kept in
     ``predict``'s state. Texts and encodings are not used.
 
     Origin of the defaults: Koren et al. recommend biases, a step size of the order of 0.01 and penalties of the
@@ -94,6 +97,7 @@ class MFAgent(RememberingAgent):
         self._user = np.zeros(0, np.int64)
         self._item = np.zeros(0, np.int64)
         self._click = np.zeros(0, np.float64)
+        self._met: NDArray[np.int64] | None = None
         self._new: list[tuple[NDArray[np.int64], NDArray[np.int64], Floats64]] = []
         self._fit()
 
@@ -109,11 +113,30 @@ class MFAgent(RememberingAgent):
         """The highest predictions for the users folded in so far; there is nothing to explore when serving."""
         memory = self.recall(rows, state.memory if isinstance(state, FoldIn) else state, starts)
         gram, moment = self._sums(rows, state, starts, memory)
-        users = np.linalg.solve(gram + self._precision, (moment + self._precision @ self._prior)[:, :, None])[:, 1:, 0]
+        user = self._who(state, starts)
+        prior = np.where((user >= 0)[:, None], self._people[user], self._prior)
+        count = np.where(user >= 0, self._looks[user], 0.0)
+        precision = self._precision + count[:, None, None] * self._spread
+        wanted = moment[:, :, None] + precision @ prior[:, :, None]
+        users = np.linalg.solve(gram + precision, wanted)[:, 1:, 0]
         model = self.model
         scores = model.item_bias + self.ties + users @ (model.weights * model.items).T
         slates = best(scores, self.rested(memory, allowed), self.setting.slots)
-        return slates, FoldIn(memory.noting(slates), gram, moment)
+        return slates, FoldIn(memory.noting(slates), gram, moment, user)
+
+    def observe(self, info: dict[str, Any]) -> None:
+        """Notes who the users of the next ``predict`` are."""
+        self._met = np.atleast_1d(np.asarray(info["user_id"], np.int64)) if "user_id" in info else None
+
+    def _who(self, state: Any, starts: Flags) -> NDArray[np.int64]:
+        """[B] rows of the model; what was observed counts once, so that it is never mistaken for other users'."""
+        before = state.user if isinstance(state, FoldIn) else np.full(len(starts), -1, np.int64)
+        met, self._met = self._met, None
+        if met is None or len(met) != len(starts) or not len(self._known):
+            return np.where(starts, -1, before)
+        row = np.minimum(np.searchsorted(self._known, met), len(self._known) - 1)
+        found = np.where(self._known[row] == met, row, -1)
+        return np.where(starts | (before < 0), found, before)
 
     def interact(self) -> Transition:
         """One step of every lane under the uniform random policy."""
@@ -128,6 +151,7 @@ class MFAgent(RememberingAgent):
 
     def finish(self) -> None:
         """Fits the model to all logs."""
+        self._met = None
         if self._new:
             old = (self._user, self._item, self._click)
             users, items, clicks = zip(old, *self._new, strict=True)
@@ -139,8 +163,8 @@ class MFAgent(RememberingAgent):
     def _fit(self) -> None:
         rng = np.random.Generator(np.random.PCG64(self._fit_seed))
         config = self.config
-        known, user = np.unique(self._user, return_inverse=True)
-        self.model = Factors.start(max(len(known), 1), self.setting.items, config.factors, rng)
+        self._known, user = np.unique(self._user, return_inverse=True)
+        self.model = Factors.start(max(len(self._known), 1), self.setting.items, config.factors, rng)
         if len(self._user):
             fit(
                 self.model, user.astype(np.int64), self._item, self._click, epochs=config.epochs, rate=config.rate,
@@ -150,6 +174,9 @@ class MFAgent(RememberingAgent):
             self.model.items[...] = 0.0
         people = np.concatenate([self.model.user_bias[:, None], self.model.users], 1)  # [N, 1 + F]
         variance = np.maximum(people.var(0), LEAST_VARIANCE)
+        self._people, self._looks = people, np.bincount(user, minlength=len(people)).astype(np.float64)
+        x = np.concatenate([np.ones((self.setting.items, 1)), self.model.weights * self.model.items], 1)
+        self._spread = x.T @ x / len(x)
         self._prior, self._precision = people.mean(0), np.diag(self.model.noise[0] / variance)
 
     def _sums(self, rows: Floats, state: Any, starts: Flags, memory: Memory) -> tuple[Floats64, Floats64]:

@@ -84,12 +84,12 @@ def unavailable(names: Sequence[str]) -> list[str]:
 
 def make_env(cell: Cell, *, lanes: int, users: str, autoreset: AutoresetMode, truth: bool) -> VectorEnv[Any, Any, Any]:
     """The vector environment of a cell."""
-    arguments = dict(cell.env_kwargs)
+    arguments = {"users": users, **cell.env_kwargs}
     if cell.world is not None:
         arguments["world"] = cell.world
     if truth:
         arguments["truth"] = True
-    return gym.make_vec(cell.scenario, num_envs=lanes, users=users, autoreset_mode=autoreset, **arguments)
+    return gym.make_vec(cell.scenario, num_envs=lanes, autoreset_mode=autoreset, **arguments)
 
 
 def run_cell(cell: Cell) -> Mapping[str, Any]:
