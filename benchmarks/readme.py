@@ -81,10 +81,22 @@ def _pairs(metrics: Any) -> tuple[str, str]:
 
 
 def _movielens(content: dict[str, Any]) -> str:
-    auc = content["auc"]
-    return (
-        "On MovieLens (ml-latest-small: 610 people, 9,742 films, 100,836 ratings) the AUC per user on held-out ratings "
-        "is " + ", ".join(f"{value:.3f} for {name.replace('_', ' ')}" for name, value in auc.items()) + ".\n"
+    aucs = ", ".join(f"{value:.3f} for {name.replace('_', ' ')}" for name, value in content["auc"].items())
+    rows = [
+        "| recommender | AUC on held-out ratings | return in the world | ahead of the next, 95% CI |",
+        "|:--|--:|--:|--:|",
+    ]
+    for row in content["transfer"]:
+        ahead = "–" if row["ahead"] is None else f"{row['ahead']:.1f} ± {row['margin']:.1f}"
+        rows.append(f"| {row['name']} | {row['auc']:.3f} | {row['mean_return']:.1f} | {ahead} |")
+    return "\n".join(
+        [
+            "On MovieLens (ml-latest-small: 610 people, 9,742 films, 100,836 ratings) the AUC per user on held-out ratings "
+            f"is {aucs}. Recommenders fitted to the training ratings and served in the world that was calibrated on them "
+            "come out in the order of the held-out ratings (`recsim-llm world compare`):",
+            "",
+            *rows,
+        ]
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recsim_llm.commands.common import console, notes, print_json
+from recsim_llm.commands.common import console, environment_id, notes, print_json
 
 app = typer.Typer(help="Build worlds from your own files.", no_args_is_help=True)
 
@@ -51,6 +51,35 @@ def build(
 
     _show_world(world, json=False)
     console.print(f'\nworld: {out}   gym.make("recsim_llm/News-v0", world="{out}")', markup=False, highlight=False)
+
+
+@app.command("compare")
+def compare(
+    folder: Annotated[Path, typer.Argument(help="Folder of a world that was built with these interactions.")],
+    interactions: Annotated[Path, typer.Option(help="The file of ratings or clicks.")],
+    env: Annotated[str, typer.Option("--env", "-e", help="Scenario whose rules are used.")] = "music",
+    episodes: Annotated[int, typer.Option(help="Users served in the world.", min=2)] = 400,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Does the world order popularity, matrix factorisation and random as the held-out ratings do?"""
+    import dataclasses
+
+    from recsim_llm.benchmarks.transfer import compare as judged_twice
+
+    found = [
+        dataclasses.asdict(v) for v in judged_twice(folder, interactions, env=environment_id(env), episodes=episodes)
+    ]
+    if json:
+        print_json(found)
+        return
+    from recsim_llm.commands.look import _flat, _table
+
+    console.print(_table("best in the world first", [_flat(row) for row in found]))
+    by_log = sorted(found, key=lambda row: -row["auc"])
+    same = [row["name"] for row in found] == [row["name"] for row in by_log]
+    console.print(
+        f"order by held-out ratings: {' > '.join(row['name'] for row in by_log)} ({'the same' if same else 'another'})"
+    )
 
 
 @app.command("rebuild")
