@@ -91,9 +91,9 @@ def _movielens(content: dict[str, Any]) -> str:
         rows.append(f"| {row['name']} | {row['auc']:.3f} | {row['mean_return']:.1f} | {ahead} |")
     return "\n".join(
         [
-            "On MovieLens (ml-latest-small: 610 people, 9,742 films, 100,836 ratings) the AUC per user on held-out ratings "
-            f"is {aucs}. Recommenders fitted to the training ratings and served in the world that was calibrated on them "
-            "come out in the order of the held-out ratings (`recsim-llm world compare`):",
+            "On MovieLens (ml-latest-small: 610 people, 9,742 films, 100,836 ratings) the AUC per user on held-out "
+            f"ratings is {aucs}. Recommenders fitted to the training ratings and served in the world that was "
+            "calibrated on them come out in the order of the held-out ratings (`recsim-llm world compare`):",
             "",
             *rows,
         ]
