@@ -10,18 +10,16 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from recsim_llm.catalog import Catalog
-from recsim_llm.envs.core import Core, Options, Reward
+from recsim_llm.envs.core import Core, Options, PublicFacts, Reward
 from recsim_llm.envs.render import Recorder
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import unknown
 from recsim_llm.rules import SIGNALS
-from recsim_llm.rules.observe import CONTEXT
 
 RENDER_MODES = ("ansi", "rgb_array")
 
 
-class RecEnv(gym.Env[Any, Any]):
+class RecEnv(PublicFacts, gym.Env[Any, Any]):
     """One user of a scenario. Subclasses name the scenario and document it."""
 
     scenario: ClassVar[Scenario]
@@ -67,26 +65,6 @@ class RecEnv(gym.Env[Any, Any]):
         self.observation_space = self.core.observation_space()
         self._recorder = Recorder(self.core) if render_mode is not None else None
         self._seeded = False
-
-    @property
-    def catalog(self) -> Catalog:
-        """The public catalogue: texts, categories, prices, encodings."""
-        return self.core.catalog
-
-    @property
-    def layout(self) -> dict[str, slice]:
-        """Where each part of a flat observation stands."""
-        return self.core.layout
-
-    @property
-    def slate_size(self) -> int:
-        """K, items shown at each step."""
-        return self.core.slots
-
-    @property
-    def context_names(self) -> tuple[str, ...]:
-        """Names of the numbers of the context part."""
-        return CONTEXT
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begins an episode. Episode k after a seed depends on (seed, k) only.

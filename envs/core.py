@@ -15,6 +15,7 @@ from recsim_llm.catalog import Catalog
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import ConfigError, unknown
 from recsim_llm.rules import SIGNALS
+from recsim_llm.rules.observe import CONTEXT
 from recsim_llm.rules.simulator import Simulator
 from recsim_llm.world import World, load_world
 
@@ -238,6 +239,32 @@ class Core:
         if isinstance(index, str) or not 0 <= int(index) < len(people):
             raise ConfigError(f"no user {user!r}; name one of the {len(people)} ids or a position from 0")
         return int(index)
+
+
+class PublicFacts:
+    """What agents may ask of an environment, scalar or vector, beside its spaces."""
+
+    core: Core
+
+    @property
+    def catalog(self) -> Catalog:
+        """The public catalogue: texts, categories, prices, encodings."""
+        return self.core.catalog
+
+    @property
+    def layout(self) -> dict[str, slice]:
+        """Where each part of a flat observation stands."""
+        return self.core.layout
+
+    @property
+    def slate_size(self) -> int:
+        """K, items shown at each step."""
+        return self.core.slots
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """Names of the numbers of the context part."""
+        return CONTEXT
 
 
 def _reward(

@@ -10,16 +10,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from recsim_llm.catalog import Catalog
-from recsim_llm.envs.core import Core, Infos, Options, Reward
+from recsim_llm.envs.core import Core, Infos, Options, PublicFacts, Reward
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import ConfigError, require, unknown
-from recsim_llm.rules.observe import CONTEXT
 
 Flags = NDArray[np.bool_]
 
 
-class RecVectorEnv(VectorEnv[Any, Any, Any]):
+class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
     """B users of a scenario, lane i seeded with seed + i, bit for bit equal to B scalar environments.
 
     Lanes whose episode is over are reset by the next step (``autoreset_mode="NextStep"``, the default), within the
@@ -70,26 +68,6 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.copy = copy
         self._seeded = False
-
-    @property
-    def catalog(self) -> Catalog:
-        """The public catalogue: texts, categories, prices, encodings."""
-        return self.core.catalog
-
-    @property
-    def layout(self) -> dict[str, slice]:
-        """Where each part of a flat observation stands."""
-        return self.core.layout
-
-    @property
-    def slate_size(self) -> int:
-        """K, items shown at each step."""
-        return self.core.slots
-
-    @property
-    def context_names(self) -> tuple[str, ...]:
-        """Names of the numbers of the context part."""
-        return CONTEXT
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
