@@ -21,6 +21,11 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 
+def nothing() -> Floats:
+    """The default of optional columns: not given, zeros when the table is made."""
+    return np.zeros(0, np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class Catalog:
     """I items.
@@ -39,6 +44,13 @@ class Catalog:
         quality: [I] latent; about N(0, 1), what the user gets beyond what attracted her.
         clickbait: [I] latent; >= 0, attracts without satisfying.
         image: Paths of pictures relative to the world's folder, or None.
+        bid: [I] what the provider pays the platform for an event, in the world's currency; zeros where nobody bids.
+        bid_event: [I] the event: 0 a click, 1 a purchase (a commission).
+        provider_budget: [G] what each of ``providers`` pays at most [currency / day and user]; zeros where there is no
+            limit.
+        providers: The G different providers, sorted.
+        provider_index: [I] position of the item's provider among them; ``topics`` and ``topic`` are the same for
+            categories.
     """
 
     item_id: list[str]
@@ -54,6 +66,9 @@ class Catalog:
     quality: Floats
     clickbait: Floats
     image: list[str | None] = dataclasses.field(default_factory=list)
+    bid: Floats = dataclasses.field(default_factory=nothing)
+    bid_event: Floats = dataclasses.field(default_factory=nothing)
+    provider_budget: Floats = dataclasses.field(default_factory=nothing)
     topics: list[str] = dataclasses.field(init=False)
     topic: Ints = dataclasses.field(init=False)
     providers: list[str] = dataclasses.field(init=False)
@@ -81,6 +96,9 @@ class Catalog:
             labels, index = np.unique(np.asarray(getattr(self, column), dtype=object), return_inverse=True)
             object.__setattr__(self, names, [str(label) for label in labels])
             object.__setattr__(self, codes, index.astype(np.int32))
+        for name, size in (("bid", count), ("bid_event", count), ("provider_budget", len(self.providers))):
+            given = getattr(self, name)
+            object.__setattr__(self, name, checked(name, given if given.size else np.zeros(size), (size,)))
 
     def __len__(self) -> int:
         return len(self.item_id)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.catalog import FACTORS, Floats, checked
+from recsim_llm.catalog import FACTORS, Floats, checked, nothing
 from recsim_llm.errors import ConfigError, unknown
 
 SPLITS = ("all", "train", "test")
@@ -33,6 +33,7 @@ class Population:
         factors: [U, 16] latent; multiplies the item's factors [logit].
         bias: [U] latent; general readiness to engage [logit].
         price_sensitivity: [U] latent; >= 0 [logit / currency].
+        wallet: [U] latent; what she can spend [currency / 30 days]; zeros where there is no limit.
     """
 
     user_id: list[str]
@@ -46,6 +47,7 @@ class Population:
     gender: list[str] = dataclasses.field(default_factory=list)
     age_band: list[str] = dataclasses.field(default_factory=list)
     region: list[str] = dataclasses.field(default_factory=list)
+    wallet: Floats = dataclasses.field(default_factory=nothing)
 
     def __post_init__(self) -> None:
         count = len(self.user_id)
@@ -62,7 +64,9 @@ class Population:
                 raise ConfigError(f"column {name} has {len(getattr(self, name))} rows, user_id has {count}")
         width = self.taste.shape[-1]
         shapes = {"profile": (count, width), "taste": (count, width), "factors": (count, FACTORS)}
-        for name in ("profile", "taste", "factors", "bias", "price_sensitivity"):
+        if not self.wallet.size:
+            object.__setattr__(self, "wallet", np.zeros(count, np.float32))
+        for name in ("profile", "taste", "factors", "bias", "price_sensitivity", "wallet"):
             object.__setattr__(self, name, checked(name, getattr(self, name), shapes.get(name, (count,))))
 
     def __len__(self) -> int:

@@ -35,6 +35,9 @@ ITEM_TEXT = ("item_id", "title", "text", "category", "provider", "image")
 USER_TEXT = ("user_id", "persona", "statements", "gender", "age_band", "region")
 ITEM_ARRAYS = ("embedding", "price", "released_at", "appeal", "factors", "quality", "clickbait")
 USER_ARRAYS = ("profile", "taste", "factors", "bias", "price_sensitivity")
+ITEM_MONEY = ("bid", "bid_event", "provider_budget")
+USER_MONEY = ("wallet",)
+"""Arrays that are zero, and not written, in worlds without advertisers or wallets."""
 FILES = ("items.parquet", "users.parquet", "arrays.safetensors")
 _KEYS = {
     "name": str, "items": int, "users": int, "head": dict, "encoder": dict, "parameters": dict, "metrics": dict,
@@ -103,7 +106,9 @@ class World:
             return dataclasses.replace(table, **arrays)
 
         return dataclasses.replace(
-            self, catalog=rounded(self.catalog, ITEM_ARRAYS), population=rounded(self.population, USER_ARRAYS)
+            self,
+            catalog=rounded(self.catalog, ITEM_ARRAYS + ITEM_MONEY),
+            population=rounded(self.population, USER_ARRAYS + USER_MONEY),
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False, half: bool = False) -> Path:
@@ -192,6 +197,9 @@ class World:
     def _arrays(self) -> dict[str, Floats]:
         arrays = {f"items.{name}": getattr(self.catalog, name) for name in ITEM_ARRAYS}
         arrays |= {f"users.{name}": getattr(self.population, name) for name in USER_ARRAYS}
+        for side, table, names in (("items", self.catalog, ITEM_MONEY), ("users", self.population, USER_MONEY)):
+            money = {f"{side}.{name}": getattr(table, name) for name in names}
+            arrays |= {name: array for name, array in money.items() if array.any()}
         return arrays | {f"projection.{name}": array for name, array in self.projection.items()}
 
     @staticmethod
@@ -242,7 +250,9 @@ def _load(folder: Path) -> World:
     try:
         statements = [[(str(s), float(v)) for s, v in json.loads(text)] for text in users.pop("statements")]
         items |= {name: arrays[f"items.{name}"] for name in ITEM_ARRAYS}
+        items |= {name: arrays[f"items.{name}"] for name in ITEM_MONEY if f"items.{name}" in arrays}
         users |= {name: arrays[f"users.{name}"] for name in USER_ARRAYS}
+        users |= {name: arrays[f"users.{name}"] for name in USER_MONEY if f"users.{name}" in arrays}
         catalog = Catalog(**items)
         population = Population(**users, statements=statements)
         world = World(
@@ -287,6 +297,8 @@ def _read_arrays(path: Path, items: int, users: int) -> dict[str, Floats]:
         raise DataError(f"{path} cannot be read as safetensors: {error}") from error
     for name, array in arrays.items():
         rows = {"items": items, "users": users}.get(name.split(".")[0])
+        if name == "items.provider_budget":  # as long as the catalogue has providers, which checks it
+            continue
         if rows is not None and (array.ndim == 0 or len(array) != rows):
             raise DataError(f"{path}: array {name} has shape {array.shape}, expected {rows} rows")
     if arrays.get("items.factors", np.empty((0, 0))).shape[-1] != FACTORS:
