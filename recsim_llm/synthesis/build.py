@@ -240,17 +240,17 @@ def lines_of(world: World) -> list[str]:
 
 
 def rebuild(names: Sequence[str], say: Callable[[str], None], folder: Path = BUILT_IN, progress: bool = True) -> None:
-    """Builds and saves worlds and the stance classifier.
+    """Builds and saves worlds.
 
     Args:
-        names: Worlds by name; "all" stands for every one.
+        names: Worlds by name; "all" stands for every one and for the stance classifier.
         say: Is told what was measured, line by line.
         folder: Where worlds are saved.
         progress: Whether to show progress bars.
     """
     wanted = list(DOMAINS) if "all" in names else [domain_named(name).name for name in names]
     encoder = load_text_encoder(DEFAULT_ENCODER)
-    if folder == BUILT_IN:
+    if folder == BUILT_IN and "all" in names:
         save_stance(encoder, progress)
     for name in wanted:
         world = build_built_in(name, encoder, progress)

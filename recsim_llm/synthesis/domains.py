@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,36 +9,9 @@ from numpy.typing import NDArray
 
 from recsim_llm.errors import unknown
 
+from .domain import Domain
 
-@dataclass(frozen=True)
-class Domain:
-    """A built-in domain.
-
-    Attributes:
-        name: Name of the world.
-        file: Its themes, a file beside this module.
-        words: Lists of phrases of this domain alone, a file beside this module.
-        items: Number of items.
-        users: Number of personas.
-        provider: Template of who an item comes from; GROUP stands for the group of the theme.
-        bait: Template of a title that promises too much, with the slots title, facet and theme.
-        clickbait_share: Share of items with such a title.
-        filing: Template of a last sentence that says where the item is filed.
-        released: Draws release times [day].
-        price: Draws a price from the release time.
-    """
-
-    name: str
-    file: str
-    words: str
-    items: int
-    users: int
-    provider: str
-    bait: str
-    clickbait_share: float
-    filing: str
-    released: Callable[[np.random.Generator, int], NDArray[Any]]
-    price: Callable[[np.random.Generator, float], float]
+__all__ = ["DOMAINS", "MUSIC", "NEWS", "Domain", "domain_named"]
 
 
 def _released_music(rng: np.random.Generator, count: int) -> NDArray[Any]:
