@@ -10,11 +10,13 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from recsim_llm.envs.core import Core, Options, PublicFacts, Reward
+from recsim_llm.envs.core import Core, PublicFacts
+from recsim_llm.envs.options import Options, keywords
 from recsim_llm.envs.render import Recorder
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import unknown
 from recsim_llm.rules import SIGNALS
+from recsim_llm.rules.protocol import Protocol
 
 RENDER_MODES = ("ansi", "rgb_array")
 
@@ -25,46 +27,25 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
     scenario: ClassVar[Scenario]
     metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 2}  # type: ignore[misc]
 
-    def __init__(
-        self,
-        *,
-        world: str | None = None,
-        slate_size: int | None = None,
-        users: str = "all",
-        observation: str = "flat",
-        reward: Reward = None,
-        rules: Mapping[str, Any] | None = None,
-        choice: str | None = None,
-        dynamics: str | None = None,
-        truth: bool = False,
-        action_mask: bool = False,
-        strict: bool = False,
-        horizon: int | None = None,
-        render_mode: str | None = None,
-    ) -> None:
+    @keywords(Options, Protocol, without=("protocol", "threads"))
+    def __init__(self, *, render_mode: str | None = None, **settings: Any) -> None:
         if render_mode is not None and render_mode not in RENDER_MODES:
             raise unknown("render mode", render_mode, RENDER_MODES)
-        options = Options(
-            world,
-            slate_size,
-            users,
-            observation,
-            reward,
-            rules,
-            choice,
-            dynamics,
-            truth,
-            action_mask,
-            strict,
-            horizon,
-            1,
-        )
-        self.core = Core(self.scenario, options, lanes=1)
+        if "threads" in settings:
+            raise TypeError(
+                "one user needs one thread; threads is an argument of gym.make_vec"
+            )
+        self.core = self._make_core({**settings, "threads": 1}, lanes=1)
         self.render_mode = render_mode
         self.action_space = self.core.action_space()
         self.observation_space = self.core.observation_space()
         self._recorder = Recorder(self.core) if render_mode is not None else None
         self._seeded = False
+
+    @classmethod
+    def _make_core(cls, settings: Mapping[str, Any], lanes: int) -> Core:
+        """What the shell is around."""
+        return Core(cls.scenario, Options.of(settings), lanes)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begins an episode. Episode k after a seed depends on (seed, k) only.

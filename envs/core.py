@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from recsim_llm.catalog import Catalog
+from recsim_llm.envs.options import Options, reward_of
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import ConfigError, unknown
 from recsim_llm.rules import SIGNALS
@@ -19,66 +19,7 @@ from recsim_llm.rules.observe import CONTEXT
 from recsim_llm.rules.simulator import Simulator
 from recsim_llm.world import World, load_world
 
-Reward = str | Mapping[str, float] | Callable[[dict[str, Any]], Any] | None
 Infos = dict[str, Any]
-
-OBSERVATIONS = ("flat", "dict")
-_rewards: dict[str, Callable[[dict[str, Any]], Any]] = {}
-
-
-def register_reward(name: str, function: Callable[[dict[str, Any]], Any]) -> None:
-    """Adds a reward by name, so that environments that use it can be written down as JSON.
-
-    Args:
-        name: Used as ``gym.make(..., reward=name)``.
-        function: Takes the infos of B users (arrays [B] and [B, K], see the environment's documentation) and returns
-            rewards [B].
-    """
-    _rewards[name] = function
-
-
-@dataclass(frozen=True)
-class Options:
-    """Keyword arguments that every environment takes; all but callables can be written as JSON.
-
-    Attributes:
-        world: Name of a built-in world or folder of another; None is the scenario's.
-        slate_size: K; None is the scenario's.
-        users: Split of the population: "all", "train" or "test".
-        observation: "flat" (one Box) or "dict" (the same parts by name).
-        reward: Weights of the reward terms, the name of a registered reward, or a function of the infos [B]; None is
-            the scenario's.
-        rules: Rule parameters to change.
-        choice: Name of the choice model; None is the scenario's.
-        dynamics: Name of a registered dynamics; None is the built-in drift.
-        truth: Put the latent truth into the infos.
-        action_mask: Put the action mask into the infos.
-        strict: Raise on wasted slots instead of leaving them empty.
-        horizon: Steps after which an episode is truncated; None leaves it to the spec (``max_episode_steps``).
-        threads: Threads for many lanes; results do not depend on it.
-    """
-
-    world: str | None = None
-    slate_size: int | None = None
-    users: str = "all"
-    observation: str = "flat"
-    reward: Reward = None
-    rules: Mapping[str, Any] | None = None
-    choice: str | None = None
-    dynamics: str | None = None
-    truth: bool = False
-    action_mask: bool = False
-    strict: bool = False
-    horizon: int | None = None
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.observation not in OBSERVATIONS:
-            raise unknown("observation form", self.observation, OBSERVATIONS)
-        if isinstance(self.reward, str) and self.reward not in _rewards:
-            raise unknown("reward", self.reward, _rewards)
-        if self.horizon is not None and self.horizon < 1:
-            raise ConfigError(f"horizon must be at least 1 step, got {self.horizon}")
 
 
 class Core:
@@ -98,7 +39,7 @@ class Core:
         rules = scenario.rules.replace(**self.world.parameters).replace(**(options.rules or {}))
         if options.choice is not None:
             rules = rules.replace(choice=options.choice)
-        self.reward_function, weights = _reward(options.reward, scenario.reward)
+        self.reward_function, weights = reward_of(options.reward, scenario.reward)
         self.simulator = Simulator(
             self.world, rules, lanes=lanes, slots=slots, users=options.users, weights=weights,
             dynamics=options.dynamics, threads=options.threads,
@@ -265,15 +206,3 @@ class PublicFacts:
     def context_names(self) -> tuple[str, ...]:
         """Names of the numbers of the context part."""
         return CONTEXT
-
-
-def _reward(
-    wanted: Reward, default: Mapping[str, float]
-) -> tuple[Callable[[dict[str, Any]], Any] | None, Mapping[str, float]]:
-    if wanted is None:
-        return None, default
-    if isinstance(wanted, str):
-        return _rewards[wanted], default
-    if isinstance(wanted, Mapping):
-        return None, wanted
-    return wanted, default

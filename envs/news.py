@@ -100,6 +100,8 @@ class NewsEnv(RecEnv):
     | strict | False | raise on wasted slots |
     | horizon | None | truncate earlier than the spec |
 
+    and the axes of `Protocol` (cold users and items, drift, retention, opting out, noise, delay, privacy).
+
     ## Information
 
     `user_id, clicks, ctr, wasted, session, day, diversity, is_success, slate [K], slot_reward [K]` and the signals

@@ -10,9 +10,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from recsim_llm.envs.core import Core, Infos, Options, PublicFacts, Reward
+from recsim_llm.envs.core import Core, Infos, PublicFacts
+from recsim_llm.envs.options import Options, keywords
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import ConfigError, require, unknown
+from recsim_llm.rules.protocol import Protocol
 
 Flags = NDArray[np.bool_]
 
@@ -27,37 +29,22 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
 
     scenario: ClassVar[Scenario]
 
+    @keywords(Options, Protocol, without=("protocol",))
     def __init__(
         self,
         num_envs: int = 1,
         *,
-        world: str | None = None,
-        slate_size: int | None = None,
-        users: str = "all",
-        observation: str = "flat",
-        reward: Reward = None,
-        rules: Mapping[str, Any] | None = None,
-        choice: str | None = None,
-        dynamics: str | None = None,
-        truth: bool = False,
-        action_mask: bool = False,
-        strict: bool = False,
-        horizon: int | None = None,
-        threads: int | None = None,
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         render_mode: str | None = None,
+        **settings: Any,
     ) -> None:
         if render_mode is not None:
             raise ConfigError(f"the vector environment does not render (render_mode={render_mode!r}); use gym.make")
-        limits = [limit for limit in (horizon, max_episode_steps) if limit is not None]
-        options = Options(
-            world, slate_size, users, observation, reward, rules, choice, dynamics, truth, action_mask, strict,
-            horizon, threads,
-        )  # fmt: skip
+        self.core = self._make_core(settings, lanes=num_envs)
+        limits = [limit for limit in (self.core.options.horizon, max_episode_steps) if limit is not None]
         self._horizon = min(limits) if limits else None
-        self.core = Core(self.scenario, options, lanes=num_envs)
         self.num_envs = num_envs
         self.autoreset_mode = _mode(autoreset_mode)
         self.metadata = {"render_modes": [], "autoreset_mode": self.autoreset_mode}
@@ -68,6 +55,11 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.copy = copy
         self._seeded = False
+
+    @classmethod
+    def _make_core(cls, settings: Mapping[str, Any], lanes: int) -> Core:
+        """What the shell is around."""
+        return Core(cls.scenario, Options.of(settings), lanes)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import inspect
 import json
 import re
@@ -22,6 +23,7 @@ from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from recsim_llm import agents
 from recsim_llm.envs import ids, register_all
 from recsim_llm.rules import SIGNALS
+from recsim_llm.rules.protocol import Protocol
 from recsim_llm.testing import actions, difference
 
 IDS = ids()
@@ -400,8 +402,10 @@ def test_row_20_docstring_is_the_page(env_id: str) -> None:
         "Information", "Vectorized environment", "References", "Version History",
     ]  # fmt: skip
     page = inspect.getdoc(creator) or ""
+    axes = [field.name for field in dataclasses.fields(Protocol)]
+    assert "`Protocol`" in page
     for name in inspect.signature(creator).parameters:
-        assert name == "render_mode" or f"| {name} |" in page, f"argument {name} is not in the table"
+        assert name == "render_mode" or name in axes or f"| {name} |" in page, f"argument {name} is not in the table"
     ends = page.split("## Episode End")[1].split("##")[0]
     assert "1. Termination" in ends
     assert "2. Truncation" in ends

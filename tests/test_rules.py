@@ -415,7 +415,7 @@ class TestReward:
         assert set(np.unique(ended)) == {-4.0, 0.0, 1.5}
 
     def test_callable_and_registered(self, make: Any, make_vec: Any) -> None:
-        from recsim_llm.envs.core import register_reward
+        from recsim_llm.envs.options import register_reward
 
         def per_minute(infos: dict[str, Any]) -> Any:
             return infos["dwell"].sum(1) / 60 - 0.1 * infos["skip"].sum(1) + 10 * infos["reward"]

@@ -1,0 +1,122 @@
+"""Keyword arguments of the environments: their names, defaults, checks, and rewards by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from recsim_llm.errors import ConfigError, unknown
+from recsim_llm.rules.protocol import Protocol
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+Reward = str | Mapping[str, float] | Callable[[dict[str, Any]], Any] | None
+OBSERVATIONS = ("flat", "dict")
+_rewards: dict[str, Callable[[dict[str, Any]], Any]] = {}
+
+
+def register_reward(name: str, function: Callable[[dict[str, Any]], Any]) -> None:
+    """Adds a reward by name, so that environments that use it can be written down as JSON.
+
+    Args:
+        name: Used as ``gym.make(..., reward=name)``.
+        function: Takes the infos of B users (arrays [B] and [B, K], see the environment's documentation) and returns
+            rewards [B].
+    """
+    _rewards[name] = function
+
+
+@dataclass(frozen=True)
+class Options:
+    """Keyword arguments that every environment takes; all but callables can be written as JSON.
+
+    Attributes:
+        world: Name of a built-in world or folder of another; None is the scenario's.
+        slate_size: K; None is the scenario's.
+        users: Split of the population: "all", "train" or "test".
+        observation: "flat" (one Box) or "dict" (the same parts by name).
+        reward: Weights of the reward terms, the name of a registered reward, or a function of the infos [B]; None is
+            the scenario's.
+        rules: Rule parameters to change.
+        choice: Name of the choice model; None is the scenario's.
+        dynamics: Name of a registered dynamics; None is the built-in drift.
+        truth: Put the latent truth into the infos.
+        action_mask: Put the action mask into the infos.
+        strict: Raise on wasted slots instead of leaving them empty.
+        horizon: Steps after which an episode is truncated; None leaves it to the spec (``max_episode_steps``).
+        threads: Threads for many lanes; results do not depend on it.
+        protocol: What makes the task harder than the scenario; its fields are keyword arguments of their own.
+    """
+
+    world: str | None = None
+    slate_size: int | None = None
+    users: str = "all"
+    observation: str = "flat"
+    reward: Reward = None
+    rules: Mapping[str, Any] | None = None
+    choice: str | None = None
+    dynamics: str | None = None
+    truth: bool = False
+    action_mask: bool = False
+    strict: bool = False
+    horizon: int | None = None
+    threads: int | None = None
+    protocol: Protocol = dataclasses.field(default_factory=Protocol)
+
+    def __post_init__(self) -> None:
+        if self.observation not in OBSERVATIONS:
+            raise unknown("observation form", self.observation, OBSERVATIONS)
+        if isinstance(self.reward, str) and self.reward not in _rewards:
+            raise unknown("reward", self.reward, _rewards)
+        if self.horizon is not None and self.horizon < 1:
+            raise ConfigError(f"horizon must be at least 1 step, got {self.horizon}")
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Options:
+        """Options from keyword arguments, those of the protocol among them.
+
+        Raises:
+            TypeError: If a name is not known; the message has the closest one.
+            ConfigError: If a value is not valid.
+        """
+        axes, own = ({field.name for field in dataclasses.fields(kind)} for kind in (Protocol, cls))
+        for name in settings:
+            if name not in axes | own - {"protocol"}:
+                raise TypeError(str(unknown("argument", name, axes | own - {"protocol"})))
+        protocol = Protocol(**{name: value for name, value in settings.items() if name in axes})
+        return cls(**{name: value for name, value in settings.items() if name not in axes}, protocol=protocol)
+
+
+def keywords(*kinds: type, without: Iterable[str] = ()) -> Callable[[Function], Function]:
+    """Makes the signature of a constructor name the fields of dataclasses where it has ``**settings``."""
+
+    def named(function: Function) -> Function:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        taken = {parameter.name for parameter in own} | set(without)
+        more = [
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+            for kind in kinds
+            for field in dataclasses.fields(kind)
+            if field.name not in taken
+        ]
+        function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
+        return function
+
+    return named
+
+
+def reward_of(
+    wanted: Reward, default: Mapping[str, float]
+) -> tuple[Callable[[dict[str, Any]], Any] | None, Mapping[str, float]]:
+    """A reward as (function or None, weights of the terms)."""
+    if wanted is None:
+        return None, default
+    if isinstance(wanted, str):
+        return _rewards[wanted], default
+    if isinstance(wanted, Mapping):
+        return None, wanted
+    return wanted, default
