@@ -18,7 +18,7 @@ from recsim_llm.errors import unknown
 from recsim_llm.rules import SIGNALS
 from recsim_llm.rules.protocol import Protocol
 
-RENDER_MODES = ("ansi", "rgb_array")
+RENDER_MODES = ("ansi", "rgb_array", "html")
 
 
 class RecEnv(PublicFacts, gym.Env[Any, Any]):
@@ -62,9 +62,10 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
             simulator.seed(np.array([start % 2**64], np.uint64))
             self._seeded = True
         simulator.reset(self.core.everyone, wishes)
+        info = self._info()
         if self._recorder is not None:
-            self._recorder.begin()
-        return self.core.observed(simulator.outcome.observation[0]), self._info()
+            self._recorder.begin(info)
+        return self.core.observed(simulator.outcome.observation[0]), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Shows a slate (an item for K = 1) to the user.
@@ -91,7 +92,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         truncated = core.options.horizon is not None and steps >= core.options.horizon
         info["is_success"] = steps >= core.success_step and not terminated
         if self._recorder is not None:
-            self._recorder.note()
+            self._recorder.note(info, reward, terminated)
         return core.observed(outcome.observation[0]), reward, terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -113,10 +114,11 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         self._seeded = True
 
     def render(self) -> Any:
-        """The last step as text ("ansi") or picture ("rgb_array", uint8 [H, W, 3]); None without a render mode."""
-        if self._recorder is None:
-            return None
-        return self._recorder.text() if self.render_mode == "ansi" else self._recorder.picture()
+        """The last step as text ("ansi"), the episode as picture ("rgb_array", uint8 [H, W, 3]) or page ("html").
+
+        None without a render mode.
+        """
+        return None if self._recorder is None else self._recorder.render(str(self.render_mode))
 
     def _info(self) -> dict[str, Any]:
         core = self.core

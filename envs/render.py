@@ -1,199 +1,300 @@
-"""Pictures and texts of a session: the slate, what the user did, her mood and interests over time."""
+"""What is remembered of an episode, and its last step as plain text.
+
+:mod:`recsim_llm.envs.picture` draws the record, :mod:`recsim_llm.envs.timeline` makes a page of it.
+"""
 
 from __future__ import annotations
 
-import itertools
 import textwrap
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.errors import require
 from recsim_llm.rules import SIGNALS
 
-if TYPE_CHECKING:
-    from recsim_llm.envs.core import Core
+LONGEST_RECORD = 1000
+"""Steps that are remembered at most; the oldest are forgotten first."""
 
-REMEMBERED = 200
-"""Steps that a picture looks back."""
+MOST_NUMBERS = 4_000_000
+"""Numbers that are remembered at most (16 MB): with very many themes or slots the record is shorter."""
 
-SHOWN_TOPICS = 5
-INK, MUTED, ACCENT, GOOD, BAD = "#222222", "#777777", "#0072b2", "#009e73", "#d55e00"
+SHORTEST_RECORD = 50
+SHOWN_THEMES = 5
+NO_THEME = "(no category)"
+CLICK, SKIP = SIGNALS.index("click"), SIGNALS.index("skip")
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """One step as it is remembered.
+
+    Attributes:
+        step: Number of the step; 0 is the beginning, before the first slate.
+        session: Session in which the slate was shown, from 0.
+        day: When it was shown [day].
+        session_after: Session after the step.
+        day_after: When the next slate is shown [day].
+        items: [K] positions in the catalogue, -1 for a wasted slot; empty at the beginning.
+        signals: [K, S] what she did, in the order of SIGNALS.
+        reward: Reward of the step.
+        gap: Time until she came back [day]; None where the session goes on.
+        left: She left for good.
+        mood: Mood after the step; NaN where users have none.
+        satiation: [T] satiation of each theme after the step; empty where there is none.
+        leaning: [T] utility of an average item of each theme for her present taste [logit]; empty where unknown.
+    """
+
+    step: int
+    session: int
+    day: float
+    session_after: int
+    day_after: float
+    items: NDArray[np.int64]
+    signals: NDArray[np.float32]
+    reward: float = 0.0
+    gap: float | None = None
+    left: bool = False
+    mood: float = float("nan")
+    satiation: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    leaning: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True)
+class Item:
+    """What a slot shows; empty texts and None where the catalogue does not say."""
+
+    title: str
+    category: str = ""
+    provider: str = ""
+    price: float | None = None
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is recommended to; empty where the world does not say."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    persona: str = ""
+    statements: tuple[tuple[str, float], ...] = ()
 
 
 class Recorder:
-    """Remembers the last steps of lane 0 and draws them."""
+    """Remembers the steps of a scalar environment.
 
-    def __init__(self, core: Core) -> None:
+    What is public comes from the infos (``user_id, session, day, slate`` and the signals). The rest is read from the
+    core where it has it, and left out where not: ``core.scenario.name``, ``core.catalog``, ``core.world.population``,
+    ``core.simulator.state.lane`` (fields ``user, episode, step, mood, away``), ``.satiation`` and ``.taste``.
+
+    Memory: at most LONGEST_RECORD steps and MOST_NUMBERS numbers (a step takes 2 T + 9 K of them).
+
+    Args:
+        core: What the environment runs on.
+        name: The environment's name, used where the core has no scenario.
+
+    Attributes:
+        moments: The steps, oldest first; the first is the beginning unless it was forgotten.
+        themes: [T] names of the catalogue's themes.
+    """
+
+    def __init__(self, core: Any, name: str = "episode") -> None:
         self._core = core
-        self._moods: deque[float] = deque(maxlen=REMEMBERED)
-        self._leanings: deque[NDArray[np.float32]] = deque(maxlen=REMEMBERED)
-        catalog = core.world.catalog
-        sums = np.zeros((len(catalog.topics), catalog.width), np.float64)
-        np.add.at(sums, catalog.topic, catalog.embedding)
-        self._centres = sums / np.bincount(catalog.topic, minlength=len(catalog.topics))[:, None]
+        self.name = str(getattr(getattr(core, "scenario", None), "name", name))
+        self.catalog: Any = getattr(core, "catalog", None)
+        self.themes: list[str] = [str(theme).strip() or NO_THEME for theme in getattr(self.catalog, "topics", [])]
+        self._centres = _centres(self.catalog)
+        self.moments: deque[Moment] = deque()
+        self._episode: tuple[int, int] = (-1, -1)
 
-    def begin(self) -> None:
-        """Forgets the episode before."""
-        self._moods.clear()
-        self._leanings.clear()
-        self.note()
+    def begin(self, info: Mapping[str, Any]) -> None:
+        """Forgets the episode before and notes how this one starts."""
+        self.moments.clear()
+        self._episode = self._now(info)
+        day, session = float(info.get("day", np.nan)), int(info.get("session", 0))
+        nothing = np.zeros((0, len(SIGNALS)), np.float32)
+        self._add(Moment(0, session, day, session, day, np.zeros(0, np.int64), nothing, **self._latent()))
 
-    def note(self) -> None:
-        """Remembers the state after a step."""
-        state = self._core.simulator.state
-        self._moods.append(float(state.lane["mood"][0]))
-        width = self._core.world.catalog.width
-        unit = self._core.simulator.tables.units["utility_unit"] / max(
-            self._core.simulator.tables.units["encoding_unit"], 1e-12
-        )
-        self._leanings.append((self._centres @ (state.taste[0, :width] * unit)).astype(np.float32))
+    def note(self, info: Mapping[str, Any], reward: float, terminated: bool) -> None:
+        """Remembers a step. After ``set_state`` the steps that were taken back are forgotten."""
+        if self._now(info) != self._episode:
+            self.moments.clear()
+            self._episode = self._now(info)
+        step = self._field("step")
+        number = (self.moments[-1].step + 1 if self.moments else 1) if step is None else int(step)
+        while self.moments and self.moments[-1].step >= number:
+            self.moments.pop()
+        session_after, day_after = int(info.get("session", 0)), float(info.get("day", np.nan))
+        last = self.moments[-1] if self.moments else None
+        session, day = (last.session_after, last.day_after) if last else (session_after, day_after)
+        gap = None
+        if session_after != session:
+            away = self._field("away")
+            gap = day_after - day if away is None else float(away)
+        items = np.atleast_1d(np.array(info.get("slate", ()), np.int64))
+        signals = np.zeros((len(items), len(SIGNALS)), np.float32)
+        for place, signal in enumerate(SIGNALS):
+            if signal in info:
+                signals[:, place] = info[signal]
+        self._add(
+            Moment(
+                number, session, day, session_after, day_after, items, signals, float(reward), gap, bool(terminated),
+                **self._latent(),
+            )
+        )  # fmt: skip
+
+    @property
+    def person(self) -> Person:
+        """The user of the episode."""
+        index = self._episode[1]
+        people = getattr(getattr(self._core, "world", None), "population", None)
+        if people is None or not 0 <= index < len(people):
+            return Person(str(index) if index >= 0 else "")
+        groups = (people.gender[index], people.age_band[index], people.region[index])
+        statements = tuple((str(text), float(valence)) for text, valence in people.statements[index])
+        return Person(people.user_id[index], tuple(g for g in groups if g), people.persona[index], statements)
+
+    @property
+    def world(self) -> Any:
+        """The world that the environment runs on, or None."""
+        return getattr(self._core, "world", None)
+
+    def item(self, index: int) -> Item:
+        """What the catalogue says about an item; -1 is a wasted slot."""
+        if index < 0:
+            return Item("(wasted slot)")
+        if self.catalog is None:
+            return Item(f"item {index}")
+        price = float(self.catalog.price[index])
+        return Item(
+            self.catalog.title[index] or self.catalog.item_id[index],
+            self.catalog.category[index], self.catalog.provider[index], price if price > 0 else None,
+        )  # fmt: skip
+
+    def render(self, mode: str) -> Any:
+        """The record as text ("ansi"), picture ("rgb_array", uint8 [H, W, 3]) or page ("html")."""
+        return {"ansi": self.text, "rgb_array": self.picture, "html": self.page}[mode]()
 
     def text(self) -> str:
         """The last step as plain text."""
-        core = self._core
-        lane = core.simulator.state.lane[0]
-        people = core.world.population
-        user = int(lane["user"])
-        about = ", ".join(part for part in (people.gender[user], people.age_band[user], people.region[user]) if part)
-        day = core.simulator.rules.start_day + lane["clock"] / 86400.0
+        if not self.moments:
+            return f"{self.name}: nothing to show before reset()\n"
+        last, person = self.moments[-1], self.person
         lines = [
-            f"{core.scenario.name}: user {people.user_id[user]}" + (f" ({about})" if about else ""),
-            *textwrap.wrap(people.persona[user], 100, initial_indent="  ", subsequent_indent="  "),
-            f"step {lane['step']}, session {lane['session'] + 1}, day {int(day)} at {_time_of_day(day)}, "
-            f"mood {lane['mood']:+.2f}",
+            f"{self.name}: user {person.name}" + (f" ({', '.join(person.groups)})" if person.groups else ""),
+            *textwrap.wrap(person.persona, 100, initial_indent="  ", subsequent_indent="  "),
+            status(last),
         ]
-        lines += [f"  {number + 1:2d}. {row}" for number, row in enumerate(self._slots())]
-        leaning = ", ".join(f"{name} {value:+.1f}" for name, value in self._top_topics())
-        return "\n".join([*lines, f"  leans to: {leaning}", ""])
+        for number, (index, signals) in enumerate(zip(last.items, last.signals, strict=True), start=1):
+            item = self.item(int(index))
+            about = f" [{item.category}]" if item.category else ""
+            lines.append(f"  {number:2d}. {item.title}{about}  {', '.join(deeds(signals, int(index)))}")
+        if len(last.leaning):
+            order = np.argsort(-last.leaning, kind="stable")[:SHOWN_THEMES]
+            lines.append("  leans to: " + ", ".join(f"{self.themes[t]} {last.leaning[t]:+.1f}" for t in order))
+        return "\n".join([*lines, ""])
 
     def picture(self) -> NDArray[np.uint8]:
-        """The last step as an image, uint8 [480, 960, 3]."""
-        require("matplotlib", "benchmarks")
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        """The record as an image, uint8 [H, W, 3].
 
-        figure = Figure(figsize=(9.6, 4.8), dpi=100, facecolor="white")
-        canvas: Any = FigureCanvasAgg(figure)
-        grid = figure.add_gridspec(
-            2, 2, width_ratios=(1.35, 1), left=0.02, right=0.86, top=0.92, bottom=0.1, hspace=0.5
-        )
-        self._draw_slate(figure.add_subplot(grid[:, 0]))
-        self._draw_mood(figure.add_subplot(grid[0, 1]))
-        self._draw_interests(figure.add_subplot(grid[1, 1]))
-        canvas.draw()
-        return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+        Raises:
+            MissingExtraError: If matplotlib is not installed.
+        """
+        from recsim_llm.envs.picture import draw
 
-    def _slots(self) -> list[str]:
-        """One line for each slot: the item and what was done with it."""
-        core = self._core
-        state = core.simulator.state
-        catalog = core.world.catalog
-        if int(state.lane["step"][0]) == 0:
-            return []
-        rows = []
-        for item, signals in zip(state.slate[0], state.feedback[0], strict=True):
-            title = f"{catalog.title[item]} [{catalog.category[item]}]" if item >= 0 else "(wasted slot)"
-            rows.append(f"{title}  {_deeds(signals)}")
-        return rows
+        return draw(self)
 
-    def _top_topics(self) -> list[tuple[str, float]]:
-        names = self._core.world.catalog.topics
-        order = np.argsort(-self._leanings[-1], kind="stable")[:SHOWN_TOPICS]
-        return [(names[topic], float(self._leanings[-1][topic])) for topic in order]
+    def page(self) -> str:
+        """The record as one HTML page.
 
-    def _draw_slate(self, axes: Any) -> None:
-        core = self._core
-        lane = core.simulator.state.lane[0]
-        people = core.world.population
-        user = int(lane["user"])
-        axes.axis("off")
-        axes.set(xlim=(0, 1), ylim=(0, 1))
-        day = core.simulator.rules.start_day + lane["clock"] / 86400.0
-        axes.text(
-            0,
-            1.0,
-            f"{core.scenario.name}   user {people.user_id[user]}",
-            fontsize=11,
-            weight="bold",
-            color=INK,
-            va="top",
-        )
-        axes.text(
-            0, 0.945, f"step {lane['step']}  session {lane['session'] + 1}  day {int(day)}, {_time_of_day(day)}",
-            fontsize=8.5, color=MUTED, va="top",
-        )  # fmt: skip
-        persona = textwrap.wrap(_plain(people.persona[user]), 78)[:5]
-        axes.text(0, 0.89, "\n".join(persona), fontsize=8, color=INK, va="top", linespacing=1.3)
-        rows = self._slots()
-        top, height = 0.64, min(0.62 / max(len(rows), 1), 0.1)
-        for number, row in enumerate(rows):
-            title, deeds = row.rsplit("  ", 1)
-            colour = GOOD if "click" in deeds else (BAD if "wasted" in title else INK)
-            y = top - number * height
-            axes.text(
-                0,
-                y,
-                textwrap.shorten(f"{number + 1}. {_plain(title)}", 62, placeholder="…"),
-                fontsize=8,
-                color=colour,
-                va="top",
-            )
-            axes.text(0.995, y, _plain(deeds), fontsize=7.5, color=colour, va="top", ha="right")
+        Raises:
+            MissingExtraError: If Jinja2 is not installed.
+        """
+        from recsim_llm.envs.timeline import page
 
-    def _draw_mood(self, axes: Any) -> None:
-        axes.axhline(0, color="#cccccc", linewidth=0.8)
-        axes.plot(list(self._moods), color=ACCENT, linewidth=1.4)
-        axes.set_title("mood", fontsize=9, loc="left", color=INK)
-        _plain_axes(axes, len(self._moods))
+        return page(self)
 
-    def _draw_interests(self, axes: Any) -> None:
-        history = np.stack(list(self._leanings))
-        colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-        ends: list[list[Any]] = []
-        for (name, value), colour in zip(self._top_topics(), colours, strict=False):
-            topic = self._core.world.catalog.topics.index(name)
-            axes.plot(history[:, topic], color=colour, linewidth=1.4)
-            ends.append([value, name, colour])
-        axes.set_title("utility of themes [logit]", fontsize=9, loc="left", color=INK)
-        _plain_axes(axes, len(history))
-        low, high = axes.get_ylim()
-        space = (high - low) * 0.17
-        ends.sort(key=lambda end: float(end[0]))
-        for before, after in itertools.pairwise(ends):
-            after[0] = max(after[0], before[0] + space)
-        for height, name, colour in ends:
-            axes.annotate(
-                textwrap.shorten(_plain(name), 18, placeholder="…"), (1.02, height), xycoords=("axes fraction", "data"),
-                fontsize=7.5, color=colour, va="center", annotation_clip=False,
-            )  # fmt: skip
+    def _add(self, moment: Moment) -> None:
+        self.moments.append(moment)
+        numbers = 2 * len(self.themes) + 9 * len(moment.items) + 1
+        longest = min(max(MOST_NUMBERS // numbers, SHORTEST_RECORD), LONGEST_RECORD)
+        while len(self.moments) > longest + 1:  # the beginning is no step
+            self.moments.popleft()
+
+    def _now(self, info: Mapping[str, Any]) -> tuple[int, int]:
+        """Which episode this is: its number, where users are counted, and its user."""
+        episode, user = self._field("episode"), info.get("user_id", self._field("user"))
+        return (0 if episode is None else int(episode), -1 if user is None else int(user))
+
+    def _state(self, name: str) -> Any:
+        return getattr(getattr(getattr(self._core, "simulator", None), "state", None), name, None)
+
+    def _field(self, name: str) -> Any:
+        """A field of lane 0, or None."""
+        lanes = self._state("lane")
+        return lanes[name][0] if lanes is not None and name in (lanes.dtype.names or ()) else None
+
+    def _latent(self) -> dict[str, Any]:
+        """Mood, satiation and leaning as they are now, those that there are."""
+        found: dict[str, Any] = {}
+        mood, satiation, taste = self._field("mood"), self._state("satiation"), self._state("taste")
+        if mood is not None:
+            found["mood"] = float(mood)
+        if satiation is not None and satiation.shape[1] == len(self.themes):
+            found["satiation"] = satiation[0].astype(np.float32)
+        if taste is not None and self._centres is not None and taste.shape[1] >= self._centres.shape[1]:
+            units = self._core.simulator.tables.units
+            unit = units["utility_unit"] / max(units["encoding_unit"], 1e-12)
+            leaning = self._centres @ (taste[0, : self._centres.shape[1]].astype(np.float64) * unit)
+            found["leaning"] = leaning.astype(np.float32)
+        return found
 
 
-def _plain_axes(axes: Any, steps: int) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(labelsize=7.5, colors=MUTED)
-    axes.set_xlim(0, max(steps - 1, 1))
-    axes.set_xlabel("last steps", fontsize=7.5, color=MUTED)
+def _centres(catalog: Any) -> NDArray[np.float64] | None:
+    """Mean encoding of the items of each theme, [T, D]."""
+    if getattr(catalog, "embedding", None) is None:
+        return None
+    sums = np.zeros((len(catalog.topics), catalog.embedding.shape[1]), np.float64)
+    np.add.at(sums, catalog.topic, catalog.embedding)
+    centres: NDArray[np.float64] = sums / np.bincount(catalog.topic, minlength=len(catalog.topics))[:, None]
+    return centres
 
 
-def _plain(text: str) -> str:
-    """Text that matplotlib draws as it stands: no mathematics between dollar signs."""
-    return text.replace("$", r"\$")
+def status(moment: Moment) -> str:
+    """Where the user is after a step, in one line."""
+    parts = [f"step {moment.step}", f"session {moment.session_after + 1}"]
+    if np.isfinite(moment.day_after):
+        parts.append(when(moment.day_after))
+    if np.isfinite(moment.mood):
+        parts.append(f"mood {moment.mood:+.2f}")
+    return ", ".join(parts)
 
 
-def _time_of_day(day: float) -> str:
+def when(day: float) -> str:
+    """A time on the catalogue's clock in words."""
     minutes = int(day % 1 * 1440)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}"
+    return f"day {int(np.floor(day))} at {minutes // 60:02d}:{minutes % 60:02d}"
 
 
-def _deeds(signals: NDArray[np.float32]) -> str:
-    """What the user did with an item, in words."""
-    words = []
+def span(days: float) -> str:
+    """A length of time in words, from minutes to days."""
+    hours = days * 24
+    if hours < 1:
+        return f"{hours * 60:.0f} min"
+    return f"{hours:.0f} h" if hours < 48 else f"{days:.1f} days"
+
+
+def deeds(signals: Sequence[float] | NDArray[np.float32], index: int = 0) -> list[str]:
+    """What the user did with an item, in words; ``index`` < 0 is a wasted slot, with which nothing can be done."""
+    told = []
     for name, value in zip(SIGNALS, signals, strict=True):
         if value <= 0:
             continue
-        words.append(f"{value:.0f} s" if name == "dwell" else f"{value:.0f} stars" if name == "rating" else name)
-    return ", ".join(words) if words else "not looked at"
+        if name == "dwell":
+            told.append(f"{value:.0f} s" if value < 120 else f"{value // 60:.0f} min {value % 60:.0f} s")
+        else:
+            told.append(f"rated {value:.0f} of 5" if name == "rating" else name)
+    return told or ([] if index < 0 else ["not looked at"])

@@ -299,7 +299,7 @@ def test_row_14_time_limit(env_id: str, make: Any) -> None:
 @each_id
 def test_row_15_render(env_id: str, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
-    assert make(env_id).metadata["render_modes"] == ["ansi", "rgb_array"]
+    assert make(env_id).metadata["render_modes"] == ["ansi", "rgb_array", "html"]
     assert make(env_id).metadata["render_fps"] > 0
     text = make(env_id, render_mode="ansi")
     text.reset(seed=0)
