@@ -6,7 +6,7 @@ Coordinates are in a box of WIDTH x HEIGHT that is stretched to the page; y poin
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,12 @@ class Strip:
     name: str
     peak: float
     runs: list[tuple[float, float, float]]
+
+
+def moods(moments: Iterable[Moment]) -> NDArray[np.float32] | None:
+    """Mood over the steps, [N]; None where users have none."""
+    values = np.array([moment.mood for moment in moments], np.float32)
+    return values if np.isfinite(values).all() and values.any() else None
 
 
 def chosen_themes(leaning: NDArray[np.float32]) -> list[int]:

@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.envs import charts
-from recsim_llm.envs.render import CLICK, Moment, Recorder, deeds, status
+from recsim_llm.envs.render import CLICK, Moment, Recorder
+from recsim_llm.envs.words import deeds, status
 from recsim_llm.errors import require
 
 INCHES, DPI = (12.8, 7.2), 100
 INK, MUTED, GRID, ACCENT, HEAT = "#1c1c1e", "#66666e", "#cfcfcf", "#0072b2", "Oranges"
 COLOURS = ("#0072b2", "#b8430a", "#00795a", "#a8437f", "#806000", "#5148b8", "#55555c")
-MOST_SLOTS, PERSONA_LINES, PERSONA_WIDTH, TITLE, THEME = 8, 6, 84, 76, 24
+MOST_SLOTS, PERSONA_LINES, PERSONA_WIDTH, TITLE, THEME = 8, 7, 76, 62, 22
+TOP, LOWEST, SLOT, ROW = 0.645, 0.05, 0.068, 0.032
+"""Heights in the left half: of the first slot, of the lowest row, of a slot and of a row below the slate."""
+
 SPACE = 0.085
 """Distance of names beside lines, as a share of the axis' height."""
 
@@ -41,7 +45,7 @@ def draw(recorder: Recorder) -> NDArray[np.uint8]:
     canvas: Any = FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         3, 2, width_ratios=(1.25, 1), height_ratios=(0.8, 1.5, 1.1), left=0.02, right=0.87, top=0.95, bottom=0.06,
-        hspace=0.5, wspace=0.3,
+        hspace=0.5, wspace=0.2,
     )  # fmt: skip
     _draw_words(figure.add_subplot(grid[:, 0]), recorder)
     places = [figure.add_subplot(grid[row, 1]) for row in range(3)]
@@ -60,24 +64,46 @@ def _draw_words(axes: Any, recorder: Recorder) -> None:
     axes.axis("off")
     axes.set(xlim=(0, 1), ylim=(0, 1))
     person = recorder.person
-    groups = f"   ({', '.join(person.groups)})" if person.groups else ""
-    _write(axes, 0, 1.0, cut(f"{recorder.name}: user {person.name}{groups}", 62), size=14, weight="bold")
+    _write(axes, 0, 1.0, cut(f"{recorder.name}: user {person.name}", 46), size=14, weight="bold")
     if not recorder.moments:
         return
     last = recorder.moments[-1]
-    _write(axes, 0, 0.945, status(last), size=10.5, color=MUTED)
+    _write(axes, 0, 0.945, cut("; ".join((status(last), *person.groups)), 84), size=9.5, color=MUTED)
     lines = textwrap.wrap(person.persona, PERSONA_WIDTH)
     lines = [*lines[: PERSONA_LINES - 1], cut(" ".join(lines[PERSONA_LINES - 1 :]), PERSONA_WIDTH)]
     _write(axes, 0, 0.895, "\n".join(line for line in lines if line), size=10, linespacing=1.35)
     shown = last.items[:MOST_SLOTS]
-    rest = len(last.items) - len(shown)
-    height = min(0.62 / max(len(shown) + (rest > 0), 1), 0.105)
     for place, index in enumerate(shown):
-        _draw_slot(axes, 0.64 - place * height, recorder, last, place, int(index))
-    if rest:
-        _write(axes, 0.03, 0.64 - len(shown) * height, f"and {rest} more slots", size=9, color=MUTED)
+        _draw_slot(axes, TOP - place * SLOT, recorder, last, place, int(index))
+    y = TOP - len(shown) * SLOT
+    if len(last.items) > len(shown):
+        _write(axes, 0, y, f"and {len(last.items) - len(shown)} more slots", size=9, color=MUTED)
+        y -= ROW
+    _draw_before(axes, y, recorder)
     if last.left:
         _write(axes, 0, 0.0, "She left for good.", size=11, weight="bold", color=COLOURS[1], va="bottom")
+
+
+def _draw_before(axes: Any, y: float, recorder: Recorder) -> None:
+    """Earlier steps, the latest first, as far as there is room: what was clicked, or that nothing was."""
+    earlier = [moment for moment in recorder.moments if len(moment.items)][:-1]
+    y -= ROW / 2
+    rows = int((y - LOWEST) / ROW)
+    if not earlier or rows < 1:
+        return
+    _write(axes, 0, y, "before", size=9, color=MUTED, va="baseline")
+    for row, moment in enumerate(reversed(earlier[-rows:]), start=1):
+        clicked = np.flatnonzero(moment.signals[:, CLICK] > 0)
+        told = "nothing clicked"
+        if len(clicked):
+            told = ", ".join(recorder.item(int(moment.items[place])).title for place in clicked)
+        elif len(moment.items) == 1:
+            told = recorder.item(int(moment.items[0])).title
+        done = deeds(moment.signals[clicked[0]]) if len(clicked) else []
+        colour = ACCENT if len(clicked) else MUTED
+        _write(axes, 0.045, y - row * ROW, f"{moment.step}", size=9, color=MUTED, ha="right", va="baseline")
+        _write(axes, 0.06, y - row * ROW, cut(told, 54), size=9, color=colour, va="baseline")
+        _write(axes, 1, y - row * ROW, cut(", ".join(done), 30), size=9, color=MUTED, ha="right", va="baseline")
 
 
 def _draw_slot(axes: Any, y: float, recorder: Recorder, last: Moment, place: int, index: int) -> None:
@@ -88,21 +114,21 @@ def _draw_slot(axes: Any, y: float, recorder: Recorder, last: Moment, place: int
     _write(axes, 0, y, title, size=10, color=colour, weight="bold" if clicked else "normal")
     about = [item.category, item.provider, "" if item.price is None else f"price {item.price:.2f}"]
     _write(
-        axes, 0.03, y - 0.034, cut(" · ".join(part for part in dict.fromkeys(about) if part), 50), size=9, color=MUTED
+        axes, 0.03, y - 0.03, cut(" · ".join(part for part in dict.fromkeys(about) if part), 50), size=9, color=MUTED
     )
     done = cut(", ".join(deeds(signals, index)), 44)
-    _write(axes, 1, y - 0.034, done, size=9, color=colour if clicked else MUTED, ha="right")
+    _write(axes, 1, y - 0.03, done, size=9, color=colour if clicked else MUTED, ha="right")
 
 
 def _draw_mood(axes: Any, recorder: Recorder) -> bool:
-    moods = np.array([moment.mood for moment in recorder.moments])
-    if not np.isfinite(moods).all():
+    moods = charts.moods(recorder.moments)
+    if moods is None:
         return False
     axes.axhline(0, color=GRID, linewidth=0.8)
     axes.plot(_steps(recorder), moods, color=ACCENT, linewidth=1.6)
     low, high = min(float(moods.min()), -0.2), max(float(moods.max()), 0.2)
     axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
-    _finish(axes, recorder, "mood (dotted: between sessions)")
+    _finish(axes, recorder, f"{recorder.mood_name} (dotted: between sessions)")
     return True
 
 
@@ -145,10 +171,9 @@ def _draw_satiation(axes: Any, recorder: Recorder) -> bool:
     shown = [t for t in np.argsort(-peaks, kind="stable").tolist()[: charts.STRIPS] if peaks[t] >= charts.FAINT]
     if shown:
         first, last = recorder.moments[0].step, recorder.moments[-1].step
-        axes.imshow(
-            history[:, shown].T, aspect="auto", cmap=HEAT, vmin=0, vmax=1, interpolation="nearest",
-            extent=(first - 0.5, last + 0.5, len(shown) - 0.5, -0.5),
-        )  # fmt: skip
+        seen = np.where(history >= charts.FAINT, history, np.nan)[:, shown].T
+        extent = (first - 0.5, last + 0.5, len(shown) - 0.5, -0.5)
+        axes.imshow(seen, aspect="auto", cmap=HEAT, vmin=-0.1, vmax=1, interpolation="nearest", extent=extent)
     _finish(axes, recorder, "satiation by theme, 0 to 1")
     axes.set_yticks([])
     for row, theme in enumerate(shown):

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import textwrap
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.envs.words import deeds, status
 from recsim_llm.rules import SIGNALS
 
 LONGEST_RECORD = 1000
@@ -86,9 +87,11 @@ class Person:
 class Recorder:
     """Remembers the steps of a scalar environment.
 
-    What is public comes from the infos (``user_id, session, day, slate`` and the signals). The rest is read from the
-    core where it has it, and left out where not: ``core.scenario.name``, ``core.catalog``, ``core.world.population``,
-    ``core.simulator.state.lane`` (fields ``user, episode, step, mood, away``), ``.satiation`` and ``.taste``.
+    It shows what happened, also where a protocol reports it late or wrongly, so it reads the core and falls back on the
+    infos (``user_id, session, day, slate`` and the signals). What there is none of is left out. Of the core it knows
+    ``scenario.name``, ``catalog``, ``world.population`` and in ``simulator.state``: ``lane`` (fields ``user, episode,
+    step, mood, satisfaction, away``), ``slate``, ``feedback``, ``satiation``, and ``taste`` (in the space of the
+    catalogue's encodings) or ``traits`` (one number for each theme), ``shown`` (themes of a slate without catalogue).
 
     Memory: at most LONGEST_RECORD steps and MOST_NUMBERS numbers (a step takes 2 T + 9 K of them).
 
@@ -99,6 +102,7 @@ class Recorder:
     Attributes:
         moments: The steps, oldest first; the first is the beginning unless it was forgotten.
         themes: [T] names of the catalogue's themes.
+        mood_name: What a moment's ``mood`` is: "satisfaction" where the core has no mood.
     """
 
     def __init__(self, core: Any, name: str = "episode") -> None:
@@ -106,7 +110,10 @@ class Recorder:
         self.name = str(getattr(getattr(core, "scenario", None), "name", name))
         self.catalog: Any = getattr(core, "catalog", None)
         self.themes: list[str] = [str(theme).strip() or NO_THEME for theme in getattr(self.catalog, "topics", [])]
+        if self.catalog is None and (traits := self._state("traits")) is not None:
+            self.themes = [f"theme {number}" for number in range(traits.shape[1])]
         self._centres = _centres(self.catalog)
+        self.mood_name = "mood" if self._field("mood") is not None else "satisfaction"
         self.moments: deque[Moment] = deque()
         self._episode: tuple[int, int] = (-1, -1)
 
@@ -134,11 +141,7 @@ class Recorder:
         if session_after != session:
             away = self._field("away")
             gap = day_after - day if away is None else float(away)
-        items = np.atleast_1d(np.array(info.get("slate", ()), np.int64))
-        signals = np.zeros((len(items), len(SIGNALS)), np.float32)
-        for place, signal in enumerate(SIGNALS):
-            if signal in info:
-                signals[:, place] = info[signal]
+        items, signals = self._shown(info)
         self._add(
             Moment(
                 number, session, day, session_after, day_after, items, signals, float(reward), gap, bool(terminated),
@@ -167,7 +170,7 @@ class Recorder:
         if index < 0:
             return Item("(wasted slot)")
         if self.catalog is None:
-            return Item(f"item {index}")
+            return Item(f"document {index}")
         price = float(self.catalog.price[index])
         return Item(
             self.catalog.title[index] or self.catalog.item_id[index],
@@ -226,7 +229,8 @@ class Recorder:
 
     def _now(self, info: Mapping[str, Any]) -> tuple[int, int]:
         """Which episode this is: its number, where users are counted, and its user."""
-        episode, user = self._field("episode"), info.get("user_id", self._field("user"))
+        episode, user = self._field("episode"), self._field("user")
+        user = info.get("user_id") if user is None else user
         return (0 if episode is None else int(episode), -1 if user is None else int(user))
 
     def _state(self, name: str) -> Any:
@@ -237,15 +241,29 @@ class Recorder:
         lanes = self._state("lane")
         return lanes[name][0] if lanes is not None and name in (lanes.dtype.names or ()) else None
 
+    def _shown(self, info: Mapping[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Items of the last slate [K], and what she did with them [K, S]."""
+        slate, feedback = self._state("slate"), self._state("feedback")
+        items = np.atleast_1d(np.array(info.get("slate", ()) if slate is None else slate[0], np.int64))
+        if feedback is not None and feedback.shape[1:] == (len(items), len(SIGNALS)):
+            return items, feedback[0].astype(np.float32)
+        signals = np.zeros((len(items), len(SIGNALS)), np.float32)
+        for place, signal in enumerate(SIGNALS):
+            if signal in info:
+                signals[:, place] = info[signal]
+        return items, signals
+
     def _latent(self) -> dict[str, Any]:
         """Mood, satiation and leaning as they are now, those that there are."""
         found: dict[str, Any] = {}
-        mood, satiation, taste = self._field("mood"), self._state("satiation"), self._state("taste")
+        mood, satiation, taste = self._field(self.mood_name), self._state("satiation"), self._state("taste")
         if mood is not None:
             found["mood"] = float(mood)
         if satiation is not None and satiation.shape[1] == len(self.themes):
             found["satiation"] = satiation[0].astype(np.float32)
-        if taste is not None and self._centres is not None and taste.shape[1] >= self._centres.shape[1]:
+        if self.catalog is None and len(self.themes):
+            found["leaning"] = self._state("traits")[0].astype(np.float32)
+        elif taste is not None and self._centres is not None and taste.shape[1] >= self._centres.shape[1]:
             units = self._core.simulator.tables.units
             unit = units["utility_unit"] / max(units["encoding_unit"], 1e-12)
             leaning = self._centres @ (taste[0, : self._centres.shape[1]].astype(np.float64) * unit)
@@ -261,40 +279,3 @@ def _centres(catalog: Any) -> NDArray[np.float64] | None:
     np.add.at(sums, catalog.topic, catalog.embedding)
     centres: NDArray[np.float64] = sums / np.bincount(catalog.topic, minlength=len(catalog.topics))[:, None]
     return centres
-
-
-def status(moment: Moment) -> str:
-    """Where the user is after a step, in one line."""
-    parts = [f"step {moment.step}", f"session {moment.session_after + 1}"]
-    if np.isfinite(moment.day_after):
-        parts.append(when(moment.day_after))
-    if np.isfinite(moment.mood):
-        parts.append(f"mood {moment.mood:+.2f}")
-    return ", ".join(parts)
-
-
-def when(day: float) -> str:
-    """A time on the catalogue's clock in words."""
-    minutes = int(day % 1 * 1440)
-    return f"day {int(np.floor(day))} at {minutes // 60:02d}:{minutes % 60:02d}"
-
-
-def span(days: float) -> str:
-    """A length of time in words, from minutes to days."""
-    hours = days * 24
-    if hours < 1:
-        return f"{hours * 60:.0f} min"
-    return f"{hours:.0f} h" if hours < 48 else f"{days:.1f} days"
-
-
-def deeds(signals: Sequence[float] | NDArray[np.float32], index: int = 0) -> list[str]:
-    """What the user did with an item, in words; ``index`` < 0 is a wasted slot, with which nothing can be done."""
-    told = []
-    for name, value in zip(SIGNALS, signals, strict=True):
-        if value <= 0:
-            continue
-        if name == "dwell":
-            told.append(f"{value:.0f} s" if value < 120 else f"{value // 60:.0f} min {value % 60:.0f} s")
-        else:
-            told.append(f"rated {value:.0f} of 5" if name == "rating" else name)
-    return told or ([] if index < 0 else ["not looked at"])

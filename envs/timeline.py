@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.envs import charts
-from recsim_llm.envs.render import CLICK, SKIP, Moment, Recorder, deeds, span, when
+from recsim_llm.envs.render import CLICK, SKIP, Moment, Recorder
+from recsim_llm.envs.words import deeds, span, when
 from recsim_llm.errors import require
 from recsim_llm.rules import SIGNALS
 
@@ -91,6 +92,7 @@ def page(recorder: Recorder) -> str:
         dislikes=_statements(person.statements, -1),
         facts=_facts(recorder, moments),
         forgotten=max(moments[0].step - 1, 0) if moments and len(moments[0].items) else 0,
+        mood_name=recorder.mood_name,
         charts=_charts(recorder, moments),
         sessions=_sessions(recorder, moments),
         single=all(len(moment.items) <= 1 for moment in moments),
@@ -137,7 +139,8 @@ def _facts(recorder: Recorder, moments: Sequence[Moment]) -> list[tuple[str, str
         ("reward", f"{sum(moment.reward for moment in steps):.4g}"),
     ]
     if steps and np.isfinite(steps[-1].day_after):
-        facts.append(("time", f"{span(steps[-1].day_after - steps[0].day)}, from {when(steps[0].day)}"))
+        facts.append(("began", when(steps[0].day)))
+        facts.append(("lasted", span(steps[-1].day_after - steps[0].day)))
     facts.append(("at the end", "left for good" if steps and steps[-1].left else "still there"))
     if recorder.world is not None:
         facts.append(("world", f"{clean(recorder.world.name, LONGEST_NAME)}, {recorder.world.hash[:12]}"))
@@ -151,9 +154,9 @@ def _charts(recorder: Recorder, moments: Sequence[Moment]) -> dict[str, Any]:
         return drawn
     drawn["ends"] = (moments[0].step, moments[-1].step)
     drawn["breaks"] = charts.breaks(moments)
-    moods = np.array([[moment.mood] for moment in moments], np.float32)
-    if np.isfinite(moods).all():
-        drawn["mood"] = charts.chart(moments, moods, ["mood"], [0])
+    moods = charts.moods(moments)
+    if moods is not None:
+        drawn["mood"] = charts.chart(moments, moods[:, None], [recorder.mood_name], [0])
     themes = [clean(theme, LONGEST_NAME) for theme in recorder.themes]
     if len(moments[-1].leaning):
         leaning = np.stack([moment.leaning for moment in moments])

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from recsim_llm._version import __version__
-from recsim_llm.commands import bench, look, run, world
+from recsim_llm.commands import bench, look, pages, run, timeline, world
 
 app = typer.Typer(
     name="recsim-llm",
@@ -32,7 +32,9 @@ app.command("check")(look.check)
 app.command("doctor")(look.doctor)
 app.command("speed")(look.speed)
 app.command("play")(run.play)
+app.command("timeline")(timeline.timeline)
 app.command("train")(run.train)
+app.command("docs")(pages.docs)
 app.add_typer(world.app, name="world")
 
 

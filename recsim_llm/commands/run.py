@@ -21,35 +21,19 @@ def play(
     seed: Annotated[int, typer.Option(help="Seed of the user.", min=0)] = 0,
     user: Annotated[str | None, typer.Option(help="A user's id; one is drawn if left out.")] = None,
     world: WorldName = None,
-    picture: Annotated[Path | None, typer.Option(help="Also write the last step as a PNG file.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Also write the episode as a PNG file.")] = None,
 ) -> None:
     """Play a session as text: the persona, each slate, and what she does with it."""
-    import gymnasium as gym
-    import numpy as np
+    from recsim_llm.commands.timeline import play_episode
 
-    from recsim_llm import agents
-
-    name = environment_id(env)
-    saved = Path(agent).is_file()
-    kind = None if saved else agents.get(agent)
-    extra: dict[str, Any] = {"world": world} if world else {}
-    if kind is not None and kind.needs_truth:
-        extra["truth"] = True
-    session = gym.make(name, render_mode="ansi", **extra)
-    player = agents.load(agent, session) if saved else agents.make(agent, session, seed=seed)
-    observation, info = session.reset(seed=seed, options=None if user is None else {"user": user})
-    state: Any = None
-    for number in range(steps):
-        player.observe(info)
-        masks = session.unwrapped.available()  # type: ignore[attr-defined]
-        action, state = player.predict(observation, state, episode_start=np.array([number == 0]), action_masks=masks)
-        observation, _, terminated, truncated, info = session.step(action)
-        console.print(session.render(), markup=False, highlight=False)
-        if terminated or truncated:
-            console.print("She has left for good." if terminated else "The horizon is reached.")
-            break
+    played = play_episode(
+        env, agent, mode="ansi", steps=steps, seed=seed, user=user, world=world,
+        watch=lambda session: console.print(session.render(), markup=False, highlight=False),
+    )  # fmt: skip
+    if played.terminated or played.truncated:
+        console.print("She has left for good." if played.terminated else "The horizon is reached.")
     if picture is not None:
-        _write_picture(session, picture)
+        _write_picture(played.session, picture)
 
 
 def _write_picture(session: Any, path: Path) -> None:
