@@ -231,7 +231,8 @@ def _variants(entry: Entry, gains: Mapping[str, Any]) -> list[str]:
     parts = ["## Variants", "The same environment with some keyword arguments preset."]
     for spec in entry.variants:
         rows = [
-            (f"`{name}`", _code(value), _code(entry.base.kwargs.get(name))) for name, value in _differing(entry, spec)
+            (f"`{name}`", _code(value), _code(entry.base.kwargs[name]) if name in entry.base.kwargs else "default")
+            for name, value in _differing(entry, spec)
         ]
         parts += [f"### {spec.id}", _table(("argument", "here", f"in {entry.base.id}"), rows)]
         parts.append(f"Horizon {_horizon(spec)}; reward threshold {_threshold(spec)}.")

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.envs import charts
-from recsim_llm.envs.render import CLICK, Moment, Recorder
-from recsim_llm.envs.words import deeds, status
+from recsim_llm.envs.render import Moment, Recorder
+from recsim_llm.envs.words import status
 from recsim_llm.errors import require
 
 INCHES, DPI = (12.8, 7.2), 100
@@ -73,8 +73,8 @@ def _draw_words(axes: Any, recorder: Recorder) -> None:
     lines = [*lines[: PERSONA_LINES - 1], cut(" ".join(lines[PERSONA_LINES - 1 :]), PERSONA_WIDTH)]
     _write(axes, 0, 0.895, "\n".join(line for line in lines if line), size=10, linespacing=1.35)
     shown = last.items[:MOST_SLOTS]
-    for place, index in enumerate(shown):
-        _draw_slot(axes, TOP - place * SLOT, recorder, last, place, int(index))
+    for place in range(len(shown)):
+        _draw_slot(axes, TOP - place * SLOT, recorder, last, place)
     y = TOP - len(shown) * SLOT
     if len(last.items) > len(shown):
         _write(axes, 0, y, f"and {len(last.items) - len(shown)} more slots", size=9, color=MUTED)
@@ -93,30 +93,29 @@ def _draw_before(axes: Any, y: float, recorder: Recorder) -> None:
         return
     _write(axes, 0, y, "before", size=9, color=MUTED, va="baseline")
     for row, moment in enumerate(reversed(earlier[-rows:]), start=1):
-        clicked = np.flatnonzero(moment.signals[:, CLICK] > 0)
+        clicked = np.flatnonzero(recorder.has(moment, "click")).tolist()
         told = "nothing clicked"
-        if len(clicked):
-            told = ", ".join(recorder.item(int(moment.items[place])).title for place in clicked)
+        if clicked:
+            told = ", ".join(recorder.item(moment, place).title for place in clicked)
         elif len(moment.items) == 1:
-            told = recorder.item(int(moment.items[0])).title
-        done = deeds(moment.signals[clicked[0]]) if len(clicked) else []
-        colour = ACCENT if len(clicked) else MUTED
+            told = recorder.item(moment, 0).title
+        done = recorder.deeds(moment, clicked[0]) if clicked else []
+        colour = ACCENT if clicked else MUTED
         _write(axes, 0.045, y - row * ROW, f"{moment.step}", size=9, color=MUTED, ha="right", va="baseline")
         _write(axes, 0.06, y - row * ROW, cut(told, 54), size=9, color=colour, va="baseline")
         _write(axes, 1, y - row * ROW, cut(", ".join(done), 30), size=9, color=MUTED, ha="right", va="baseline")
 
 
-def _draw_slot(axes: Any, y: float, recorder: Recorder, last: Moment, place: int, index: int) -> None:
-    item, signals = recorder.item(index), last.signals[place]
-    clicked = bool(signals[CLICK] > 0)
-    colour = ACCENT if clicked else MUTED if index < 0 else INK
+def _draw_slot(axes: Any, y: float, recorder: Recorder, last: Moment, place: int) -> None:
+    item, clicked = recorder.item(last, place), bool(recorder.has(last, "click")[place])
+    colour = ACCENT if clicked else MUTED if last.items[place] < 0 else INK
     title = cut(f"{place + 1}. {item.title}", TITLE)
     _write(axes, 0, y, title, size=10, color=colour, weight="bold" if clicked else "normal")
     about = [item.category, item.provider, "" if item.price is None else f"price {item.price:.2f}"]
     _write(
         axes, 0.03, y - 0.03, cut(" · ".join(part for part in dict.fromkeys(about) if part), 50), size=9, color=MUTED
     )
-    done = cut(", ".join(deeds(signals, index)), 44)
+    done = cut(", ".join(recorder.deeds(last, place)), 44)
     _write(axes, 1, y - 0.03, done, size=9, color=colour if clicked else MUTED, ha="right")
 
 

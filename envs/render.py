@@ -26,7 +26,6 @@ MOST_NUMBERS = 4_000_000
 SHORTEST_RECORD = 50
 SHOWN_THEMES = 5
 NO_THEME = "(no category)"
-CLICK, SKIP = SIGNALS.index("click"), SIGNALS.index("skip")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +39,8 @@ class Moment:
         session_after: Session after the step.
         day_after: When the next slate is shown [day].
         items: [K] positions in the catalogue, -1 for a wasted slot; empty at the beginning.
-        signals: [K, S] what she did, in the order of SIGNALS.
+        signals: [K, S] what she did, in the order of the recorder's signals.
+        topics: [K] themes of the items where there is no catalogue; else empty.
         reward: Reward of the step.
         gap: Time until she came back [day]; None where the session goes on.
         left: She left for good.
@@ -56,6 +56,7 @@ class Moment:
     day_after: float
     items: NDArray[np.int64]
     signals: NDArray[np.float32]
+    topics: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     reward: float = 0.0
     gap: float | None = None
     left: bool = False
@@ -89,9 +90,10 @@ class Recorder:
 
     It shows what happened, also where a protocol reports it late or wrongly, so it reads the core and falls back on the
     infos (``user_id, session, day, slate`` and the signals). What there is none of is left out. Of the core it knows
-    ``scenario.name``, ``catalog``, ``world.population`` and in ``simulator.state``: ``lane`` (fields ``user, episode,
-    step, mood, satisfaction, away``), ``slate``, ``feedback``, ``satiation``, and ``taste`` (in the space of the
-    catalogue's encodings) or ``traits`` (one number for each theme), ``shown`` (themes of a slate without catalogue).
+    ``scenario.name``, ``catalog``, ``world.population``, and in ``simulator.state`` ``lane`` (fields ``user, episode,
+    step, mood, satisfaction, away``), ``slate``, ``feedback`` [B, K, S], ``satiation``, ``taste``. RecSim's classics,
+    which have no catalogue, have ``traits`` [B, T] instead of taste, ``shown`` [B, K] (themes of the slate) and
+    ``signals`` [S, B, K], named by ``simulator.model.signals``.
 
     Memory: at most LONGEST_RECORD steps and MOST_NUMBERS numbers (a step takes 2 T + 9 K of them).
 
@@ -102,6 +104,7 @@ class Recorder:
     Attributes:
         moments: The steps, oldest first; the first is the beginning unless it was forgotten.
         themes: [T] names of the catalogue's themes.
+        signals: [S] names of the signals.
         mood_name: What a moment's ``mood`` is: "satisfaction" where the core has no mood.
     """
 
@@ -111,7 +114,9 @@ class Recorder:
         self.catalog: Any = getattr(core, "catalog", None)
         self.themes: list[str] = [str(theme).strip() or NO_THEME for theme in getattr(self.catalog, "topics", [])]
         if self.catalog is None and (traits := self._state("traits")) is not None:
-            self.themes = [f"theme {number}" for number in range(traits.shape[1])]
+            self.themes = [f"topic {number}" for number in range(traits.shape[1])]
+        model = getattr(getattr(core, "simulator", None), "model", None)
+        self.signals: tuple[str, ...] = tuple(getattr(model, "signals", SIGNALS))
         self._centres = _centres(self.catalog)
         self.mood_name = "mood" if self._field("mood") is not None else "satisfaction"
         self.moments: deque[Moment] = deque()
@@ -122,7 +127,7 @@ class Recorder:
         self.moments.clear()
         self._episode = self._now(info)
         day, session = float(info.get("day", np.nan)), int(info.get("session", 0))
-        nothing = np.zeros((0, len(SIGNALS)), np.float32)
+        nothing = np.zeros((0, len(self.signals)), np.float32)
         self._add(Moment(0, session, day, session, day, np.zeros(0, np.int64), nothing, **self._latent()))
 
     def note(self, info: Mapping[str, Any], reward: float, terminated: bool) -> None:
@@ -141,11 +146,11 @@ class Recorder:
         if session_after != session:
             away = self._field("away")
             gap = day_after - day if away is None else float(away)
-        items, signals = self._shown(info)
+        items, signals, topics = self._shown(info)
         self._add(
             Moment(
-                number, session, day, session_after, day_after, items, signals, float(reward), gap, bool(terminated),
-                **self._latent(),
+                number, session, day, session_after, day_after, items, signals, topics, float(reward), gap,
+                bool(terminated), **self._latent(),
             )
         )  # fmt: skip
 
@@ -165,17 +170,30 @@ class Recorder:
         """The world that the environment runs on, or None."""
         return getattr(self._core, "world", None)
 
-    def item(self, index: int) -> Item:
-        """What the catalogue says about an item; -1 is a wasted slot."""
+    def item(self, moment: Moment, place: int) -> Item:
+        """What is known about the item of a slot."""
+        index = int(moment.items[place])
         if index < 0:
             return Item("(wasted slot)")
         if self.catalog is None:
-            return Item(f"document {index}")
+            topic = int(moment.topics[place]) if len(moment.topics) else -1
+            return Item(f"document {index}", f"topic {topic}" if topic >= 0 else "")
         price = float(self.catalog.price[index])
         return Item(
             self.catalog.title[index] or self.catalog.item_id[index],
             self.catalog.category[index], self.catalog.provider[index], price if price > 0 else None,
         )  # fmt: skip
+
+    def deeds(self, moment: Moment, place: int) -> list[str]:
+        """What she did with the item of a slot, in words; nothing can be done with a wasted one."""
+        return deeds(moment.signals[place], self.signals) if moment.items[place] >= 0 else []
+
+    def has(self, moment: Moment, signal: str) -> NDArray[np.bool_]:
+        """Which slots have a signal, [K]."""
+        if signal not in self.signals:
+            return np.zeros(len(moment.items), np.bool_)
+        found: NDArray[np.bool_] = moment.signals[:, self.signals.index(signal)] > 0
+        return found
 
     def render(self, mode: str) -> Any:
         """The record as text ("ansi"), picture ("rgb_array", uint8 [H, W, 3]) or page ("html")."""
@@ -191,10 +209,10 @@ class Recorder:
             *textwrap.wrap(person.persona, 100, initial_indent="  ", subsequent_indent="  "),
             status(last),
         ]
-        for number, (index, signals) in enumerate(zip(last.items, last.signals, strict=True), start=1):
-            item = self.item(int(index))
+        for place in range(len(last.items)):
+            item = self.item(last, place)
             about = f" [{item.category}]" if item.category else ""
-            lines.append(f"  {number:2d}. {item.title}{about}  {', '.join(deeds(signals, int(index)))}")
+            lines.append(f"  {place + 1:2d}. {item.title}{about}  {', '.join(self.deeds(last, place))}")
         if len(last.leaning):
             order = np.argsort(-last.leaning, kind="stable")[:SHOWN_THEMES]
             lines.append("  leans to: " + ", ".join(f"{self.themes[t]} {last.leaning[t]:+.1f}" for t in order))
@@ -241,17 +259,21 @@ class Recorder:
         lanes = self._state("lane")
         return lanes[name][0] if lanes is not None and name in (lanes.dtype.names or ()) else None
 
-    def _shown(self, info: Mapping[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Items of the last slate [K], and what she did with them [K, S]."""
-        slate, feedback = self._state("slate"), self._state("feedback")
+    def _shown(self, info: Mapping[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+        """Items of the last slate [K], what she did with them [K, S], and their themes [K] or []."""
+        slate, feedback, shown = self._state("slate"), self._state("feedback"), self._state("shown")
         items = np.atleast_1d(np.array(info.get("slate", ()) if slate is None else slate[0], np.int64))
-        if feedback is not None and feedback.shape[1:] == (len(items), len(SIGNALS)):
-            return items, feedback[0].astype(np.float32)
-        signals = np.zeros((len(items), len(SIGNALS)), np.float32)
-        for place, signal in enumerate(SIGNALS):
+        topics = np.zeros(0, np.int64) if shown is None else shown[0].astype(np.int64)
+        shape = (len(items), len(self.signals))
+        if feedback is None and self._state("signals") is not None:
+            feedback = self._state("signals").transpose(1, 2, 0)
+        if feedback is not None and feedback.shape[1:] == shape:
+            return items, feedback[0].astype(np.float32), topics
+        signals = np.zeros(shape, np.float32)
+        for place, signal in enumerate(self.signals):
             if signal in info:
                 signals[:, place] = info[signal]
-        return items, signals
+        return items, signals, topics
 
     def _latent(self) -> dict[str, Any]:
         """Mood, satiation and leaning as they are now, those that there are."""

@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsim_llm.envs import charts
-from recsim_llm.envs.render import CLICK, SKIP, Moment, Recorder
-from recsim_llm.envs.words import deeds, span, when
+from recsim_llm.envs.render import Moment, Recorder
+from recsim_llm.envs.words import span, when
 from recsim_llm.errors import require
-from recsim_llm.rules import SIGNALS
 
 LONGEST_TITLE, LONGEST_NAME, LONGEST_PERSONA, MOST_STATEMENTS = 300, 80, 3000, 60
 OPEN_SLOTS = 60
@@ -130,12 +128,12 @@ def _statements(statements: Sequence[tuple[str, float]], sign: int) -> list[tupl
 
 def _facts(recorder: Recorder, moments: Sequence[Moment]) -> list[tuple[str, str]]:
     steps = [moment for moment in moments if len(moment.items)]
-    clicks = sum(int((moment.signals[:, CLICK] > 0).sum()) for moment in steps)
-    looked = sum(int((moment.signals[:, [CLICK, SKIP]] > 0).any(axis=1).sum()) for moment in steps)
+    clicks = sum(int(recorder.has(moment, "click").sum()) for moment in steps)
+    passed = sum(int(recorder.has(moment, "skip").sum()) for moment in steps)
     facts = [
         ("steps", str(len(steps))),
         ("sessions", str(len({moment.session for moment in steps}))),
-        ("clicks", f"{clicks} of {looked} items looked at"),
+        ("clicks", f"{clicks} of {clicks + passed} items looked at" if "skip" in recorder.signals else str(clicks)),
         ("reward", f"{sum(moment.reward for moment in steps):.4g}"),
     ]
     if steps and np.isfinite(steps[-1].day_after):
@@ -149,7 +147,7 @@ def _facts(recorder: Recorder, moments: Sequence[Moment]) -> list[tuple[str, str
 
 def _charts(recorder: Recorder, moments: Sequence[Moment]) -> dict[str, Any]:
     """What there is to draw: "mood" and "taste" as Charts, "satiation" as Strips, and the steps at both ends."""
-    drawn: dict[str, Any] = {}
+    drawn: dict[str, Any] = {"mood": None, "taste": None, "satiation": None}
     if len(moments) < 2:
         return drawn
     drawn["ends"] = (moments[0].step, moments[-1].step)
@@ -177,7 +175,7 @@ def _sessions(recorder: Recorder, moments: Sequence[Moment]) -> list[Session]:
                 number + 1,
                 when(part[0].day) if np.isfinite(part[0].day) else "",
                 [_step(recorder, moment) for moment in part],
-                sum(int((moment.signals[:, CLICK] > 0).sum()) for moment in part),
+                sum(int(recorder.has(moment, "click").sum()) for moment in part),
                 _after(part[-1]),
                 part[-1].left,
                 open=shown < OPEN_SLOTS or number == numbers[-1],
@@ -195,20 +193,19 @@ def _after(last: Moment) -> str:
 
 
 def _step(recorder: Recorder, moment: Moment) -> Step:
-    slots = [_slot(recorder, int(index), row) for index, row in zip(moment.items, moment.signals, strict=True)]
+    slots = [_slot(recorder, moment, place) for place in range(len(moment.items))]
     time = when(moment.day).rpartition(" ")[2] if np.isfinite(moment.day) else ""
     mood = f"{moment.mood:+.2f}" if np.isfinite(moment.mood) else ""
     return Step(moment.step, time, mood, not moment.mood < 0, f"{moment.reward:.4g}", slots)
 
 
-def _slot(recorder: Recorder, index: int, signals: NDArray[np.float32]) -> Slot:
-    item = recorder.item(index)
+def _slot(recorder: Recorder, moment: Moment, place: int) -> Slot:
+    item = recorder.item(moment, place)
     about = tuple(clean(text, LONGEST_NAME) for text in dict.fromkeys((item.category, item.provider)) if text.strip())
-    look = "wasted" if index < 0 else "clicked" if signals[CLICK] > 0 else "passed" if signals[SKIP] > 0 else "unseen"
+    look = "unseen"
+    for chosen, name in ((recorder.has(moment, "skip"), "passed"), (recorder.has(moment, "click"), "clicked")):
+        look = name if chosen[place] else look
+    told = ["passed over" if word == "skip" else word for word in recorder.deeds(moment, place)]
     price = "" if item.price is None else f"{item.price:.2f}"
-    return Slot(clean(item.title, LONGEST_TITLE), about, price, _badges(signals, index), look)
-
-
-def _badges(signals: NDArray[np.float32], index: int) -> list[str]:
-    told = deeds(signals, index)
-    return ["passed over" if word == SIGNALS[SKIP] else word for word in told]
+    title = clean(item.title, LONGEST_TITLE)
+    return Slot(title, about, price, told, "wasted" if moment.items[place] < 0 else look)

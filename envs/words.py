@@ -46,14 +46,21 @@ def lasted(seconds: float) -> str:
     return f"{minutes} min {rest} s" if rest else f"{minutes} min"
 
 
-def deeds(signals: Sequence[float] | NDArray[np.float32], index: int = 0) -> list[str]:
-    """What the user did with an item, in words; ``index`` < 0 is a wasted slot, with which nothing can be done."""
+def deeds(signals: Sequence[float] | NDArray[np.float32], names: Sequence[str] = SIGNALS) -> list[str]:
+    """What the user did with an item, in words.
+
+    Args:
+        signals: [S] values of the signals.
+        names: [S] their names.
+    """
     told = []
-    for name, value in zip(SIGNALS, signals, strict=True):
+    for name, value in zip(names, signals, strict=True):
         if value <= 0:
             continue
         if name == "dwell":
             told.append(lasted(float(value)))
-        else:
+        elif name in SIGNALS:
             told.append(f"rated {value:.0f} of 5" if name == "rating" else name)
-    return told or ([] if index < 0 else ["not looked at"])
+        else:
+            told.append(f"{name.replace('_', ' ')} {value:.3g}")
+    return told or ["not looked at" if "skip" in names else "no click"]
