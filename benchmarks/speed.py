@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import recsim_llm
 from recsim_llm.catalog import Catalog
-from recsim_llm.envs import ids
+from recsim_llm.envs import scenarios
 from recsim_llm.heads import zero_shot
 from recsim_llm.population import Population
 from recsim_llm.rules.jit import kernel
@@ -80,7 +80,7 @@ def measure(
     """
     assert recsim_llm.__version__
     tables: dict[str, list[dict[str, Any]]] = {"environments": [], "scalar": [], "reference": []}
-    for name in ids():
+    for name in scenarios():
         for count in lanes:
             row = _vector(name, count, seconds, threads, {})
             tables["environments"].append({"environment": name, **row})

@@ -6,17 +6,38 @@ from gymnasium.envs.registration import register, registry
 
 NAMESPACE = "recsim_llm"
 
+# RecSim's three environments, which have no world. The better policy of their thresholds is a fixed one: best topic
+# first; highest quality first; most clickbait.
+CLASSICS: dict[str, tuple[str, str, str, int, float | None]] = {
+    "InterestEvolution-v0": (
+        "recsim_llm.envs.interest_evolution", "InterestEvolutionEnv", "InterestEvolutionVectorEnv", 1000, 220.0,
+    ),
+    "InterestExploration-v0": (
+        "recsim_llm.envs.interest_exploration", "InterestExplorationEnv", "InterestExplorationVectorEnv", 100, 30.0,
+    ),
+    "LongTermSatisfaction-v0": (
+        "recsim_llm.envs.long_term_satisfaction", "LongTermSatisfactionEnv", "LongTermSatisfactionVectorEnv", 100,
+        1060.0,
+    ),
+}  # fmt: skip
+
 # name -> (module, scalar class, vector class, horizon, reward threshold). The threshold, a score that counts as solved,
 # lies half-way between a random policy and the myopic oracle.
 TABLE: dict[str, tuple[str, str, str, int, float | None]] = {
     "Music-v0": ("recsim_llm.envs.music", "MusicEnv", "MusicVectorEnv", 100, 59.0),
     "News-v0": ("recsim_llm.envs.news", "NewsEnv", "NewsVectorEnv", 100, 62.0),
+    **CLASSICS,
 }
 
 
 def ids() -> list[str]:
     """All registered ids of this package."""
     return [f"{NAMESPACE}/{name}" for name in TABLE]
+
+
+def scenarios() -> list[str]:
+    """The ids whose users and items come from a world: all but RecSim's classics."""
+    return [f"{NAMESPACE}/{name}" for name in TABLE if name not in CLASSICS]
 
 
 def register_all() -> None:

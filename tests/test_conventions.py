@@ -21,12 +21,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 
 from recsim_llm import agents
-from recsim_llm.envs import ids, register_all
+from recsim_llm.envs import register_all, scenarios
 from recsim_llm.rules import SIGNALS
 from recsim_llm.rules.protocol import Protocol
 from recsim_llm.testing import actions, difference
 
-IDS = ids()
+IDS = scenarios()
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]
 LIVELY = {"leave": -0.5, "churn": 0.0}
 """Rules under which users leave for good after a few steps, so that episodes end in both ways."""

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsim_llm.envs import ids
+from recsim_llm.envs import scenarios
 from recsim_llm.errors import ConfigError
 from recsim_llm.rules import Rules
 from recsim_llm.rules.simulator import Simulator
 from recsim_llm.testing import FORK_STEP, actions, check_env, difference
 from recsim_llm.world import World
 
-IDS = ids()
+IDS = scenarios()
 STEPS = 150
 KEYS = ("user_id", "clicks", "ctr", "day", "session", "dwell", "rating", "slate", "slot_reward", "truth_mood")
 

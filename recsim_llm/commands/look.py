@@ -69,8 +69,8 @@ def _environments() -> list[dict[str, Any]]:
         rows.append(
             {
                 "id": name,
-                "world": scenario.world,
-                "items": len(load_world(scenario.world).catalog),
+                "world": scenario.world or "-",
+                "items": len(load_world(scenario.world).catalog) if scenario.world else scenario.num_candidates,
                 "slate": scenario.slate_size,
                 "horizon": spec.max_episode_steps,
                 "reward": ", ".join(f"{weight:g} {term}" for term, weight in scenario.reward.items()),

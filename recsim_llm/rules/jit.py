@@ -33,7 +33,7 @@ COMPILED = not config.DISABLE_JIT
 def cache_folder() -> Path | None:
     """Folder of the compiled code, made on first use; None where nothing can be written."""
     digest = hashlib.sha256(f"{__version__} {numba.__version__}".encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
     folder = home() / "compiled" / digest.hexdigest()[:16]
     try:

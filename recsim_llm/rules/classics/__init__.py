@@ -1,0 +1,1 @@
+"""RecSim's three environments (Ie et al. 2019) as rules of this engine."""
