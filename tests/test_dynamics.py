@@ -474,10 +474,15 @@ class TestPluggable:
 class TestParameters:
     def test_every_number_is_used(self, make_world: Any) -> None:
         """Each parameter changes what users do: none is forgotten by the compiled rules."""
-        world = make_world(noise=0.5, item_arrays={"price": np.linspace(0, 5, 60)})
+        money = {
+            "price": np.linspace(0, 5, 60), "bid": np.linspace(0.5, 1.5, 60), "bid_event": np.arange(60) % 2,
+            "provider_budget": np.full(7, 4.0),
+        }  # fmt: skip
+        world = make_world(noise=0.5, item_arrays=money, user_arrays={"wallet": np.full(40, 8.0)})
         common = {
-            "freshness": 1.0, "shelf_life": 4.0, "price_weight": 0.5, "leave": -1.0, "churn": -2.0, "cart": 0.0,
+            "freshness": 3.0, "shelf_life": 4.0, "price_weight": 0.3, "leave": -1.0, "churn": -2.0, "cart": 0.0,
             "rating_rate": 0.5, "drift": 0.1, "diffusion": 0.1, "share": 1.0,
+            "owned": 1.0, "bids": 1.0, "blindness": 0.3, "audience_life": 3.0, "buzz": 0.5, "wallet": 1.0, "like": 1.0,
         }  # fmt: skip
         weights = {"click": 1.0, "rating": 0.1}
 
@@ -487,7 +492,7 @@ class TestParameters:
             simulator.reset(np.ones(60, bool))
             rng = np.random.Generator(np.random.PCG64(0))
             total = np.zeros((60, 3, 8))
-            for _ in range(25):
+            for _ in range(60):
                 simulator.step(rng.integers(0, 60, (60, 3)))
                 total += simulator.state.feedback
             state = simulator.get_state()

@@ -6,7 +6,7 @@ import numpy as np
 
 from recsim_llm.rules.jit import jit
 from recsim_llm.rules.maths import HALF, ONE, ZERO, exp, log, sigmoid
-from recsim_llm.rules.rng import BUDGET, CHURN, DIFFUSE, GAP, LEAVE, normal, triangular, uniform
+from recsim_llm.rules.rng import BUDGET, CHURN, DIFFUSE, GAP, LEAVE, SHIFT, bits, normal, triangular, uniform
 from recsim_llm.rules.state import STEPS
 from recsim_llm.rules.utility import SECONDS_PER_DAY, SECONDS_PER_HOUR, cell_of, clip
 
@@ -16,6 +16,9 @@ LONGEST_GAP = np.float32(60.0)  # [day]
 SHORTEST_GAP = np.float32(600.0)  # [s]
 ENGAGEMENT_RATE = np.float32(0.2)
 MOOD_LIMIT = np.float32(8.0)
+SAMENESS_RATE = np.float32(0.2)
+ABRUPT, GRADUAL, RECURRING = 1, 2, 3
+HIGH_BITS = np.uint64(33)
 
 
 @jit
@@ -65,12 +68,23 @@ def note_interest(p, interest, item_code):
 
 
 @jit
+def note_sameness(lane, topic):
+    """Public: whether the consumed item has the topic of the one before."""
+    if lane["last_topic"] >= 0:
+        same = ONE if topic == lane["last_topic"] else ZERO
+        lane["sameness"] += SAMENESS_RATE * (same - lane["sameness"])
+    lane["last_topic"] = topic
+
+
+@jit
 def pass_time(p, lane, satiation, seconds):
     """Moves the clock on; satiation wears off."""
     lane["clock"] += np.int32(seconds)
     left = exp(-seconds / (p["satiation_life"] * SECONDS_PER_HOUR))
     for t in range(satiation.shape[0]):
         satiation[t] *= left
+    if p["blindness"] != ZERO:
+        lane["blindness"] *= exp(-seconds / (p["blindness_life"] * SECONDS_PER_HOUR))
 
 
 @jit
@@ -130,3 +144,46 @@ def come_back(p, key, lane, taste, code, satiation):
         for d in range(taste.shape[0]):
             taste[d] = clip(taste[d] + size * triangular(key, DIFFUSE + d), -LIMIT, LIMIT)
         encode_taste(taste, code)
+
+
+@jit
+def whose_taste(p, lane, users, regime):
+    """The user whose taste is aimed at after a number of shifts: her own at first, and at every other one if recurring.
+
+    ``users`` is U.
+    """
+    if p["shift"] == RECURRING:
+        regime = regime % 2
+    if regime == 0:
+        return np.int64(lane["user"])
+    return np.int64(bits(lane["stream"], SHIFT + regime) >> HIGH_BITS) % users
+
+
+@jit
+def shift_taste(p, lane, user_codes, taste, code):
+    """Moves taste at (abrupt, recurring) or towards (gradual) the change points of the protocol.
+
+    With w_j = (1 - s) w_u + s w_{v_j}, where u is the user, v_j the user of the j-th shift and s is drift_size: abrupt
+    drift adds w_j - w_{j-1} at the j-th change point, gradual drift a part 1 / drift_period of it at every step.
+    """
+    done = lane["step"] - 1
+    regime = done // p["shift_period"]
+    lane["regime"] = regime
+    if p["shift"] == GRADUAL:
+        before, after = regime, regime + 1
+        share = ONE / np.float32(p["shift_period"])
+        part = np.float32(done % p["shift_period"] + 1) * share
+    else:
+        if regime == 0 or done % p["shift_period"] != 0:
+            return
+        before, after, share, part = regime - 1, regime, ONE, ONE
+    own = user_codes[lane["user"]]
+    old = user_codes[whose_taste(p, lane, user_codes.shape[0], before)]
+    new = user_codes[whose_taste(p, lane, user_codes.shape[0], after)]
+    size = p["shift_size"]
+    for d in range(taste.shape[0]):
+        taste[d] = clip(taste[d] + share * size * (np.float32(new[d]) - np.float32(old[d])), -LIMIT, LIMIT)
+    encode_taste(taste, code)
+    for d in range(taste.shape[0], code.shape[0]):
+        aim = np.float32(old[d]) + part * (np.float32(new[d]) - np.float32(old[d]))
+        code[d] = np.int16(np.rint(np.float32(own[d]) + size * (aim - np.float32(own[d]))))

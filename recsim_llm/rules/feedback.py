@@ -42,8 +42,8 @@ def dwell_seconds(p, satisfaction, z):
 
 
 @jit
-def consume(p, key, slot, item, user, satisfaction, out):
-    """Writes the signals of a clicked item into ``out`` [S]."""
+def consume(p, key, slot, item, user, satisfaction, money, out):
+    """Writes the signals of a clicked item into ``out`` [S]. She buys nothing that costs more than ``money``."""
     out[CLICKED] = ONE
     out[DWELLED] = dwell_seconds(p, satisfaction, normal(key, slot_channel(DWELL, slot)))
     out[LIKED] = np.float32(uniform(key, slot_channel(LIKE, slot)) < sigmoid(satisfaction - p["like"]))
@@ -51,15 +51,16 @@ def consume(p, key, slot, item, user, satisfaction, out):
     wish = satisfaction - price_pain(p, item, user)
     if uniform(key, slot_channel(CART, slot)) < sigmoid(wish - p["cart"]):
         out[CARTED] = ONE
-        out[PURCHASED] = np.float32(uniform(key, slot_channel(PURCHASE, slot)) < sigmoid(wish - p["purchase"]))
+        if item["price"] <= money:
+            out[PURCHASED] = np.float32(uniform(key, slot_channel(PURCHASE, slot)) < sigmoid(wish - p["purchase"]))
     if uniform(key, slot_channel(RATING, slot)) < p["rating_rate"]:
         out[RATED] = stars(p, satisfaction)
 
 
 @jit
-def slot_reward(weights, signals, item):
+def slot_reward(weights, signals, revenue):
     """The public part of the reward of one slot: weighted signals (dwell in minutes) and revenue."""
-    value = weights[DWELLED] * signals[DWELLED] / MINUTE + weights[REVENUE] * signals[PURCHASED] * item["price"]
+    value = weights[DWELLED] * signals[DWELLED] / MINUTE + weights[REVENUE] * revenue
     for s in range(8):
         if s != DWELLED:
             value += weights[s] * signals[s]
@@ -67,9 +68,12 @@ def slot_reward(weights, signals, item):
 
 
 @jit
-def expected_reward(p, weights, item, user, satisfaction):
-    """Expected reward of a click less that of a skip, over the noise of satisfaction (5-point Gauss-Hermite)."""
-    value = weights[CLICKED] + weights[SATISFACTION] * satisfaction - weights[SKIPPED]
+def expected_reward(p, weights, item, user, satisfaction, money, per_click, per_purchase):
+    """Expected reward of a click less that of a skip, over the noise of satisfaction (5-point Gauss-Hermite).
+
+    ``money`` is what she can spend; the last two are the revenue of a click and of a purchase.
+    """
+    value = weights[CLICKED] + weights[SATISFACTION] * satisfaction - weights[SKIPPED] + weights[REVENUE] * per_click
     others = abs(weights[REVENUE])
     for s in range(DWELLED, SKIPPED):
         others += abs(weights[s])
@@ -81,13 +85,13 @@ def expected_reward(p, weights, item, user, satisfaction):
         y = satisfaction + p["noise"] * NODES[n]
         dwell = min(p["dwell_time"] * spread_gain * exp(p["dwell_satisfaction"] * y), LONGEST_DWELL)
         carted = sigmoid(y - pain - p["cart"])
-        bought = carted * sigmoid(y - pain - p["purchase"])
+        bought = carted * sigmoid(y - pain - p["purchase"]) if item["price"] <= money else ZERO
         value += NODE_WEIGHTS[n] * (
             weights[DWELLED] * dwell / MINUTE
             + weights[LIKED] * sigmoid(y - p["like"])
             + weights[SHARED] * sigmoid(y - p["share"])
             + weights[CARTED] * carted
-            + (weights[PURCHASED] + weights[REVENUE] * item["price"]) * bought
+            + (weights[PURCHASED] + weights[REVENUE] * per_purchase) * bought
             + weights[RATED] * p["rating_rate"] * stars(p, y)
         )
     return value

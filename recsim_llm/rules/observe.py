@@ -48,6 +48,12 @@ def write_context(lane, out):
     """The context part, in the order of CONTEXT."""
     out[0] = wave(lane["clock"])
     out[1] = wave(lane["clock"] + QUARTER_DAY)
+    out[9] = ONE if lane["step"] == 0 else ZERO
+    if lane["opted_out"]:  # nothing that needs a history, but for the visit that is going on
+        for c in range(2, 9):
+            out[c] = ZERO
+        out[3] = fraction(lane["session_step"], TEN)
+        return
     out[2] = fraction(lane["session"], TEN)
     out[3] = fraction(lane["session_step"], TEN)
     out[4] = fraction(lane["step"], HUNDRED)
@@ -55,14 +61,14 @@ def write_context(lane, out):
     out[6] = lane["engagement"]
     out[7] = fraction(lane["idle"], FIVE)
     out[8] = lane["sameness"]
-    out[9] = ONE if lane["step"] == 0 else ZERO
 
 
 @jit
-def write_profile(p, profile_code, out):
-    """The profile part; it does not change within an episode."""
+def write_profile(p, lane, profile_code, out):
+    """The profile part; it does not change within an episode. Zeros where it is not known."""
+    unit = ZERO if p["cold_users"] == 1 or lane["opted_out"] else p["profile_unit"]
     for d in range(profile_code.shape[0]):
-        out[d] = p["profile_unit"] * np.float32(profile_code[d])
+        out[d] = unit * np.float32(profile_code[d])
 
 
 @jit

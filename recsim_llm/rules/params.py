@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError, unknown
+from recsim_llm.rules.protocol import PROTOCOL_NUMBERS, SHARES_OF_PROTOCOL, Protocol
 
 SIGNALS = ("click", "dwell", "like", "share", "cart", "purchase", "rating", "skip")
 """Feedback signals, in the order of every array that has them."""
@@ -45,6 +46,24 @@ class Rules:
         repeat_look: Share of that for an item looked at and left.
         repeat_life: Time in which this memory falls by the factor e [h].
         price_weight: Factor on users' price sensitivity; 0 where nothing is paid.
+        wallet: Factor on users' wallets: a purchase beyond what is left of the 30 days' money does not happen; 0 where
+            money is no limit.
+        owned: Attraction lost by items of a category just bought from [logit].
+        owned_life: Time in which that falls by the factor e [day].
+        bids: Share of providers' bids that is revenue; 0 where revenue is the price of purchases. Bids are paid for a
+            click or a purchase, within the provider's daily budget; without money left its items are off the shelf.
+        blindness: Attraction lost by every item when blindness is 1 [logit].
+        blindness_look: Share by which blindness moves to 1 with each item looked at and left.
+        blindness_life: Time in which blindness falls by the factor e [h].
+        audience_life: Time in which a provider's audience falls by the factor e [day]; 0 where providers do not care.
+        audience_start: Audience of every provider at the beginning.
+        audience_needed: Audience below which a provider publishes nothing new, for good.
+        audience_look: Audience gained by one item looked at.
+        audience_click: Audience gained by one consumed item, beyond that.
+        buzz: Attraction gained by all items of a provider whose buzz is 1 [logit].
+        buzz_like: Buzz of the provider added by one like.
+        buzz_share: The same for one share.
+        buzz_life: Time in which buzz falls by the factor e [day].
         look_time: Time to look at one slot [s].
         dwell_time: Median time spent on an item of satisfaction 0 [s].
         dwell_spread: Standard deviation of its logarithm.
@@ -91,6 +110,22 @@ class Rules:
     repeat_look: float = 0.15
     repeat_life: float = 24.0
     price_weight: float = 0.0
+    wallet: float = 0.0
+    owned: float = 0.0
+    owned_life: float = 21.0
+    bids: float = 0.0
+    blindness: float = 0.0
+    blindness_look: float = 0.03
+    blindness_life: float = 12.0
+    audience_life: float = 0.0
+    audience_start: float = 10.0
+    audience_needed: float = 1.0
+    audience_look: float = 1.0
+    audience_click: float = 3.0
+    buzz: float = 0.0
+    buzz_like: float = 0.2
+    buzz_share: float = 0.5
+    buzz_life: float = 2.0
     look_time: float = 2.0
     dwell_time: float = 60.0
     dwell_spread: float = 0.6
@@ -128,6 +163,9 @@ class Rules:
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"rule parameter {name} must be above 0, got {getattr(self, name)}")
+        for name in _NOT_NEGATIVE:
+            if getattr(self, name) < 0:
+                raise ConfigError(f"rule parameter {name} must not be below 0, got {getattr(self, name)}")
         for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"rule parameter {name} must lie in [0, 1], got {getattr(self, name)}")
@@ -143,14 +181,23 @@ class Rules:
                 raise unknown("rule parameter", name, _NAMES)
         return dataclasses.replace(self, **changes)
 
-    def packed(self, *, choice: int, mu: float, noise: float, units: dict[str, float]) -> NDArray[np.void]:
+    @property
+    def providers_matter(self) -> bool:
+        """Whether anything is remembered of each provider."""
+        return self.bids > 0 or self.audience_life > 0 or self.buzz != 0
+
+    def packed(
+        self, *, choice: int, mu: float, noise: float, units: dict[str, float], protocol: Protocol | None = None
+    ) -> NDArray[np.void]:
         """One record of every number, as the compiled rules read it."""
         record = np.zeros(1, PARAMETERS)
         for name in _NUMBERS:
             record[name] = getattr(self, name)
         record["choice"], record["mu"], record["noise"] = choice, mu, noise
-        for name, value in units.items():
+        for name, value in {**units, **(protocol or Protocol()).packed()}.items():
             record[name] = value
+        if protocol is not None:
+            record["satiation"] = self.satiation * protocol.satiation
         return record
 
 
@@ -158,15 +205,19 @@ _NAMES = tuple(field.name for field in dataclasses.fields(Rules))
 _NUMBERS = tuple(name for name, kind in get_type_hints(Rules).items() if kind is float)
 _POSITIVE = (
     "freshness_life", "satiation_life", "repeat_life", "look_time", "dwell_time", "mood_life", "session_time", "gap",
-    "drift_target",
+    "drift_target", "owned_life", "blindness_life", "buzz_life", "audience_needed",
 )  # fmt: skip
-_SHARES = ("cascade_continue", "repeat_look", "rating_rate", "drift", "interest_rate", "mood_rate")
+_NOT_NEGATIVE = ("wallet", "bids", "audience_life", "audience_start", "audience_look", "audience_click")
+_SHARES = ("cascade_continue", "repeat_look", "rating_rate", "drift", "interest_rate", "mood_rate", "blindness_look")
 
 UNITS = ("utility_unit", "encoding_unit", "profile_unit", "drift_gain", "taste_spread")
 """Scales of the integer tables: value = unit * integer."""
 
 PARAMETERS = np.dtype(
-    [(name, np.float32) for name in (*_NUMBERS, "mu", "noise", *UNITS)] + [("choice", np.int32)], align=True
+    [(name, np.float32) for name in (*_NUMBERS, "mu", "noise", *UNITS)]
+    + [(name, np.float32 if name in SHARES_OF_PROTOCOL else np.int32) for name in PROTOCOL_NUMBERS]
+    + [("choice", np.int32)],
+    align=True,
 )
 
 

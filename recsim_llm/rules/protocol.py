@@ -89,16 +89,16 @@ class Protocol:
         """Numbers as the compiled rules read them."""
         flip = 1.0 / (1.0 + math.exp(self.epsilon)) if self.epsilon > 0 else self.noise
         return {
-            "cold_users": float(self.cold_users),
+            "cold_users": self.cold_users,
             "warm_start": self.warm_start,
             "shift": DRIFTS.index(self.drift),
             "shift_period": self.drift_period,
             "shift_size": self.drift_size,
             "opt_out": self.opt_out,
-            "reports": float(self.reports),
+            "reports": self.reports,
             "flip": flip,
             "missing": self.missing,
-            "bit_only": float(self.epsilon > 0),
+            "bit_only": self.epsilon > 0,
         }
 
     def change_points(self, steps: int) -> list[int]:
@@ -115,3 +115,6 @@ _WHOLE = ("warm_start", "drift_period", "delay")
 
 PROTOCOL_NUMBERS = tuple(Protocol().packed())
 """Fields of the compiled parameters that come from the protocol."""
+
+SHARES_OF_PROTOCOL = ("shift_size", "opt_out", "flip", "missing")
+"""Those of them that are no whole numbers."""

@@ -44,6 +44,10 @@ CLICK = 15
 CUSTOM = 16  # and up to 31: free for rules added from outside
 SLOT = 32
 DIFFUSE = 1 << 20  # one for each dimension of taste
+REPORT = 1 << 21  # four for each slot
+WARM = 1 << 22  # one for each item of the choices before the episode
+SHIFT = 1 << 23  # one for each shift of taste
+OPT_OUT = 1 << 24
 
 
 @jit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping
@@ -18,9 +19,18 @@ from recsim_llm.rules.choice import write_attention
 from recsim_llm.rules.jit import COMPILED, loaded
 from recsim_llm.rules.observe import CONTEXT
 from recsim_llm.rules.params import SIGNALS, Rules, reward_weights
+from recsim_llm.rules.protocol import Protocol
 from recsim_llm.rules.registry import choice_of, dynamics_of
+from recsim_llm.rules.shelf import (
+    hold_back,
+    write_available,
+    write_leaning,
+    write_living,
+    write_spending,
+    write_truth,
+)
 from recsim_llm.rules.state import State, Tables, new_state, tables
-from recsim_llm.rules.step import build_step, reset_lanes, write_available, write_truth
+from recsim_llm.rules.step import build_step, reset_lanes
 from recsim_llm.world import World
 
 LANES_PER_THREAD = 256
@@ -28,8 +38,15 @@ LANES_PER_THREAD = 256
 
 
 @functools.lru_cache(maxsize=8)
-def _tables(world: World) -> Tables:
-    return tables(world)
+def _tables(world: World, share: float = 0.0, first: float = 0.0, days: float = 0.0) -> Tables:
+    """The world's tables; with a share of the items released evenly over some days from the first."""
+    if share <= 0:
+        return tables(world)
+    whole = _tables(world)
+    item = whole.item.copy()
+    with _quiet():
+        loaded(hold_back, item, np.float32(share), np.float32(first), np.float32(days))
+    return dataclasses.replace(whole, item=item)
 
 
 @functools.lru_cache(maxsize=16)
@@ -58,6 +75,7 @@ class Simulator:
         users: Split of the population to draw from: "all", "train" or "test".
         weights: Weights of the reward terms.
         dynamics: Name of a registered dynamics, or None for the built-in drift.
+        protocol: What makes the task harder than world and rules alone.
         threads: Threads for many lanes; None is the environment variable RECSIM_LLM_THREADS, else the machine's
             cores. The result does not depend on it.
 
@@ -75,6 +93,7 @@ class Simulator:
         users: str = "all",
         weights: Mapping[str, float] | None = None,
         dynamics: str | None = None,
+        protocol: Protocol | None = None,
         threads: int | None = None,
     ) -> None:
         if lanes < 1:
@@ -83,26 +102,28 @@ class Simulator:
             raise ConfigError(f"slate_size must lie in 1..{len(world.catalog)} (the catalogue's size), got {slots}")
         self.world = world
         self.rules = rules
+        self.protocol = Protocol() if protocol is None else protocol
         self.lanes = lanes
         self.slots = slots
         self.threads = _threads(threads)
         self.cohort = world.population.split(users)
-        self.tables = _tables(world)
+        self.tables = _tables(world, self.protocol.cold_items, rules.start_day, self.protocol.cold_days)
         number, choice = choice_of(rules.choice)
         self._dynamics = dynamics
         self._step = _built(choice, dynamics_of(dynamics))
         self._parameters = rules.packed(
-            choice=number, mu=world.head.mu, noise=world.head.noise, units=self.tables.units
+            choice=number, mu=world.head.mu, noise=world.head.noise, units=self.tables.units, protocol=self.protocol
         )
         self._weights = reward_weights(dict(weights or {"click": 1.0}))
-        self.state = new_state(lanes, slots, len(SIGNALS), self.tables)
+        self.state = new_state(lanes, slots, len(SIGNALS), self.tables, rules, self.protocol)
         self.outcome = Outcome(
             np.zeros((lanes, self.observation_width), np.float32),
             np.zeros(lanes, np.float64),
             np.zeros(lanes, np.bool_),
             np.zeros((lanes, slots), np.float32),
         )
-        self._table = (self.tables.item, self.tables.item_code, self.tables.user, self.tables.profile_code)
+        t = self.tables
+        self._table = (t.item, t.item_code, t.trade, t.provider_budget, t.user, t.user_code, t.profile_code)
         self._scratch = [self._new_scratch() for _ in range(self.threads)]
         self._nobody = np.full(lanes, -1, np.int32)
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
@@ -118,8 +139,8 @@ class Simulator:
             out.observation, out.slot_reward, out.reward, out.terminated,
         )  # fmt: skip
         loaded(
-            reset_lanes, self._parameters, self._table, self.tables.user_code, self._arrays(), self.cohort, nothing,
-            self._nobody, out.observation, out.slot_reward,
+            reset_lanes, self._parameters, self._table, self._arrays(), self.cohort, nothing, self._nobody,
+            out.observation, out.slot_reward,
         )  # fmt: skip
 
     @property
@@ -150,8 +171,8 @@ class Simulator:
         wishes = self._nobody if users is None else users
         with _quiet():
             reset_lanes(
-                self._parameters, self._table, self.tables.user_code, self._arrays(), self.cohort, mask, wishes,
-                self.outcome.observation, self.outcome.slot_reward,
+                self._parameters, self._table, self._arrays(), self.cohort, mask, wishes, self.outcome.observation,
+                self.outcome.slot_reward,
             )  # fmt: skip
         return self.outcome
 
@@ -180,7 +201,7 @@ class Simulator:
         """Which items are on the shelf for each lane, [B, I]."""
         out = np.empty((self.lanes, len(self.world.catalog)), np.bool_)
         with _quiet():
-            loaded(write_available, self._parameters, self.tables.item, self.state.lane, out)
+            loaded(write_available, self._parameters, self._table, self.state.lane, self.state.provider, out)
         return out
 
     def truth(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -190,6 +211,56 @@ class Simulator:
         with _quiet():
             loaded(write_truth, self._parameters, self._weights, self._table, self._arrays(), appeal, value)
         return appeal, value
+
+    def leaning(self) -> NDArray[np.float32]:
+        """Utility of the middle of each theme for each lane's present taste, [B, T] [logit]."""
+        out = np.empty((self.lanes, self.tables.topics), np.float32)
+        unit = self.tables.units["utility_unit"] / max(self.tables.units["encoding_unit"], 1e-12)
+        with _quiet():
+            loaded(write_leaning, self.state.taste, self._centres, np.float32(unit), out)
+        return out
+
+    @functools.cached_property
+    def _centres(self) -> NDArray[np.float32]:
+        """Mean encoding of each theme, [T, D]."""
+        catalog = self.world.catalog
+        sums = np.zeros((self.tables.topics, catalog.width), np.float64)
+        np.add.at(sums, catalog.topic, catalog.embedding)
+        counts = np.bincount(catalog.topic, minlength=self.tables.topics)
+        return np.asarray(sums / counts[:, None], np.float32)
+
+    def living(self) -> NDArray[np.int64]:
+        """How many providers still publish, [B]; all of them where they do not care."""
+        if self.rules.audience_life <= 0:
+            return np.full(self.lanes, len(self.tables.provider_budget), np.int64)
+        out = np.empty(self.lanes, np.int64)
+        with _quiet():
+            loaded(write_living, self._parameters, self.state.lane, self.state.provider, out)
+        return out
+
+    def spending(self) -> NDArray[np.float64]:
+        """What providers with a budget have spent today and may spend in a day, [B, 2] [currency]."""
+        out = np.zeros((self.lanes, 2))
+        if self.rules.bids > 0:
+            state, budgets = self.state, self.tables.provider_budget
+            with _quiet():
+                loaded(write_spending, self._parameters, state.lane, state.provider, budgets, out)
+        return out
+
+    @property
+    def feedback(self) -> NDArray[np.float32]:
+        """Signals [B, K, S] of the last step as the recommender sees them."""
+        return self.state.reported if self.protocol.reports else self.state.feedback
+
+    @property
+    def slate(self) -> NDArray[np.int64]:
+        """Items [B, K] that they belong to, -1 for a wasted slot."""
+        return self.state.reported_slate if self.protocol.reports else self.state.slate
+
+    def past_retention(self) -> NDArray[np.bool_]:
+        """Lanes whose episode has come to the protocol's horizon in days, [B]."""
+        lane = self.state.lane
+        return np.asarray(lane["clock"] - lane["began"] >= self.protocol.retention * 86400.0)
 
     def days(self) -> NDArray[np.float64]:
         """Each lane's clock [day]."""
@@ -217,15 +288,19 @@ class Simulator:
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         s: State = self.state
-        return (s.lane, s.taste, s.code, s.interest, s.satiation, s.memory, s.feedback, s.slate)
+        return (
+            s.lane, s.taste, s.code, s.interest, s.satiation, s.memory, s.feedback, s.slate, s.provider, s.owned,
+            s.late, s.late_slate, s.reported, s.reported_slate,
+        )  # fmt: skip
 
     def _new_scratch(self) -> tuple[NDArray[Any], ...]:
-        """Working arrays of one thread: attraction, utility, attention, examined, clicked, topic of each slot."""
+        """Working arrays of one thread: attraction, utility, attention, examined, clicked, topic, revenue by slot."""
         attention = np.zeros(self.slots, np.float32)
         with _quiet():
             loaded(write_attention, self._parameters, attention)
-        numbers, flags = np.zeros((2, self.slots), np.float32), np.zeros((2, self.slots), np.bool_)
-        return numbers[0], numbers[1], attention, flags[0], flags[1], np.zeros(self.slots, np.int32)
+        numbers, flags = np.zeros((3, self.slots), np.float32), np.zeros((2, self.slots), np.bool_)
+        topics = np.zeros(self.slots, np.int32)
+        return numbers[0], numbers[1], attention, flags[0], flags[1], topics, numbers[2]
 
     def _workers(self, count: int) -> ThreadPoolExecutor:
         if self._pool is None or self._pool[0] != os.getpid():  # threads do not survive a fork

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.rules.params import Rules
+from recsim_llm.rules.protocol import Protocol
 from recsim_llm.world import World
 
 STEPS = 2047
@@ -38,7 +40,10 @@ ITEM = np.dtype(
     align=True,
 )
 
-USER = np.dtype([("bias", np.float32), ("price_sensitivity", np.float32)], align=True)
+TRADE = np.dtype([("bid", np.float32), ("on_purchase", np.int32), ("provider", np.int32)], align=True)
+"""What matters of an item only where providers pay or publish; kept apart, so that others need not load it."""
+
+USER = np.dtype([("bias", np.float32), ("price_sensitivity", np.float32), ("wallet", np.float32)], align=True)
 
 LANE = np.dtype(
     [
@@ -50,6 +55,7 @@ LANE = np.dtype(
         ("session", np.int32),
         ("session_step", np.int32),
         ("clock", np.int32),  # [s] since start_day
+        ("began", np.int32),  # the clock when the episode began [s]
         ("clicks", np.int32),  # of this step
         ("examined", np.int32),  # of this step
         ("wasted", np.int32),  # slots of this step
@@ -63,8 +69,28 @@ LANE = np.dtype(
         ("sameness", np.float32),  # decayed share of consumed items of the topic before, public
         ("satisfaction", np.float32),  # mean over this step's clicks
         ("diversity", np.float32),  # share of pairs of the slate with different topics
+        ("blindness", np.float32),
+        ("revenue", np.float32),  # of this step
+        ("reported", np.float32),  # reward of this step as the recommender sees it
+        ("spent", np.float32),  # by the user in this month
+        ("month", np.int32),  # 30 days each since the episode began
+        ("purchases", np.int32),  # of this episode, as reported
+        ("regime", np.int32),  # shifts of taste so far
         ("last_topic", np.int32),
+        ("opted_out", np.bool_),
         ("ended", np.bool_),  # the episode is over, the next step resets
+    ],
+    align=True,
+)
+
+PROVIDER_CELL = np.dtype(
+    [
+        ("episode", np.int32),  # that the cell is of; in another one it counts as untouched
+        ("at", np.int32),  # [s] clock of the last change
+        ("day", np.int32),  # that ``spent`` is of
+        ("spent", np.float32),  # on this day
+        ("audience", np.float32),
+        ("buzz", np.float32),
     ],
     align=True,
 )
@@ -78,6 +104,8 @@ class Tables:
 
     item: NDArray[np.void]  # [I] of ITEM
     item_code: NDArray[np.int16]  # [I, W], W >= D + 16
+    trade: NDArray[np.void]  # [I] of TRADE
+    provider_budget: NDArray[np.float32]  # [G] [currency / day], 0 is no limit
     user: NDArray[np.void]  # [U] of USER
     user_code: NDArray[np.int16]  # [U, W]
     profile_code: NDArray[np.int16]  # [U, D]
@@ -88,10 +116,11 @@ class Tables:
 def tables(world: World) -> Tables:
     """Quantises a world."""
     catalog, people = world.catalog, world.population
-    item, user = np.zeros(len(catalog), ITEM), np.zeros(len(people), USER)
+    item, user, trade = np.zeros(len(catalog), ITEM), np.zeros(len(people), USER), np.zeros(len(catalog), TRADE)
     for name in ("appeal", "quality", "clickbait", "price", "released_at", "topic"):
         item[name] = getattr(catalog, name)
-    for name in ("bias", "price_sensitivity"):
+    trade["bid"], trade["on_purchase"], trade["provider"] = catalog.bid, catalog.bid_event, catalog.provider_index
+    for name in ("bias", "price_sensitivity", "wallet"):
         user[name] = getattr(people, name)
     things, likes = catalog.factors, people.factors
     encoding_unit = _largest(catalog.embedding) / STEPS
@@ -115,6 +144,8 @@ def tables(world: World) -> Tables:
     return Tables(
         item=item,
         item_code=_padded(encoding, _codes(things, factor_step * balance)),
+        trade=trade,
+        provider_budget=catalog.provider_budget,
         user=user,
         user_code=_padded(taste, _codes(likes, factor_step / balance)),
         profile_code=_codes(people.profile, profile_unit),
@@ -161,14 +192,22 @@ class State:
     memory: NDArray[np.void]  # [B, MEMORY] of MEMORY_CELL
     feedback: NDArray[np.float32]  # [B, K, S] of the last step
     slate: NDArray[np.int64]  # [B, K] items shown in the last step, -1 for a wasted slot
+    provider: NDArray[np.void]  # [B, G] of PROVIDER_CELL; G = 0 where providers do not matter
+    owned: NDArray[np.int32]  # [B, T] clock of the last purchase, -1 for none; T = 0 where it does not matter
+    late: NDArray[np.float32]  # [B, L, K, S + 1] feedback and revenue on their way, a ring; L = 0 where all is seen
+    late_slate: NDArray[np.int64]  # [B, L, K]
+    reported: NDArray[np.float32]  # [B, K, S] feedback as the recommender sees it; one row where that is ``feedback``
+    reported_slate: NDArray[np.int64]  # [B, K]
 
     def copy(self) -> State:
         """An independent copy."""
         return State(**{name: array.copy() for name, array in vars(self).items()})
 
 
-def new_state(lanes: int, slots: int, signals: int, table: Tables) -> State:
+def new_state(lanes: int, slots: int, signals: int, table: Tables, rules: Rules, protocol: Protocol) -> State:
     """State of lanes that were never reset."""
+    ring = protocol.delay + 1 if protocol.reports else 0
+    shown = lanes if protocol.reports else 1
     width = table.profile_code.shape[1]
     state = State(
         lane=np.zeros(lanes, LANE),
@@ -179,6 +218,13 @@ def new_state(lanes: int, slots: int, signals: int, table: Tables) -> State:
         memory=np.zeros((lanes, MEMORY), MEMORY_CELL),
         feedback=np.zeros((lanes, slots, signals), np.float32),
         slate=np.full((lanes, slots), -1, np.int64),
+        provider=np.zeros((lanes, len(table.provider_budget) if rules.providers_matter else 0), PROVIDER_CELL),
+        owned=np.full((lanes, table.topics if rules.owned != 0 else 0), -1, np.int32),
+        late=np.zeros((lanes, ring, slots, signals + 1), np.float32),
+        late_slate=np.full((lanes, ring, slots), -1, np.int64),
+        reported=np.zeros((shown, slots, signals), np.float32),
+        reported_slate=np.full((shown, slots), -1, np.int64),
     )
     state.lane["episode"] = -1
+    state.provider["episode"] = -1
     return state

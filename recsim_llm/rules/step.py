@@ -17,46 +17,54 @@ from recsim_llm.rules.dynamics import (
     leaves,
     new_budget,
     note_interest,
+    note_sameness,
     pass_time,
     remember,
+    shift_taste,
     update_mood,
     update_public_counts,
 )
 from recsim_llm.rules.feedback import (
     CHURNED,
+    CLICKED,
     DWELLED,
+    LIKED,
+    PURCHASED,
     RETURNED,
     SATISFACTION,
+    SHARED,
     SKIPPED,
     consume,
-    expected_reward,
     slot_reward,
 )
 from recsim_llm.rules.jit import jit, kernel
 from recsim_llm.rules.maths import ONE, ZERO
 from recsim_llm.rules.observe import observe, write_profile
-from recsim_llm.rules.rng import NOISE, START, bits, chain, normal, slot_channel, uniform
-from recsim_llm.rules.utility import (
-    attraction,
-    available,
-    day_of,
-    expected_satisfaction,
-    repetition,
-    utility,
-)
+from recsim_llm.rules.providers import charge, gain_audience
+from recsim_llm.rules.report import deliver, distort
+from recsim_llm.rules.rng import NOISE, OPT_OUT, START, WARM, bits, chain, normal, slot_channel, uniform
+from recsim_llm.rules.shelf import money_left, on_shelf, pay, pull
+from recsim_llm.rules.utility import available, day_of, expected_satisfaction, repetition, utility
 
 DAY = np.float32(86400.0)
-SAMENESS_RATE = np.float32(0.2)
-SHIFT = np.uint64(33)
+HIGH_BITS = np.uint64(33)
 USER_CHANNEL = 0
+WARM_CHOICES = 5
+"""Items out of which a user engages with one, in the history before the episode."""
 
 
 @jit
-def begin_episode(p, lane, cohort, wish, user_code, profile_width, taste, code, interest, satiation, memory):
+def opts_out(p, user):
+    """Whether a user has opted out: the same users in every episode and with every seed."""
+    return p["opt_out"] > ZERO and uniform(chain(np.uint64(OPT_OUT), user), OPT_OUT) < p["opt_out"]
+
+
+@jit
+def begin_lane(p, lane, cohort, wish):
     """Starts the next episode of a lane: a user of the cohort (or ``wish`` >= 0), at a random time of day."""
     lane["episode"] += 1
     key = chain(chain(lane["seed"], 0), lane["episode"])
-    user = cohort[np.int64(bits(key, USER_CHANNEL) >> SHIFT) % cohort.shape[0]] if wish < 0 else wish
+    user = cohort[np.int64(bits(key, USER_CHANNEL) >> HIGH_BITS) % cohort.shape[0]] if wish < 0 else wish
     lane["user"] = user
     lane["stream"] = chain(key, np.int64(user) + 1)
     lane["step"] = 0
@@ -67,7 +75,10 @@ def begin_episode(p, lane, cohort, wish, user_code, profile_width, taste, code, 
     lane["wasted"] = 0
     lane["total_clicks"] = 0
     lane["total_examined"] = 0
+    lane["purchases"] = 0
     lane["idle"] = 0
+    lane["month"] = 0
+    lane["regime"] = 0
     lane["last_topic"] = -1
     lane["away"] = ZERO
     lane["mood"] = ZERO
@@ -75,38 +86,71 @@ def begin_episode(p, lane, cohort, wish, user_code, profile_width, taste, code, 
     lane["sameness"] = ZERO
     lane["satisfaction"] = ZERO
     lane["diversity"] = ZERO
+    lane["blindness"] = ZERO
+    lane["revenue"] = ZERO
+    lane["reported"] = ZERO
+    lane["spent"] = ZERO
     lane["ended"] = False
+    lane["opted_out"] = opts_out(p, user)
     lane["clock"] = np.int32(uniform(lane["stream"], START) * DAY)
+    lane["began"] = lane["clock"]
     lane["budget"] = new_budget(p, lane["stream"])
+
+
+@jit
+def begin_user(p, lane, user_code, mine):
+    """Rested, with the taste of the population's table and nothing remembered."""
+    taste, code, interest, satiation, memory, _, owned = mine
     for d in range(code.shape[0]):
-        code[d] = user_code[user, d]
-    for d in range(profile_width):
+        code[d] = user_code[d]
+    for d in range(taste.shape[0]):
         taste[d] = np.float32(code[d])
         interest[d] = ZERO
     for t in range(satiation.shape[0]):
         satiation[t] = ZERO
+    for t in range(owned.shape[0]):
+        owned[t] = -1
     for m in range(memory.shape[0]):
         memory[m]["item"] = -1
 
 
 @jit
-def sort_out(items, lane, action, slate, topics, day, p):
+def warm_up(p, lane, items, item_codes, user, code, interest):
+    """History before the episode: the recommender has seen what she liked best among a few random items, n times."""
+    day = day_of(p, lane)
+    for n in range(p["warm_start"]):
+        best, highest = -1, WASTED
+        for j in range(WARM_CHOICES):
+            word = bits(lane["stream"], WARM + n * WARM_CHOICES + j)
+            index = np.int64(word >> HIGH_BITS) % items.shape[0]
+            if available(p, items[index], day):
+                value = utility(p, items[index], item_codes[index], user, code)
+                if value > highest:
+                    best, highest = index, value
+        if best >= 0:
+            note_interest(p, interest, item_codes[best])
+
+
+@jit
+def sort_out(p, table, lane, action, slate, topics, provider, day):
     """Marks wasted slots, -1: an item for the second time, or one off the shelf. Notes how different the topics are.
 
     ``topics`` [K] is scratch.
     """
+    items, _, trades, budgets = table[:4]
     same, shown = 0, 0
     for k in range(action.shape[0]):
         index = action[k]
+        slate[k], topics[k] = -1, -1
+        if index < 0:  # an empty place of a candidate list
+            continue
         item = items[index]
         topic = item["topic"]
         twice, alike = False, 0
         for j in range(k):
             twice |= slate[j] == index
             alike += topics[j] == topic
-        if twice or not available(p, item, day):
-            slate[k], topics[k] = -1, -1
-        else:
+        if not twice and on_shelf(p, item, trades[index], budgets, provider, lane, day):
             slate[k], topics[k] = index, topic
             same += alike
             shown += 1
@@ -116,23 +160,31 @@ def sort_out(items, lane, action, slate, topics, day, p):
 
 
 @jit
-def take_item(p, key, k, index, item, item_code, base, user, lane, taste, interest, satiation, memory, signals):
-    """The user consumes the item of slot k. Returns her satisfaction."""
+def take_item(p, key, k, index, table, base, user, lane, mine, signals):
+    """The user consumes the item of slot k. Returns her satisfaction and what it earns."""
+    items, item_codes, trades, budgets = table[:4]
+    taste, _, interest, satiation, memory, provider, owned = mine
+    item, item_code = items[index], item_codes[index]
     satisfaction = expected_satisfaction(p, item, base)
     if p["noise"] > ZERO:
         satisfaction += p["noise"] * normal(key, slot_channel(NOISE, k))
-    consume(p, key, k, item, user, satisfaction, signals)
-    lane["budget"] -= signals[DWELLED]
+    consume(p, key, k, item, user, satisfaction, money_left(p, user, lane), signals)
     topic = item["topic"]
+    revenue = signals[PURCHASED] * item["price"]
+    if signals[PURCHASED] > ZERO:
+        pay(p, item, lane, topic, owned)
+    if p["bids"] > ZERO:
+        g = trades[index]["provider"]
+        revenue = charge(p, trades[index], budgets[g], provider[g], lane, signals[CLICKED], signals[PURCHASED])
+    lane["budget"] -= signals[DWELLED]
     satiation[topic] = min(satiation[topic] + p["satiation_click"], ONE)
     remember(p, memory, index, lane["clock"], ONE, ZERO)
-    note_interest(p, interest, item_code)
-    if lane["last_topic"] >= 0:
-        same = ONE if topic == lane["last_topic"] else ZERO
-        lane["sameness"] += SAMENESS_RATE * (same - lane["sameness"])
-    lane["last_topic"] = topic
+    if p["reports"] == 0:
+        if not lane["opted_out"]:
+            note_interest(p, interest, item_code)
+        note_sameness(lane, topic)
     evolve(p, key, lane, taste, item_code, satisfaction)
-    return satisfaction
+    return satisfaction, revenue
 
 
 @jit
@@ -143,63 +195,55 @@ def pass_over(p, index, item, lane, satiation, memory, signals):
     satiation[topic] = min(satiation[topic] + p["satiation_look"], ONE)
     left = repetition(p, memory, index, lane["clock"])
     remember(p, memory, index, lane["clock"], p["repeat_look"], left)
+    lane["blindness"] += p["blindness_look"] * (ONE - lane["blindness"])
 
 
 @jit
-def react(
-    p, key, weights, items, item_codes, user, lane, taste, code, interest, satiation, memory, slate, scratch, out
-):
+def react(p, key, weights, table, user, lane, mine, slate, scratch, out):
     """Choice and feedback for a slate, with what they do to taste, satiation and memory. Returns the reward.
 
-    ``scratch`` is (attraction [K], utility [K], attention [K], examined [K], clicked [K], topics [K]); ``out`` is
-    (signals [K, S], reward [K]).
+    ``table`` is (items, item codes, trades, budgets, users, user codes, profile codes), ``mine`` one lane's (taste,
+    code, interest, satiation, memory, providers, owned); ``scratch`` is (attraction [K], utility [K], attention [K],
+    examined [K], clicked [K], topics [K]); ``out`` is (signals [K, S], reward [K], revenue [K]).
     """
+    items, item_codes, trades = table[:3]
+    taste, code, _, satiation, memory, provider, _ = mine
     attractions, bases, attention, examined, clicked, _ = scratch
-    signals, rewards = out
+    signals, rewards, revenues = out
     day = day_of(p, lane)
     slots = slate.shape[0]
     for k in range(slots):
         attractions[k] = WASTED
-        if slate[k] >= 0:
-            item = items[slate[k]]
-            bases[k] = utility(p, item, item_codes[slate[k]], user, code)
-            attractions[k] = attraction(p, item, slate[k], bases[k], user, lane, satiation, memory, day)
+        index = slate[k]
+        if index >= 0:
+            bases[k] = utility(p, items[index], item_codes[index], user, code)
+            attractions[k] = pull(p, items[index], trades[index], index, bases[k], user, lane, mine, day)
     choose(key, attractions, attention, p, examined, clicked)
-    total, satisfied, clicks, looks, dwell = ZERO, ZERO, 0, 0, ZERO
+    total, satisfied, clicks, looks, dwell, earned = ZERO, ZERO, 0, 0, ZERO, ZERO
     for k in range(slots):
         for s in range(signals.shape[1]):
             signals[k, s] = ZERO
         rewards[k] = ZERO
+        revenues[k] = ZERO
         if not examined[k]:
             continue
         index = slate[k]
-        item = items[index]
         looks += 1
         if clicked[k]:
-            code_of_item = item_codes[index]
-            y = take_item(
-                p,
-                key,
-                k,
-                index,
-                item,
-                code_of_item,
-                bases[k],
-                user,
-                lane,
-                taste,
-                interest,
-                satiation,
-                memory,
-                signals[k],
-            )
+            y, revenues[k] = take_item(p, key, k, index, table, bases[k], user, lane, mine, signals[k])
             clicks += 1
             satisfied += y
             dwell += signals[k, DWELLED]
+            earned += revenues[k]
+            lane["purchases"] += np.int32(signals[k, PURCHASED]) if p["reports"] == 0 else 0
             update_mood(p, lane, y)
         else:
-            pass_over(p, index, item, lane, satiation, memory, signals[k])
-        rewards[k] = slot_reward(weights, signals[k], item)
+            pass_over(p, index, items[index], lane, satiation, memory, signals[k])
+        if p["audience_life"] > ZERO or p["buzz"] != ZERO:
+            gain = p["audience_look"] + p["audience_click"] * signals[k, CLICKED]
+            cell = provider[trades[index]["provider"]]
+            gain_audience(p, cell, lane, gain, signals[k, LIKED], signals[k, SHARED])
+        rewards[k] = slot_reward(weights, signals[k], revenues[k])
         total += rewards[k]
     if clicks > 0:
         encode_taste(taste, code)
@@ -207,106 +251,125 @@ def react(
     else:
         lane["satisfaction"] = ZERO
         update_mood(p, lane, p["mood_skip"])
-    update_public_counts(lane, clicks, looks)
+    lane["revenue"] = earned
+    if p["reports"] == 0:
+        update_public_counts(lane, clicks, looks)
     seconds = np.float32(np.rint(p["look_time"] * np.float32(max(looks, 1))))
     lane["budget"] -= seconds
     pass_time(p, lane, satiation, seconds + dwell)
-    return total + weights[SATISFACTION] * satisfied
+    return total, weights[SATISFACTION] * satisfied
 
 
 @jit
-def step_lane(
-    p, weights, items, item_codes, users, lane, taste, code, interest, satiation, memory, action, slate, scratch, out
-):
+def tell(p, key, weights, table, lane, interest, slate, out, late):
+    """Reports the feedback of this step as the protocol has it. Returns the slots' reward as the recommender sees it.
+
+    ``late`` is (ring [L, K, S + 1], its slates [L, K], reported [K, S], reported slate [K]).
+    """
+    items, item_codes, trades = table[:3]
+    signals, rewards, revenues = out
+    ring, ring_slate, reported, reported_slate = late
+    place = lane["step"] % ring.shape[0]
+    for k in range(slate.shape[0]):
+        index = slate[k]
+        per_click = ZERO
+        if index >= 0 and p["bids"] > ZERO and trades[index]["on_purchase"] == 0:
+            per_click = p["bids"] * trades[index]["bid"]
+        distort(p, key, k, index, signals[k], revenues[k], per_click, ring[place, k])
+        ring_slate[place, k] = index
+    lane["revenue"] = ZERO
+    return deliver(p, lane, weights, items, item_codes, interest, ring, ring_slate, reported, reported_slate, rewards)
+
+
+@jit
+def step_lane(p, weights, table, lane, mine, action, slate, scratch, out, late):
     """One step of one user. Returns (reward, whether she left for good)."""
+    users, user_codes = table[4], table[5]
+    taste, code, interest, satiation, _, provider, _ = mine
     lane["step"] += 1
     lane["session_step"] += 1
     key = chain(lane["stream"], lane["step"])
     user = users[lane["user"]]
-    sort_out(items, lane, action, slate, scratch[5], day_of(p, lane), p)
-    reward = react(
-        p, key, weights, items, item_codes, user, lane, taste, code, interest, satiation, memory, slate, scratch, out
-    )
+    if p["shift"] > 0:
+        shift_taste(p, lane, user_codes, taste, code)
+    sort_out(p, table, lane, action, slate, scratch[5], provider, day_of(p, lane))
+    shown, other = react(p, key, weights, table, user, lane, mine, slate, scratch, out)
+    left = False
     if leaves(p, key, lane):
-        if churns(p, key, lane):
-            return reward + weights[CHURNED], True
-        come_back(p, key, lane, taste, code, satiation)
-        reward += weights[RETURNED]
-    return reward, False
+        left = churns(p, key, lane)
+        if left:
+            other += weights[CHURNED]
+        else:
+            come_back(p, key, lane, taste, code, satiation)
+            other += weights[RETURNED]
+    lane["reported"] = shown + other
+    if p["reports"] == 1:
+        lane["reported"] = other + tell(p, key, weights, table, lane, interest, slate, out, late)
+    return shown + other, left
 
 
 @kernel
 def step_lanes(low, high, p1, weights, table, state, scratch, actions, observation, slot_rewards, rewards, terminated):
     """Steps the lanes low..high-1 in place. Lanes whose episode is over are left alone.
 
-    ``scratch`` is as in :func:`react`, for this call alone; ``table`` is (items, item codes, users, profile codes);
-    ``state`` the arrays of State in order.
+    ``table`` and ``scratch`` are as in :func:`react`, ``scratch`` for this call alone and with the revenue of each slot
+    as its last array; ``state`` has the arrays of State in the simulator's order.
     """
-    items, item_codes, users, _ = table
-    lanes, tastes, codes, interests, satiations, memories, feedbacks, slates = state
+    (
+        lanes, tastes, codes, interests, satiations, memories, feedbacks, slates, providers, owneds, late, late_slate,
+        reported, reported_slate,
+    ) = state  # fmt: skip
     p = p1[0]
+    reports = p["reports"] == 1
     for b in range(low, high):
         lane = lanes[b]
         rewards[b] = 0.0
         terminated[b] = False
         if lane["ended"]:
             continue
-        reward, left = step_lane(
-            p, weights, items, item_codes, users, lane, tastes[b], codes[b], interests[b], satiations[b], memories[b],
-            actions[b], slates[b], scratch, (feedbacks[b], slot_rewards[b]),
-        )  # fmt: skip
+        mine = (tastes[b], codes[b], interests[b], satiations[b], memories[b], providers[b], owneds[b])
+        seen = b if reports else 0
+        told = (late[b], late_slate[b], reported[seen], reported_slate[seen])
+        out = (feedbacks[b], slot_rewards[b], scratch[6])
+        reward, left = step_lane(p, weights, table, lane, mine, actions[b], slates[b], scratch[:6], out, told)
         rewards[b] = np.float64(reward)
         terminated[b] = left
-        observe(p, lane, interests[b], feedbacks[b], observation[b])
+        if reports:
+            observe(p, lane, interests[b], reported[b], observation[b])
+        else:
+            observe(p, lane, interests[b], feedbacks[b], observation[b])
 
 
 @kernel
-def reset_lanes(p1, table, user_codes, state, cohort, mask, wishes, observation, slot_rewards):
+def reset_lanes(p1, table, state, cohort, mask, wishes, observation, slot_rewards):
     """Begins an episode in every lane of the mask [B]; ``wishes`` [B] names users, or -1 to draw them."""
-    profile_codes = table[3]
-    lanes, tastes, codes, interests, satiations, memories, feedbacks, slates = state
+    items, item_codes, _, _, users, user_codes, profile_codes = table
+    (
+        lanes, tastes, codes, interests, satiations, memories, feedbacks, slates, providers, owneds, _, _, reported,
+        reported_slate,
+    ) = state  # fmt: skip
     p = p1[0]
     for b in range(mask.shape[0]):
         if not mask[b]:
             continue
         lane = lanes[b]
-        begin_episode(
-            p, lane, cohort, wishes[b], user_codes, tastes.shape[1], tastes[b], codes[b], interests[b], satiations[b],
-            memories[b],
-        )  # fmt: skip
+        begin_lane(p, lane, cohort, wishes[b])
+        mine = (tastes[b], codes[b], interests[b], satiations[b], memories[b], providers[b], owneds[b])
+        begin_user(p, lane, user_codes[lane["user"]], mine)
+        if p["warm_start"] > 0 and not lane["opted_out"]:
+            warm_up(p, lane, items, item_codes, users[lane["user"]], codes[b], interests[b])
         for k in range(slates.shape[1]):
             slates[b, k] = -1
             slot_rewards[b, k] = ZERO
             for s in range(feedbacks.shape[2]):
                 feedbacks[b, k, s] = ZERO
-        write_profile(p, profile_codes[lane["user"]], observation[b])
+        if p["reports"] == 1:
+            for k in range(slates.shape[1]):
+                reported_slate[b, k] = -1
+                for s in range(reported.shape[2]):
+                    reported[b, k, s] = ZERO
+        write_profile(p, lane, profile_codes[lane["user"]], observation[b])
         observe(p, lane, interests[b], feedbacks[b], observation[b])
-
-
-@kernel
-def write_available(p1, items, lanes, out):
-    """Which items are on the shelf for each lane, out [B, I]."""
-    p = p1[0]
-    for b in range(out.shape[0]):
-        day = day_of(p, lanes[b])
-        for i in range(out.shape[1]):
-            out[b, i] = available(p, items[i], day)
-
-
-@kernel
-def write_truth(p1, weights, table, state, appeal, value):
-    """The latent truth for each lane: attraction of every item [B, I] and expected reward of a click on it [B, I]."""
-    items, item_codes, users, _ = table
-    lanes, codes, satiations, memories = state[0], state[2], state[4], state[5]
-    p = p1[0]
-    for b in range(appeal.shape[0]):
-        lane = lanes[b]
-        day = day_of(p, lane)
-        user = users[lane["user"]]
-        for i in range(appeal.shape[1]):
-            base = utility(p, items[i], item_codes[i], user, codes[b])
-            appeal[b, i] = attraction(p, items[i], i, base, user, lane, satiations[b], memories[b], day)
-            value[b, i] = expected_reward(p, weights, items[i], user, expected_satisfaction(p, items[i], base))
 
 
 def build_step(choice: Callable[..., Any] | None = None, dynamics: Callable[..., Any] | None = None) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsim_llm.rules.choice import WASTED
 from recsim_llm.rules.jit import jit
 from recsim_llm.rules.maths import ONE, ZERO, exp
 from recsim_llm.rules.state import MEMORY
@@ -61,12 +60,10 @@ def repetition(p, memory, item_index, clock):
 
 @jit
 def attraction(p, item, item_index, base, user, lane, satiation, memory, day):
-    """What makes a user click [logit]: utility, clickbait and freshness, less price, satiation and repetition.
+    """What makes a user click an item on the shelf [logit].
 
-    ``base`` is the utility of the item.
+    Utility (``base``), clickbait and freshness, less price, satiation and repetition.
     """
-    if not available(p, item, day):
-        return WASTED
     value = base + p["clickbait_pull"] * item["clickbait"] - p["satiation"] * satiation[item["topic"]]
     if p["freshness"] != ZERO:
         value += p["freshness"] * exp((item["released_at"] - day) / p["freshness_life"])
