@@ -13,7 +13,6 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from recsim_llm.envs.base import RecEnv
-from recsim_llm.envs.classics_render import RENDER_MODES, ClassicRecorder
 from recsim_llm.envs.core import Core, Infos
 from recsim_llm.envs.options import OBSERVATIONS, Reward, keywords, reward_of
 from recsim_llm.envs.vector import RecVectorEnv
@@ -282,15 +281,8 @@ class _Facts:
 class ClassicEnv(_Facts, RecEnv):
     """One user of a classic. Subclasses name it and document it."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 2}  # type: ignore[misc]
-
     def __init__(self, *, render_mode: str | None = None, **settings: Any) -> None:
-        if render_mode is not None and render_mode not in RENDER_MODES:
-            raise unknown("render mode", render_mode, RENDER_MODES)
-        super().__init__(render_mode=None, **settings)
-        self.render_mode = render_mode
-        core: Any = self.core
-        self._recorder: Any = ClassicRecorder(core) if render_mode is not None else None
+        super().__init__(render_mode=render_mode, **settings)
 
     def _info(self) -> dict[str, Any]:
         core: Any = self.core
