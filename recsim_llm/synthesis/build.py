@@ -37,6 +37,7 @@ from recsim_llm.population import Population
 from recsim_llm.world import BUILT_IN, World
 
 from . import people_tables
+from .characters import characters_of
 from .domains import DOMAINS, Domain, domain_named
 from .fidelity import Fidelity, fidelity_of, measured
 from .grammar import read_themes
@@ -48,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 SEED = 2025
 WIDTH = 64
-MU = {"music": 0.0, "news": 0.0}
+MU = {"music": 0.0, "news": 0.0, "ads": 0.0, "video": 0.0, "ecommerce": 0.0, "social": 0.0}
 """Constant of the utility [logit]."""
 SPREAD = 2.0
 PRICE_EFFECT = 0.3
@@ -172,6 +173,7 @@ def _world(domain: Domain, model: Encoder, parts: Parts) -> World:
         factors=drawn.item_factors,
         quality=((quality - quality.mean()) / quality.std()).astype(np.float32),
         clickbait=np.array([item.clickbait for item in items], dtype=np.float32),
+        **_economy(domain, [item.provider for item in items]),
     )
     population = Population(
         user_id=[persona.user_id for persona in personas],
@@ -198,6 +200,18 @@ def _world(domain: Domain, model: Encoder, parts: Parts) -> World:
             "scale": np.array([parts.projection.scale], np.float32),
         },
     )
+
+
+def _economy(domain: Domain, providers: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """Bids [I], what they are charged for [I], budgets [G] in the catalogue's order; nothing without advertisers."""
+    if domain.economy is None:
+        return {}
+    drawn = domain.economy(np.random.Generator(np.random.PCG64([SEED, 8])), providers, characters_of(domain, SEED))
+    return {
+        "bid": drawn.bid.astype(np.float32),
+        "bid_event": drawn.bid_event.astype(np.float32),
+        "provider_budget": np.array([drawn.budget[name] for name in sorted(set(providers))], dtype=np.float32),
+    }
 
 
 def _price_sensitivity(personas: Sequence[Persona], price: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from .items import Item
 
 __all__ = ["Domain", "Economy"]
 
@@ -47,6 +50,9 @@ class Domain:
         channels: Name of the list of providers that each theme holds; if given, each provider has a character of its
             own, which moves the quality of its items and how often their titles promise too much.
         economy: Draws bids and budgets from the provider of each item and from the characters of providers.
+        arranged: Sets numbers of the finished items that depend on all of them: prices by category, evenly spread times.
+        wallet: Median of what a user can spend [currency / 30 days]; 0 where there is no limit.
+        covers: Whether every item has a drawn cover, with taste for what it shows.
     """
 
     name: str
@@ -63,3 +69,6 @@ class Domain:
     listed: str = ""
     channels: str = ""
     economy: Callable[[np.random.Generator, Sequence[str], dict[str, float]], Economy] | None = None
+    arranged: Callable[[np.random.Generator, list[Item]], list[Item]] | None = None
+    wallet: float = 0.0
+    covers: bool = False

@@ -12,12 +12,14 @@ import numpy as np
 
 from recsim_llm.errors import ConfigError
 
-from .domains import Domain
+from .characters import BAIT, NOISE, WEIGHT, bait_shares, characters_of
+from .domain import Domain
 from .grammar import Facet, Story, Theme, Writer, polish, read_themes, read_words
 
 _MARK = re.compile(r"\{(\w+#\w+)")
 _FOR_ONE = re.compile(r"([12])\) (.*)")
 _ATTEMPTS = 200
+_ARRANGED = 4  # stream of what is drawn when all items are there
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Item:
         text: Two to four sentences, unique.
         theme: The theme it belongs to, the catalogue's category.
         facet: The side of the theme it shows.
-        provider: Artist or outlet.
+        provider: Artist, outlet, advertiser or channel.
         price: In the world's currency.
         released_at: [day]; an episode begins at 0.
         quality: Latent, about N(0, 1).
@@ -63,58 +65,86 @@ def make_items(domain: Domain, seed: int = 0, count: int | None = None) -> list[
     rng = np.random.Generator(np.random.PCG64(seed))
     themes = read_themes(domain.file)
     total = domain.items if count is None else count
-    drafts: list[tuple[Theme, Facet, str, str, str, bool]] = []
+    characters = characters_of(domain, seed)
+    baits = bait_shares(characters, domain.clickbait_share)
+    drafts: list[_Draft] = []
     titles: set[str] = set()
     texts: set[str] = set()
     for number in range(total):
         theme = themes[number % len(themes)]
         facet = theme.facets[(number // len(themes)) % len(theme.facets)]
-        title, text, provider, bait = _fresh(domain, theme, facet, rng, titles, texts)
-        drafts.append((theme, facet, title, text, provider, bait))
+        drafts.append(_fresh(domain, theme, facet, rng, titles, texts, baits))
     order = rng.permutation(total)
     released = domain.released(rng, total)
-    return [
-        _finished(domain, rng, number, drafts[draft], float(released[number])) for number, draft in enumerate(order)
+    items = [
+        _finished(domain, rng, number, drafts[draft], float(released[number]), characters)
+        for number, draft in enumerate(order)
     ]
+    return items if domain.arranged is None else domain.arranged(np.random.Generator(np.random.PCG64([seed, _ARRANGED])), items)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """What is written of an item before its numbers are drawn."""
+
+    theme: Theme
+    facet: Facet
+    title: str
+    text: str
+    provider: str
+    bait: bool
+    price: float | None
 
 
 def _finished(
-    domain: Domain, rng: np.random.Generator, number: int, draft: tuple[Theme, Facet, str, str, str, bool], day: float
+    domain: Domain, rng: np.random.Generator, number: int, draft: _Draft, day: float, characters: dict[str, float]
 ) -> Item:
-    theme, facet, title, text, provider, bait = draft
-    clickbait = rng.uniform(0.8, 1.6) if bait else min(rng.exponential(0.08), 0.4)
+    clickbait = rng.uniform(0.8, 1.6) if draft.bait else min(rng.exponential(0.08), 0.4)
+    price = domain.price(rng, day) if draft.price is None else draft.price
+    quality = float(rng.standard_normal())
+    if draft.provider in characters:
+        quality = WEIGHT * characters[draft.provider] + NOISE * quality - (BAIT if draft.bait else 0.0)
+    else:
+        quality -= 0.9 if draft.bait else -0.1
     return Item(
         item_id=f"{domain.name}-{number:04d}",
-        title=title,
-        text=text,
-        theme=theme.name,
-        facet=facet.name,
-        provider=provider,
-        price=domain.price(rng, day),
+        title=draft.title,
+        text=draft.text,
+        theme=draft.theme.name,
+        facet=draft.facet.name,
+        provider=draft.provider,
+        price=price,
         released_at=round(day, 3),
-        quality=round(float(rng.standard_normal()) - (0.9 if bait else -0.1), 3),
+        quality=round(quality, 3),
         clickbait=round(float(clickbait), 3),
     )
 
 
 def _fresh(
-    domain: Domain, theme: Theme, facet: Facet, rng: np.random.Generator, titles: set[str], texts: set[str]
-) -> tuple[str, str, str, bool]:
+    domain: Domain,
+    theme: Theme,
+    facet: Facet,
+    rng: np.random.Generator,
+    titles: set[str],
+    texts: set[str],
+    baits: dict[str, float],
+) -> _Draft:
     """A title and a text that no item has yet; both are remembered."""
     for _ in range(_ATTEMPTS):
-        title, text, provider, bait = _draft(domain, theme, facet, rng)
-        if title.lower() not in titles and text not in texts:
-            titles.add(title.lower())
-            texts.add(text)
-            return title, text, provider, bait
+        draft = _draft(domain, theme, facet, rng, baits)
+        if draft.title.lower() not in titles and draft.text not in texts:
+            titles.add(draft.title.lower())
+            texts.add(draft.text)
+            return draft
     raise ConfigError(
         f"the grammar of {theme.name!r} has no more new titles; write more templates or ask for fewer items"
     )
 
 
-def _draft(domain: Domain, theme: Theme, facet: Facet, rng: np.random.Generator) -> tuple[str, str, str, bool]:
+def _draft(domain: Domain, theme: Theme, facet: Facet, rng: np.random.Generator, baits: dict[str, float]) -> _Draft:
     writer = Writer((theme.words, read_words(domain.words), read_words("words.txt")), rng)
     provider = writer.expand(domain.provider.replace("GROUP", theme.group))
+    price = float(writer.expand(domain.listed)) if domain.listed else None
     story = facet.stories[int(rng.integers(len(facet.stories)))]
     which = int(rng.integers(len(story.leads)))
     title = story.titles[which if len(story.titles) == len(story.leads) else int(rng.integers(len(story.titles)))]
@@ -122,11 +152,11 @@ def _draft(domain: Domain, theme: Theme, facet: Facet, rng: np.random.Generator)
     sentences = [writer.expand(story.leads[which]), *_details(writer, theme, story, which, rng)]
     about = {"facet": (facet.name,), "theme": (theme.name,)}
     sentences = [*sentences[:3], Writer((about, *writer.words), rng).expand(domain.filing)]
-    bait = bool(rng.random() < domain.clickbait_share)
+    bait = bool(rng.random() < baits.get(provider, domain.clickbait_share))
     if bait:
         about = {"title": (headline,), "facet": (facet.name,), "theme": (theme.name,)}
         headline = polish(Writer((about, *writer.words), rng).expand(domain.bait))
-    return headline, polish(" ".join(sentences)), provider, bait
+    return _Draft(theme, facet, headline, polish(" ".join(sentences)), provider, bait, price)
 
 
 def _details(writer: Writer, theme: Theme, story: Story, which: int, rng: np.random.Generator) -> list[str]:

@@ -65,7 +65,7 @@ _PLACES = {
 }
 PLACES = {region: places.split(", ") for region, places in _PLACES.items()}
 
-LEANINGS = {
+_LEANINGS = {
     "18-24": "hip hop, K-pop, drum and bass, techno, afrobeats, video games, gadgets, AI policy, fashion",
     "25-34": "indie rock, techno, house and disco, hip hop, synth-pop, startups, video games, cycling, rail and trails",
     "35-44": "punk, heavy metal, ambient, synth-pop, housing, cybersecurity, startups, cooking",
@@ -81,6 +81,23 @@ LEANINGS = {
     "woman": "soul and R&B, folk and bluegrass, books, fashion, gardening",
     "man": "heavy metal, techno, football, gadgets, cycling",
 }
+_LEANINGS_MEDIA = {
+    "18-24": "mobile games, phone plans, coding bootcamps, dating apps, let's plays, skateboarding, make-up tutorials",
+    "25-34": "dating apps, meal kits, budget airlines, language courses, home workouts, travel vlogs, let's plays",
+    "35-44": "children's toys, camping gear, electric cars, board games, electronics repair",
+    "45-54": "running shoes, coffee machines, solar panels, car reviews, woodworking, true crime",
+    "55-64": "garden tools, wine clubs, home insurance, guitar lessons, history, knitting and sewing",
+    "65+": "eyeglasses, garden tools, savings accounts, train rides, wildlife films, knitting and sewing",
+    "Europe": "camping gear, wine clubs, budget airlines, football highlights, train rides",
+    "North America": "coffee machines, pet food, laptops, stand-up comedy, car reviews",
+    "Latin America": "beach holidays, phone plans, football highlights, live concerts",
+    "Africa": "solar panels, phone plans, football highlights, stand-up comedy",
+    "South Asia": "coding bootcamps, solar panels, mathematics, home cooking",
+    "East Asia and Pacific": "skin care, laptops, mobile games, let's plays, make-up tutorials",
+    "woman": "skin care, children's toys, yoga and meditation, make-up tutorials, true crime",
+    "man": "electric cars, laptops, car reviews, football highlights, electronics repair",
+}
+LEANINGS = {group: f"{themes}, {_LEANINGS_MEDIA[group]}" for group, themes in _LEANINGS.items()}
 """Themes that a group likes more often than others do, by a factor of about two (see :data:`LEANING`)."""
 LEANING = 0.7
 """Weight of a leaning, added to the log odds of a theme's being liked and taken from those of its being disliked."""
