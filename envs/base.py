@@ -11,6 +11,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from recsim_llm.envs.core import Core, PublicFacts
+from recsim_llm.envs.facts import extra_infos, truth_infos
 from recsim_llm.envs.options import Options, keywords
 from recsim_llm.envs.render import Recorder
 from recsim_llm.envs.scenario import Scenario
@@ -32,9 +33,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         if render_mode is not None and render_mode not in RENDER_MODES:
             raise unknown("render mode", render_mode, RENDER_MODES)
         if "threads" in settings:
-            raise TypeError(
-                "one user needs one thread; threads is an argument of gym.make_vec"
-            )
+            raise TypeError("one user needs one thread; threads is an argument of gym.make_vec")
         self.core = self._make_core({**settings, "threads": 1}, lanes=1)
         self.render_mode = render_mode
         self.action_space = self.core.action_space()
@@ -61,7 +60,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
             start = seed if seed is not None else int(self.np_random.integers(2**63))
             simulator.seed(np.array([start % 2**64], np.uint64))
             self._seeded = True
-        simulator.reset(self.core.everyone, wishes)
+        self.core.reset(self.core.everyone, wishes)
         info = self._info()
         if self._recorder is not None:
             self._recorder.begin(info)
@@ -78,18 +77,19 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         lane = core.simulator.state.lane
         if lane["episode"][0] < 0 or lane["ended"][0]:
             raise ResetNeeded("step() after the user left for good or before the first reset(); call reset()")
-        outcome = core.simulator.step(core.actions(action))
-        core.check_strict()
+        outcome = core.step(action)
         terminated = bool(outcome.terminated[0])
         lane["ended"][0] = terminated
         info = self._info()
         if core.reward_function is None:
-            reward = float(outcome.reward[0])
+            reward = float(lane["reported"][0] if core.protocol.reports else outcome.reward[0])
         else:
             reward = float(core.rewards({name: np.asarray(value)[None] for name, value in info.items()})[0])
         steps = int(lane["step"][0])
         # As TimeLimit tells it: also where she left at that very step.
         truncated = core.options.horizon is not None and steps >= core.options.horizon
+        if core.protocol.retention > 0:
+            truncated = truncated or bool(core.past_retention()[0])
         info["is_success"] = steps >= core.success_step and not terminated
         if self._recorder is not None:
             self._recorder.note(info, reward, terminated)
@@ -105,11 +105,11 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
 
     def get_state(self) -> dict[str, Any]:
         """A snapshot for counterfactual replay; restore it with :meth:`set_state`."""
-        return {**self.core.simulator.get_state(), "np_random": self.np_random.bit_generator.state}
+        return {**self.core.get_state(), "np_random": self.np_random.bit_generator.state}
 
     def set_state(self, snapshot: Mapping[str, Any]) -> None:
         """Goes back to a snapshot: the same actions then give the same users' reactions."""
-        self.core.simulator.set_state(snapshot)
+        self.core.set_state(snapshot)
         self.np_random.bit_generator.state = snapshot["np_random"]
         self._seeded = True
 
@@ -124,9 +124,9 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         core = self.core
         state = core.simulator.state
         lane = state.lane[0]
-        signals = state.feedback[0].T.copy()  # [S, K]
+        signals = core.simulator.feedback[0].T.copy()  # [S, K]
         info: dict[str, Any] = {
-            "user_id": int(lane["user"]),
+            "user_id": -1 if lane["opted_out"] else int(lane["user"]),
             "clicks": int(lane["clicks"]),
             "ctr": float(lane["total_clicks"] / max(lane["total_examined"], 1)),
             "wasted": int(lane["wasted"]),
@@ -134,14 +134,23 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
             "day": float(core.simulator.rules.start_day + lane["clock"] / 86400.0),
             "diversity": float(lane["diversity"]),
             "is_success": False,
-            "slate": state.slate[0].copy(),
+            "slate": core.simulator.slate[0].copy(),
             "slot_reward": core.simulator.outcome.slot_reward[0].copy(),
         }
         info.update(zip(SIGNALS, signals, strict=True))
+        info.update(_plain(extra_infos(core.simulator)))
+        if core.parts is not None:
+            info.update(_plain(core.parts.infos()))
         if core.options.action_mask:
             info["action_mask"] = core.masks()[0].astype(np.int8)
         if core.options.truth:
-            appeal, value = core.simulator.truth()
+            appeal, value = core.truth()
             info["truth_appeal"], info["truth_value"] = appeal[0], value[0]
             info["truth_mood"], info["truth_satisfaction"] = float(lane["mood"]), float(lane["satisfaction"])
+            info.update(_plain(truth_infos(core.simulator)))
         return info
+
+
+def _plain(infos: dict[str, Any]) -> dict[str, Any]:
+    """Infos of one lane: plain numbers and arrays without the lane."""
+    return {name: array[0].item() if array.ndim == 1 else array[0] for name, array in infos.items()}

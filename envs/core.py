@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -11,15 +12,19 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from recsim_llm.catalog import Catalog
+from recsim_llm.envs.facts import extra_infos, truth_infos
 from recsim_llm.envs.options import Options, reward_of
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import ConfigError, unknown
 from recsim_llm.rules import SIGNALS
 from recsim_llm.rules.observe import CONTEXT
-from recsim_llm.rules.simulator import Simulator
+from recsim_llm.rules.parts import Parts
+from recsim_llm.rules.protocol import Protocol
+from recsim_llm.rules.simulator import Outcome, Simulator
 from recsim_llm.world import World, load_world
 
 Infos = dict[str, Any]
+FEW = 64
 
 
 class Core:
@@ -31,9 +36,14 @@ class Core:
         lanes: B.
     """
 
+    protocol = Protocol()
+    parts: Parts | None = None
+    """Parts of the observation that were asked for beside those that are always there."""
+
     def __init__(self, scenario: Scenario, options: Options, lanes: int) -> None:
         self.scenario = scenario
         self.options = options
+        self.protocol = options.protocol
         self.world: World = load_world(options.world or scenario.world)
         slots = scenario.slate_size if options.slate_size is None else options.slate_size
         rules = scenario.rules.replace(**self.world.parameters).replace(**(options.rules or {}))
@@ -42,32 +52,50 @@ class Core:
         self.reward_function, weights = reward_of(options.reward, scenario.reward)
         self.simulator = Simulator(
             self.world, rules, lanes=lanes, slots=slots, users=options.users, weights=weights,
-            dynamics=options.dynamics, threads=options.threads,
+            dynamics=options.dynamics, protocol=options.protocol, threads=options.threads,
         )  # fmt: skip
         self.lanes, self.slots = lanes, slots
         self.success_step = options.horizon or scenario.horizon  # a user who is still there then has stayed to the end
         self.layout = self.simulator.layout
+        if options.num_candidates is not None or options.history or options.group:
+            self.parts = Parts(
+                self.simulator, candidates=options.num_candidates or 0, history=options.history, group=options.group
+            )
+            self.layout = self.parts.layout
         self.everyone = np.ones(lanes, np.bool_)
         self._actions = np.zeros((lanes, slots), np.int64)
 
     @functools.cached_property
     def catalog(self) -> Catalog:
-        """The public catalogue."""
-        return self.world.catalog.public()
+        """The public catalogue, with the release times of this environment."""
+        public = self.world.catalog.public()
+        if self.protocol.cold_items > 0:
+            return dataclasses.replace(public, released_at=self.simulator.tables.item["released_at"].copy())
+        return public
 
     @property
     def items(self) -> int:
         """I, the size of the catalogue."""
         return len(self.world.catalog)
 
+    @property
+    def candidates(self) -> NDArray[np.int64] | None:
+        """Items of the present lists [B, C], -1 for an empty place; None where actions name items themselves."""
+        return self.parts.candidates if self.parts is not None and self.parts.candidates.shape[1] else None
+
+    @property
+    def choices(self) -> int:
+        """Numbers that an action may take for each slot: C, or I."""
+        return self.items if self.candidates is None else self.candidates.shape[1]
+
     def action_space(self) -> spaces.Space[Any]:
-        """Discrete(I) for one slot, MultiDiscrete([I] * K) for a slate."""
-        return spaces.Discrete(self.items) if self.slots == 1 else spaces.MultiDiscrete([self.items] * self.slots)
+        """Discrete(I) for one slot, MultiDiscrete([I] * K) for a slate; C in place of I where there are candidates."""
+        return spaces.Discrete(self.choices) if self.slots == 1 else spaces.MultiDiscrete([self.choices] * self.slots)
 
     def observation_space(self) -> spaces.Space[Any]:
         """One Box, or a Dict of the same parts."""
         if self.options.observation == "flat":
-            return spaces.Box(-1.0, 1.0, (self.simulator.observation_width,), np.float32)
+            return spaces.Box(-1.0, 1.0, self.simulator.outcome.observation.shape[1:], np.float32)
         parts: dict[str, spaces.Space[Any]] = {
             name: spaces.Box(-1.0, 1.0, (part.stop - part.start,), np.float32) for name, part in self.layout.items()
         }
@@ -80,24 +108,67 @@ class Core:
         return {name: rows[..., part].copy() for name, part in self.layout.items()}
 
     def actions(self, actions: Any) -> NDArray[np.int64]:
-        """Checks actions [B] or [B, K] and copies them to [B, K].
+        """Checks actions [B] or [B, K] and gives the items [B, K] that they stand for, -1 for an empty candidate.
 
         Raises:
-            ConfigError: If the shape is wrong or a number is no item.
+            ConfigError: If the shape is wrong or a number is no item or candidate.
         """
         given = np.asarray(actions)
-        expected = (self.lanes,) if self.slots == 1 else (self.lanes, self.slots)
-        if given.shape not in (expected, self._actions.shape) and not (self.lanes == 1 and given.size == self.slots):
-            raise ConfigError(f"actions have shape {given.shape}, expected {expected}")
+        if given.shape != self._actions.shape:
+            expected = (self.lanes,) if self.slots == 1 else (self.lanes, self.slots)
+            if given.shape != expected and not (self.lanes == 1 and given.size == self.slots):
+                raise ConfigError(f"actions have shape {given.shape}, expected {expected}")
+            given = given.reshape(self._actions.shape)
         if given.dtype.kind not in "iu":
             raise ConfigError(f"actions must be integers (positions in the catalogue), got dtype {given.dtype}")
-        self._actions[...] = given.reshape(self._actions.shape)
-        low, high = int(self._actions.min()), int(self._actions.max())
-        if low < 0 or high >= self.items:
-            raise ConfigError(
-                f"action {low if low < 0 else high} is no item; the catalogue has items 0..{self.items - 1}"
-            )
+        self._actions[...] = given
+        # As unsigned numbers, negative ones are too large: one look for both. A few are looked at faster as a list.
+        unsigned = self._actions.view(np.uint64)
+        if (max(unsigned.ravel().tolist()) if unsigned.size <= FEW else unsigned.max()) >= self.choices:
+            wrong = int(next(number for number in self._actions.ravel() if not 0 <= number < self.choices))
+            what = "item; the catalogue has items" if self.candidates is None else "candidate; the list has places"
+            raise ConfigError(f"action {wrong} is no {what} 0..{self.choices - 1}")
+        return self._actions if self.candidates is None else self._looked_up()
+
+    def _looked_up(self) -> NDArray[np.int64]:
+        """The items at the positions of the actions."""
+        assert self.candidates is not None
+        self._actions[...] = np.take_along_axis(self.candidates, self._actions, 1)
         return self._actions
+
+    def step(self, actions: Any) -> Outcome:
+        """Shows slates [B] or [B, K] to all users who are in an episode.
+
+        Raises:
+            ConfigError: If the actions are not valid, or with strict=True where slots are wasted.
+        """
+        outcome: Outcome = self.simulator.step(self.actions(actions))
+        if self.parts is not None:
+            self.parts.renew()
+        if self.options.strict:
+            self.check_strict()
+        return outcome
+
+    def reset(self, mask: NDArray[np.bool_], wishes: NDArray[np.int32] | None = None) -> Outcome:
+        """Begins an episode in every lane of the mask [B]; ``wishes`` [B] names users, -1 draws one."""
+        outcome: Outcome = self.simulator.reset(mask, wishes)
+        if self.parts is not None:
+            self.parts.begin(mask)
+        return outcome
+
+    def get_state(self) -> dict[str, Any]:
+        """A snapshot: every array that changes, copied."""
+        return {**self.simulator.get_state(), **({} if self.parts is None else self.parts.get_state())}
+
+    def set_state(self, snapshot: Mapping[str, Any]) -> None:
+        """Restores a snapshot.
+
+        Raises:
+            ConfigError: If a part is missing or of another shape.
+        """
+        self.simulator.set_state(snapshot)
+        if self.parts is not None:
+            self.parts.set_state(snapshot)
 
     def check_strict(self) -> None:
         """Raises on wasted slots.
@@ -106,7 +177,7 @@ class Core:
             ConfigError: If a slot holds an item twice or one that is not on the shelf.
         """
         wasted = self.simulator.state.lane["wasted"]
-        if self.options.strict and wasted.any():
+        if wasted.any():
             lane = int(np.argmax(wasted > 0))
             raise ConfigError(
                 f"slate {self._actions[lane].tolist()} wastes {int(wasted[lane])} slots: an item is in it twice or "
@@ -117,10 +188,10 @@ class Core:
         """Infos of all lanes as arrays [B, ...], every key at every step."""
         state = self.simulator.state
         lane = state.lane
-        feedback = state.feedback.copy()
+        feedback = self.simulator.feedback.copy()
         shown = np.maximum(lane["total_examined"], 1)
         infos: Infos = {
-            "user_id": lane["user"].astype(np.int64),
+            "user_id": np.where(lane["opted_out"], -1, lane["user"]).astype(np.int64),
             "clicks": lane["clicks"].astype(np.int64),
             "ctr": lane["total_clicks"] / shown,
             "wasted": lane["wasted"].astype(np.int64),
@@ -128,32 +199,56 @@ class Core:
             "day": self.simulator.days(),
             "diversity": lane["diversity"].astype(np.float64),
             "is_success": np.zeros(self.lanes, np.bool_),
-            "slate": state.slate.copy(),
+            "slate": self.simulator.slate.copy(),
             "slot_reward": self.simulator.outcome.slot_reward.copy(),
         }
         for number, name in enumerate(SIGNALS):
             infos[name] = feedback[:, :, number]
+        infos |= extra_infos(self.simulator)
+        if self.parts is not None:
+            infos |= self.parts.infos()
         if self.options.action_mask:
             infos["action_mask"] = self.masks().astype(np.int8)
         if self.options.truth:
-            infos["truth_appeal"], infos["truth_value"] = self.simulator.truth()
+            infos["truth_appeal"], infos["truth_value"] = self.truth()
             infos["truth_mood"] = lane["mood"].astype(np.float64)
             infos["truth_satisfaction"] = lane["satisfaction"].astype(np.float64)
+            infos |= truth_infos(self.simulator)
         return infos
 
     def rewards(self, infos: Infos) -> NDArray[np.float64]:
-        """Rewards [B] of the last step."""
-        rewards = self.simulator.outcome.reward
+        """Rewards [B] of the last step as the recommender sees them."""
+        reported = self.protocol.reports
+        rewards = self.simulator.state.lane["reported"].astype(np.float64) if reported else self.true_rewards()
         if self.reward_function is None:
-            return rewards.copy()
+            return rewards
         values = np.asarray(self.reward_function({**infos, "reward": rewards.copy()}), np.float64)
         if values.shape != rewards.shape:
             raise ConfigError(f"the reward function returned shape {values.shape}, expected {rewards.shape}")
         return values
 
+    def true_rewards(self) -> NDArray[np.float64]:
+        """Rewards [B] of the last step, whatever was reported of it; what a policy is worth."""
+        return self.simulator.outcome.reward.copy()
+
+    def past_retention(self) -> NDArray[np.bool_]:
+        """Lanes whose episode has come to the protocol's horizon in days, [B]."""
+        if self.protocol.retention > 0:
+            return self.simulator.past_retention()
+        return np.zeros(self.lanes, np.bool_)
+
+    def truth(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Attraction (-inf for what cannot be shown) and expected reward of a click, [B, I] each, or [B, C]."""
+        appeal, value = self.simulator.truth()
+        if self.candidates is None:
+            return appeal, value
+        appeal, value = (np.take_along_axis(of_all, self.candidates, 1) for of_all in (appeal, value))
+        return np.where(self.candidates >= 0, appeal, -np.inf).astype(np.float32), value
+
     def masks(self) -> NDArray[np.bool_]:
-        """Which items are on the shelf for each lane and slot, [B, K * I]."""
-        return np.tile(self.simulator.available(), (1, self.slots))
+        """Which items are on the shelf for each lane and slot, [B, K * I], or which candidates, [B, K * C]."""
+        possible = self.simulator.available() if self.candidates is None else self.candidates >= 0
+        return np.tile(possible, (1, self.slots))
 
     def wishes(self, options: Mapping[str, Any] | None) -> NDArray[np.int32] | None:
         """Users named in reset's options under "user": an index or id, or one for each lane.

@@ -69,6 +69,9 @@ class NewsEnv(RecEnv):
     | interest | D | decayed mean of the encodings of opened articles |
     | context | 10 | time of day (2), session, step in it, step, days away, engagement, idle steps, sameness, start |
     | feedback | 8 K | last step's click, dwell [600 s], like, share, cart, purchase, rating [5], skip of each slot |
+    | history | 9 H | with `history=H`: items shown last, (position + 1) / I and their signals, 0 for none |
+    | candidates | C D | with `num_candidates=C`: their encodings, 0 for an empty place |
+    | group | G | with `group=True`: gender, age band and region as ones and zeros |
 
     ## Rewards
 
@@ -99,6 +102,9 @@ class NewsEnv(RecEnv):
     | action_mask | False | action mask in the infos |
     | strict | False | raise on wasted slots |
     | horizon | None | truncate earlier than the spec |
+    | num_candidates | None | C: actions are positions in a list of C items, drawn for each step and observed |
+    | history | 0 | H: items shown last, with their signals, in the observation |
+    | group | False | gender, age band and region in the observation |
 
     and the axes of `Protocol` (cold users and items, drift, retention, opting out, noise, delay, privacy).
 
@@ -106,7 +112,8 @@ class NewsEnv(RecEnv):
 
     `user_id, clicks, ctr, wasted, session, day, diversity, is_success, slate [K], slot_reward [K]` and the signals
     `click, dwell [s], like, share, cart, purchase, rating, skip` [K]; with `truth=True` `truth_appeal [I]`,
-    `truth_value [I]`, `truth_mood`, `truth_satisfaction`.
+    `truth_value [I]`, `truth_mood`, `truth_satisfaction`. With `num_candidates=C` there is `candidates [C]`
+    (positions in the catalogue, -1 for an empty place), and the truth is theirs [C]; with `history=H` `history [H]`.
 
     ## Vectorized environment
 

@@ -15,6 +15,7 @@ Function = TypeVar("Function", bound=Callable[..., None])
 
 Reward = str | Mapping[str, float] | Callable[[dict[str, Any]], Any] | None
 OBSERVATIONS = ("flat", "dict")
+MOST_REMEMBERED = 10_000
 _rewards: dict[str, Callable[[dict[str, Any]], Any]] = {}
 
 
@@ -47,6 +48,10 @@ class Options:
         action_mask: Put the action mask into the infos.
         strict: Raise on wasted slots instead of leaving them empty.
         horizon: Steps after which an episode is truncated; None leaves it to the spec (``max_episode_steps``).
+        num_candidates: C; actions are positions in a list of C items drawn for each user and step, which the
+            observation shows. None: positions in the catalogue.
+        history: H, items shown last that the observation shows with their signals.
+        group: Show the user's gender, age band and region in the observation.
         threads: Threads for many lanes; results do not depend on it.
         protocol: What makes the task harder than the scenario; its fields are keyword arguments of their own.
     """
@@ -63,6 +68,9 @@ class Options:
     action_mask: bool = False
     strict: bool = False
     horizon: int | None = None
+    num_candidates: int | None = None
+    history: int = 0
+    group: bool = False
     threads: int | None = None
     protocol: Protocol = dataclasses.field(default_factory=Protocol)
 
@@ -73,6 +81,12 @@ class Options:
             raise unknown("reward", self.reward, _rewards)
         if self.horizon is not None and self.horizon < 1:
             raise ConfigError(f"horizon must be at least 1 step, got {self.horizon}")
+        if self.num_candidates is not None and self.num_candidates < 1:
+            raise ConfigError(
+                f"num_candidates must be at least 1 (None is the whole catalogue), got {self.num_candidates}"
+            )
+        if not 0 <= self.history <= MOST_REMEMBERED:
+            raise ConfigError(f"history must lie in 0..{MOST_REMEMBERED} items, got {self.history}")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Options:
@@ -116,6 +130,8 @@ def reward_of(
     if wanted is None:
         return None, default
     if isinstance(wanted, str):
+        if wanted not in _rewards:
+            raise unknown("reward", wanted, _rewards)
         return _rewards[wanted], default
     if isinstance(wanted, Mapping):
         return None, wanted

@@ -59,9 +59,8 @@ class Sb3VecEnv(VecEnv):
 
     def step_wait(self) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """Steps all lanes; those that ended begin their next episode at once."""
-        core, simulator = self._core, self._core.simulator
-        outcome = simulator.step(core.actions(self._given))
-        core.check_strict()
+        core = self._core
+        outcome = core.step(self._given)
         terminated = outcome.terminated.copy()
         truncated = self.env.at_horizon() & ~terminated
         done = terminated | truncated
@@ -88,7 +87,7 @@ class Sb3VecEnv(VecEnv):
         simulator = self._core.simulator
         for lane in np.flatnonzero(done).tolist():
             rows[lane]["terminal_observation"] = self._core.observed(simulator.outcome.observation[lane])
-        simulator.reset(done)
+        self._core.reset(done)
         infos = self._core.infos()
         for lane in np.flatnonzero(done).tolist():
             self.reset_infos[lane] = _row(infos, lane)

@@ -77,7 +77,7 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
             mask = _checked_mask(rest.pop("reset_mask"), self.num_envs)
         wishes = self.core.wishes(rest)
         self._seed(seed, mask)
-        self.core.simulator.reset(mask, wishes)
+        self.core.reset(mask, wishes)
         infos = self.core.infos()
         if not mask.all():
             infos = {name: _masked(value, mask) for name, value in infos.items()}
@@ -90,12 +90,11 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
         if (lane["episode"] < 0).any():
             raise ConfigError("step() before the first reset(); call reset()")
         over = lane["ended"].copy()
-        outcome = core.simulator.step(core.actions(actions))
-        core.check_strict()
+        outcome = core.step(actions)
         terminated = outcome.terminated.copy()
         truncated = self.at_horizon() & ~over
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and over.any():
-            core.simulator.reset(over)
+            core.reset(over)
         done = terminated | truncated
         lane["ended"] = done if self.autoreset_mode is AutoresetMode.NEXT_STEP else done | over
         infos = core.infos()
@@ -116,16 +115,16 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
         for index in np.flatnonzero(done):
             final[index] = self.core.observed(rows[index])
         last = _with_masks({name: _masked(value, done) for name, value in infos.items()}, done)
-        self.core.simulator.reset(done)
+        self.core.reset(done)
         infos = _with_masks(self.core.infos(), self.core.everyone)
         infos |= {"final_obs": final, "_final_obs": done.copy(), "final_info": last, "_final_info": done.copy()}
         return self._observed(), rewards, terminated, truncated, infos
 
     def at_horizon(self) -> Flags:
         """Lanes at the horizon [B], as TimeLimit tells it: also where the user left at that very step."""
-        if self._horizon is None:
-            return np.zeros(self.num_envs, np.bool_)
-        reached: Flags = self.core.simulator.state.lane["step"] >= self._horizon
+        reached: Flags = self.core.past_retention()
+        if self._horizon is not None:
+            reached |= self.core.simulator.state.lane["step"] >= self._horizon
         return reached
 
     def action_masks(self) -> Flags:
@@ -138,11 +137,11 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
 
     def get_state(self) -> dict[str, Any]:
         """A snapshot of all lanes for counterfactual replay."""
-        return dict(self.core.simulator.get_state())
+        return self.core.get_state()
 
     def set_state(self, snapshot: Mapping[str, Any]) -> None:
         """Goes back to a snapshot."""
-        self.core.simulator.set_state(snapshot)
+        self.core.set_state(snapshot)
         self._seeded = True
 
     def sb3(self, *, full_infos: bool = False) -> Any:
