@@ -102,8 +102,8 @@ def _draw_before(axes: Any, y: float, recorder: Recorder) -> None:
         done = recorder.deeds(moment, clicked[0]) if clicked else []
         colour = ACCENT if clicked else MUTED
         _write(axes, 0.045, y - row * ROW, f"{moment.step}", size=9, color=MUTED, ha="right", va="baseline")
-        _write(axes, 0.06, y - row * ROW, cut(told, 54), size=9, color=colour, va="baseline")
-        _write(axes, 1, y - row * ROW, cut(", ".join(done), 30), size=9, color=MUTED, ha="right", va="baseline")
+        _write(axes, 0.06, y - row * ROW, cut(told, 46), size=9, color=colour, va="baseline")
+        _write(axes, 1, y - row * ROW, cut(", ".join(done), 36), size=9, color=MUTED, ha="right", va="baseline")
 
 
 def _draw_slot(axes: Any, y: float, recorder: Recorder, last: Moment, place: int) -> None:
