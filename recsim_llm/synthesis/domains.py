@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recsim_llm.errors import unknown
 
 from .domain import Domain
+from .domains_market import ECOMMERCE, SOCIAL
 from .domains_media import ADS, VIDEO
 
 __all__ = ["DOMAINS", "MUSIC", "NEWS", "Domain", "domain_named"]
@@ -64,7 +65,7 @@ NEWS = Domain(
     released=_released_news,
     price=_price_news,
 )
-DOMAINS = {domain.name: domain for domain in (MUSIC, NEWS, ADS, VIDEO)}
+DOMAINS = {domain.name: domain for domain in (MUSIC, NEWS, ADS, VIDEO, ECOMMERCE, SOCIAL)}
 
 
 def domain_named(name: str) -> Domain:

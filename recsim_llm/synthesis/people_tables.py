@@ -82,8 +82,8 @@ _LEANINGS = {
     "man": "heavy metal, techno, football, gadgets, cycling",
 }
 _LEANINGS_MEDIA = {
-    "18-24": "mobile games, phone plans, coding bootcamps, dating apps, let's plays, skateboarding, make-up tutorials",
-    "25-34": "dating apps, meal kits, budget airlines, language courses, home workouts, travel vlogs, let's plays",
+    "18-24": "mobile games, phone plans, coding bootcamps, dating apps, skateboarding, make-up tutorials",
+    "25-34": "dating apps, meal kits, budget airlines, language courses, home workouts, travel vlogs",
     "35-44": "children's toys, camping gear, electric cars, board games, electronics repair",
     "45-54": "running shoes, coffee machines, solar panels, car reviews, woodworking, true crime",
     "55-64": "garden tools, wine clubs, home insurance, guitar lessons, history, knitting and sewing",
@@ -93,11 +93,29 @@ _LEANINGS_MEDIA = {
     "Latin America": "beach holidays, phone plans, football highlights, live concerts",
     "Africa": "solar panels, phone plans, football highlights, stand-up comedy",
     "South Asia": "coding bootcamps, solar panels, mathematics, home cooking",
-    "East Asia and Pacific": "skin care, laptops, mobile games, let's plays, make-up tutorials",
+    "East Asia and Pacific": "skin care, laptops, mobile games, make-up tutorials",
     "woman": "skin care, children's toys, yoga and meditation, make-up tutorials, true crime",
     "man": "electric cars, laptops, car reviews, football highlights, electronics repair",
 }
-LEANINGS = {group: f"{themes}, {_LEANINGS_MEDIA[group]}" for group, themes in _LEANINGS.items()}
+_LEANINGS_MARKET = {
+    "18-24": "headphones, computers, perfume, dating, climbing, makeup, tabletop role-playing, language learning",
+    "25-34": "coffee gear, luggage, pet supplies, backpacking, programming, job hunting, houseplants, weightlifting",
+    "35-44": "baby gear, toys, cookware, parenting, personal finance, home baking, horror films",
+    "45-54": "power tools, bicycle parts, fitness equipment, city politics, night sky, dogs",
+    "55-64": "garden supplies, lamps, jewellery, birdwatching, knitting, watercolours",
+    "65+": "garden supplies, bedding, stationery, birdwatching, book club, city politics, cats",
+    "Europe": "bicycle parts, knitwear, home baking, climbing, city politics",
+    "North America": "power tools, pet supplies, dogs, weightlifting, horror films",
+    "Latin America": "musical instruments, perfume, dating, home baking",
+    "Africa": "headphones, luggage, personal finance, language learning",
+    "South Asia": "jewellery, cookware, job hunting, programming",
+    "East Asia and Pacific": "cameras, skincare, stationery, cats, watercolours",
+    "woman": "jewellery, skincare, knitwear, makeup, book club, knitting",
+    "man": "power tools, computers, bicycle parts, programming, night sky",
+}
+LEANINGS = {
+    group: ", ".join((themes, _LEANINGS_MEDIA[group], _LEANINGS_MARKET[group])) for group, themes in _LEANINGS.items()
+}
 """Themes that a group likes more often than others do, by a factor of about two (see :data:`LEANING`)."""
 LEANING = 0.7
 """Weight of a leaning, added to the log odds of a theme's being liked and taken from those of its being disliked."""
