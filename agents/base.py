@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents import saving
 from recsim_llm.agents.config import Config
-from recsim_llm.agents.lanes import Flags, Floats, Lanes, Setting, Slates, Transition, make_env
+from recsim_llm.agents.lanes import Flags, Floats, Lanes, Setting, Slates, Transition, chosen_from, make_env, places
 from recsim_llm.errors import ConfigError, DataError
 
 __all__ = ["Agent", "Config", "Transition"]
@@ -136,8 +136,8 @@ class Agent(abc.ABC):
                 shown in this episode; without it they forget.
             episode_start: [B] whether an episode begins.
             deterministic: Leave exploration out.
-            action_masks: [B, I] or [B, K * I] items on the shelf. None asks the agent's own environment if it has as
-                many lanes, and else allows every item.
+            action_masks: [B, I] or [B, K * I] items on the shelf, C in place of I where there are candidates. None asks
+                the agent's own environment if it has as many lanes, and else allows every item; of candidates, all.
 
         Returns:
             Actions [B] (K = 1) or [B, K], without the B where the observation had none, and the state.
@@ -149,9 +149,11 @@ class Agent(abc.ABC):
             starts = np.atleast_1d(np.asarray(episode_start, np.bool_))
         if starts.shape != (len(rows),):
             raise ConfigError(f"episode_start has shape {starts.shape}, expected ({len(rows)},)")
-        allowed = self._allowed(action_masks, len(rows))
+        listed = self.setting.listed(rows) if self.setting.candidates else None
+        allowed = self._allowed(action_masks, len(rows), listed)
         slates, state = self.act(rows, state, starts, deterministic, allowed, self._serving)
-        actions = slates[:, 0] if self.setting.slots == 1 else slates
+        numbers = slates if listed is None else places(listed, slates)
+        actions = numbers[:, 0] if self.setting.slots == 1 else numbers
         return (actions[0] if single else actions), state
 
     def learn(
@@ -262,16 +264,21 @@ class Agent(abc.ABC):
         """The environment, as Stable-Baselines3's callbacks ask for it."""
         return self.env
 
-    def _allowed(self, masks: Any, lanes: int) -> Flags:
+    def _allowed(self, masks: Any, lanes: int, listed: Slates | None) -> Flags:
         items = self.setting.items
+        choices = items if listed is None else self.setting.candidates
         if masks is None:
+            if listed is not None:
+                return chosen_from(listed, items)
             if lanes == self.lanes.count:
                 return self.lanes.available()
             return np.ones((lanes, items), np.bool_)
         given = np.asarray(masks, np.bool_)
-        if given.size not in (items, items * self.setting.slots, lanes * items, lanes * items * self.setting.slots):
-            raise ConfigError(f"action_masks has shape {given.shape}, expected ({lanes}, {items})")
-        return np.broadcast_to(given.reshape(-1, given.shape[-1])[:, :items], (lanes, items))
+        sizes = (choices, choices * self.setting.slots)
+        if given.size not in (*sizes, *(lanes * size for size in sizes)):
+            raise ConfigError(f"action_masks has shape {given.shape}, expected ({lanes}, {choices})")
+        mask = np.broadcast_to(given.reshape(-1, given.shape[-1])[:, :choices], (lanes, choices))
+        return mask if listed is None else chosen_from(np.where(mask, listed, -1), items)
 
     def _count(self, transition: Transition) -> int:
         """Keeps returns and lengths of episodes; the number that just ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -80,6 +81,33 @@ class Setting:
         return len(self.catalog)
 
     @property
+    def candidates(self) -> int:
+        """C, items to choose from at each step; 0 where that is the catalogue."""
+        part = self.layout.get("candidates", slice(0, 0))
+        return (part.stop - part.start) // self.catalog.width
+
+    @functools.cached_property
+    def _by_encoding(self) -> dict[bytes, int]:
+        """The first item of each encoding as it stands in observations; an empty place is -1."""
+        rows = np.clip(self.catalog.embedding, -1.0, 1.0).astype(np.float32)
+        table = {row.tobytes(): index for index, row in reversed(list(enumerate(rows)))}
+        return table | {bytes(rows[0].nbytes): -1}
+
+    def listed(self, rows: Floats) -> Slates:
+        """Items [B, C] of the candidate lists in observations [B, P], -1 for an empty place.
+
+        They are told by their encodings, so that an agent can serve any environment with this catalogue.
+
+        Raises:
+            ConfigError: If there is an encoding that no item has.
+        """
+        cells = np.ascontiguousarray(self.part("candidates", rows)).view(np.dtype((np.void, 4 * self.catalog.width)))
+        try:
+            return np.array([[self._by_encoding[cell] for cell in row] for row in cells.tolist()], np.int64)
+        except KeyError:
+            raise ConfigError("the observation has candidates that are not in the catalogue the agent knows") from None
+
+    @property
     def width(self) -> int:
         """P, the width of a flat observation."""
         return max(int(part.stop) for part in self.layout.values())
@@ -155,13 +183,16 @@ class Lanes:
         self.started = True
 
     def available(self) -> Flags:
-        """Which items are on the shelf, [B, I]."""
+        """Which items can be shown, [B, I]: those on the shelf, or the candidates."""
+        if self.setting.candidates:
+            return chosen_from(self.info["candidates"], self.setting.items)
         return np.atleast_2d(self.env.unwrapped.available())
 
     def step(self, slates: Slates, state: Any = None) -> Transition:
         """Shows slates [B, K]; afterwards ``observation``, ``info`` and ``fresh`` are those to act on next."""
         before, over = self.observation, self._over
-        actions: Any = slates[:, 0] if self.setting.slots == 1 else slates
+        numbers = places(self.info["candidates"], slates) if self.setting.candidates else slates
+        actions: Any = numbers[:, 0] if self.setting.slots == 1 else numbers
         observation, reward, terminated, truncated, info = self.env.step(actions if self.vector else actions[0])
         after, info = self._rows(observation), self._batched(info)
         flags = (np.atleast_1d(np.asarray(flag, np.bool_)) for flag in (terminated, truncated))
@@ -197,6 +228,23 @@ class Lanes:
 
     def _batched(self, info: Mapping[str, Any]) -> Infos:
         return dict(info) if self.vector else {name: np.asarray(value)[None] for name, value in info.items()}
+
+
+def chosen_from(listed: Slates, items: int) -> Flags:
+    """Which of I items are in the lists [B, C], [B, I]."""
+    allowed = np.zeros((len(listed), items + 1), np.bool_)
+    np.put_along_axis(allowed, listed, True, 1)  # an empty place, -1, is the last column
+    return allowed[:, :-1]
+
+
+def places(listed: Slates, slates: Slates) -> Slates:
+    """Positions [B, K] of items [B, K] in the lists [B, C]; an empty place, or the first, for those that are not there.
+
+    Agents fill slates up with other items where there are too few: the environment counts such slots as wasted.
+    """
+    same = listed[:, None, :] == slates[:, :, None]  # [B, K, C]
+    found: Slates = np.where(same.any(2), same.argmax(2), (listed < 0).argmax(1)[:, None])
+    return found
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any], mask: Flags) -> Infos:

@@ -64,6 +64,10 @@ class OracleAgent(Agent):
     ) -> tuple[Slates, Any]:
         """The best slate; there is nothing to explore."""
         appeal, value = self._truth(len(rows))
+        if self.setting.candidates:
+            listed = self.setting.listed(rows)
+            appeal = _spread(appeal, listed, self.setting.items, -np.inf)
+            value = _spread(value, listed, self.setting.items, 0.0)
         usable = allowed & np.isfinite(appeal)
         if self.choice == "multinomial":
             return best_assortment(appeal, value, usable, self.attention, self.no_click)[0], state
@@ -88,12 +92,19 @@ class OracleAgent(Agent):
                 "the oracle needs the latent truth and got none: make the environment with truth=True, and where it "
                 "is not the oracle's own show it the infos of each step: agent.observe(info)"
             )
-        appeal, value = core.simulator.truth()
+        appeal, value = core.truth()
         return appeal.astype(np.float64), value.astype(np.float64)
 
 
 def _two_dimensional(values: Any) -> Floats64:
     return np.atleast_2d(np.asarray(values, np.float64))
+
+
+def _spread(values: Floats64, listed: Slates, items: int, rest: float) -> Floats64:
+    """Values [B, C] of the candidates [B, C] in their places among all items [B, I], ``rest`` for the others."""
+    everywhere = np.full((len(values), items + 1), rest)
+    np.put_along_axis(everywhere, listed, values, 1)  # an empty place, -1, is the last column
+    return everywhere[:, :-1]
 
 
 def best_assortment(

@@ -100,7 +100,8 @@ class PPOAgent(RememberingAgent):
                 gae_lambda=config.gae_lambda, clip_range=config.clip, ent_coef=config.entropy, device="cpu",
                 rollout_buffer_class=OwnOrderBuffer, rollout_buffer_kwargs={"rng": self.rng},
                 policy_kwargs={
-                    "embedding": self.setting.catalog.embedding, "slots": self.setting.slots, "hidden": config.hidden
+                    "embedding": self.setting.catalog.embedding, "slots": self.setting.slots, "hidden": config.hidden,
+                    "candidates": self.setting.layout.get("candidates"),
                 },
             )  # fmt: skip
 
@@ -118,8 +119,16 @@ class PPOAgent(RememberingAgent):
         scores = self.model.policy.logits(rows)
         if not deterministic:
             scores += rng.gumbel(size=scores.shape)
+        if self.setting.candidates:
+            scores = self._of_all_items(scores, self.setting.listed(rows))
         slates = best(scores, self.rested(memory, allowed), self.setting.slots)
         return slates, memory.noting(slates)
+
+    def _of_all_items(self, scores: NDArray[np.float64], listed: Slates) -> NDArray[np.float64]:
+        """Scores [B, C] of candidates in their places among all items, [B, I]; the others are not allowed anyway."""
+        everywhere = np.zeros((len(scores), self.setting.items + 1))
+        np.put_along_axis(everywhere, listed, scores, 1)  # an empty place, -1, is the last column
+        return everywhere[:, :-1]
 
     def learn(
         self,

@@ -15,6 +15,9 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
+LOWEST = -1e9
+"""Logit of what cannot be chosen."""
+
 
 class SideBySide(nn.Module):
     """Hidden layers for actor and critic; the actor's also hands on the encodings in the observation.
@@ -23,14 +26,16 @@ class SideBySide(nn.Module):
         width: P, width of the observation.
         encodings: Leading numbers of the observation that are encodings: profile and interest, 2 D.
         hidden: Width of the hidden layers.
+        candidates: Where the encodings of C candidates stand in the observation, C D; None where there are none.
     """
 
-    def __init__(self, width: int, encodings: int, hidden: int) -> None:
+    def __init__(self, width: int, encodings: int, hidden: int, candidates: slice | None = None) -> None:
         super().__init__()
         self.encodings = encodings
+        self.candidates = candidates or slice(0, 0)
         self.actor = nn.Sequential(nn.Linear(width, hidden), nn.Tanh())
         self.critic = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
-        self.latent_dim_pi = hidden + encodings
+        self.latent_dim_pi = hidden + encodings + self.candidates.stop - self.candidates.start
         self.latent_dim_vf = hidden
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,8 +43,9 @@ class SideBySide(nn.Module):
         return self.forward_actor(features), self.forward_critic(features)
 
     def forward_actor(self, features: Tensor) -> Tensor:
-        """[B, hidden + 2 D]."""
-        return torch.cat([self.actor(features), features[:, : self.encodings]], 1)
+        """[B, hidden + 2 D + C D]."""
+        kept = features[:, : self.encodings], features[:, self.candidates]
+        return torch.cat([self.actor(features), *kept], 1)
 
     def forward_critic(self, features: Tensor) -> Tensor:
         """[B, hidden]."""
@@ -76,6 +82,33 @@ class ItemHead(nn.Module):
         query = self.query(hidden) + profile * self.profile + interest * self.interest
         logits: Tensor = query @ self.items.T + self.bias
         return logits
+
+
+class CandidateHead(nn.Module):
+    """logits_c = (W h + p * a + z * c) . x_c for the candidates whose encodings x_c are in the observation.
+
+    Args:
+        embedding: [I, D] encodings of the items.
+        hidden: Width of h.
+    """
+
+    def __init__(self, embedding: NDArray[np.float32], hidden: int) -> None:
+        super().__init__()
+        self.width, self.hidden = embedding.shape[1], hidden
+        self.scale = 1.0 / (float(np.sqrt(np.square(embedding).sum(1).mean())) or 1.0)
+        self.query = nn.Linear(hidden, self.width)
+        self.profile = nn.Parameter(torch.zeros(self.width))
+        self.interest = nn.Parameter(torch.zeros(self.width))
+        nn.init.orthogonal_(self.query.weight, 0.01)
+        nn.init.zeros_(self.query.bias)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Logits [B, C]; an empty place has an encoding of zeros and gets the lowest."""
+        hidden, encodings = latent[:, : self.hidden], latent[:, self.hidden :].reshape(len(latent), -1, self.width)
+        profile, interest, listed = encodings[:, 0], encodings[:, 1], encodings[:, 2:]
+        query = self.query(hidden) + (profile * self.profile + interest * self.interest) * self.scale
+        logits: Tensor = (listed @ query[:, :, None])[:, :, 0] * self.scale
+        return logits.masked_fill((listed == 0.0).all(2), LOWEST)
 
 
 class AlikeSlots(MultiCategoricalDistribution):
@@ -116,29 +149,39 @@ class ItemPolicy(ActorCriticPolicy):
         embedding: [I, D] encodings of the items.
         slots: K.
         hidden: Width of the hidden layers.
+        candidates: Where the encodings of candidates stand in the observation; None where items are chosen from all.
         *args: As for Stable-Baselines3.
         **kwargs: As for Stable-Baselines3.
     """
 
-    def __init__(self, *args: Any, embedding: NDArray[np.float32], slots: int, hidden: int, **kwargs: Any) -> None:
-        self._parts = (embedding, slots, hidden)
+    def __init__(
+        self,
+        *args: Any,
+        embedding: NDArray[np.float32],
+        slots: int,
+        hidden: int,
+        candidates: slice | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._parts = (embedding, slots, hidden, candidates)
         super().__init__(*args, **kwargs)
 
     def _build_mlp_extractor(self) -> None:
-        embedding, _, hidden = self._parts
-        self.mlp_extractor: Any = SideBySide(self.features_dim, 2 * embedding.shape[1], hidden)
+        embedding, _, hidden, candidates = self._parts
+        self.mlp_extractor: Any = SideBySide(self.features_dim, 2 * embedding.shape[1], hidden, candidates)
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
-        embedding, slots, hidden = self._parts
-        self.action_net = ItemHead(embedding, hidden)
+        embedding, slots, hidden, candidates = self._parts
+        self.action_net = ItemHead(embedding, hidden) if candidates is None else CandidateHead(embedding, hidden)
         if slots > 1:
-            self.action_dist = AlikeSlots([len(embedding)] * slots)
+            sizes: Any = self.action_space
+            self.action_dist = AlikeSlots(sizes.nvec.tolist())
         optimizer: Any = self.optimizer_class
         self.optimizer = optimizer(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def logits(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Logits [B, I] of one slot."""
+        """Logits [B, I] of one slot, or [B, C] of candidates."""
         with torch.no_grad():
             latent = self.mlp_extractor.forward_actor(torch.as_tensor(rows))
             logits: Tensor = self.action_net(latent)

@@ -96,12 +96,12 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         return core.observed(outcome.observation[0]), reward, terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which items are on the shelf, [K * I], as sb3-contrib's masked policies ask for it."""
+        """Which items are on the shelf, [K * I] (candidates: [K * C]), as sb3-contrib's masked policies ask for it."""
         return self.core.masks().reshape(-1)
 
     def available(self) -> NDArray[np.bool_]:
-        """Which items are on the shelf, [I]."""
-        return self.core.simulator.available().reshape(-1)
+        """Which items are on the shelf, [I], or which candidates there are, [C]."""
+        return self.core.available().reshape(-1)
 
     def get_state(self) -> dict[str, Any]:
         """A snapshot for counterfactual replay; restore it with :meth:`set_state`."""

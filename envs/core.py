@@ -245,10 +245,13 @@ class Core:
         appeal, value = (np.take_along_axis(of_all, self.candidates, 1) for of_all in (appeal, value))
         return np.where(self.candidates >= 0, appeal, -np.inf).astype(np.float32), value
 
+    def available(self) -> NDArray[np.bool_]:
+        """Which items are on the shelf, [B, I], or which places of the candidate lists are filled, [B, C]."""
+        return self.simulator.available() if self.candidates is None else self.candidates >= 0
+
     def masks(self) -> NDArray[np.bool_]:
-        """Which items are on the shelf for each lane and slot, [B, K * I], or which candidates, [B, K * C]."""
-        possible = self.simulator.available() if self.candidates is None else self.candidates >= 0
-        return np.tile(possible, (1, self.slots))
+        """The same for each slot of the slate, [B, K * I] or [B, K * C]."""
+        return np.tile(self.available(), (1, self.slots))
 
     def wishes(self, options: Mapping[str, Any] | None) -> NDArray[np.int32] | None:
         """Users named in reset's options under "user": an index or id, or one for each lane.

@@ -128,12 +128,12 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
         return reached
 
     def action_masks(self) -> Flags:
-        """Which items are on the shelf for each lane and slot, [B, K * I]."""
+        """Which items are on the shelf for each lane and slot, [B, K * I], or which candidates there are, [B, K * C]."""
         return self.core.masks()
 
     def available(self) -> Flags:
-        """Which items are on the shelf for each lane, [B, I]."""
-        return self.core.simulator.available()
+        """Which items are on the shelf for each lane, [B, I], or which candidates there are, [B, C]."""
+        return self.core.available()
 
     def get_state(self) -> dict[str, Any]:
         """A snapshot of all lanes for counterfactual replay."""
