@@ -84,7 +84,7 @@ class Setting:
     def candidates(self) -> int:
         """C, items to choose from at each step; 0 where that is the catalogue."""
         part = self.layout.get("candidates", slice(0, 0))
-        return (part.stop - part.start) // self.catalog.width
+        return int(part.stop - part.start) // self.catalog.width
 
     @functools.cached_property
     def _by_encoding(self) -> dict[bytes, int]:

@@ -128,7 +128,7 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
         return reached
 
     def action_masks(self) -> Flags:
-        """Which items are on the shelf for each lane and slot, [B, K * I], or which candidates there are, [B, K * C]."""
+        """Which items are on the shelf for each lane and slot, [B, K * I], or which candidates, [B, K * C]."""
         return self.core.masks()
 
     def available(self) -> Flags:
