@@ -84,7 +84,14 @@ def chosen_themes(leaning: NDArray[np.float32]) -> list[int]:
     return sorted(chosen, key=order.index)
 
 
-def chart(moments: Sequence[Moment], values: NDArray[np.float32], names: Sequence[str], shown: Sequence[int]) -> Chart:
+def chart(
+    moments: Sequence[Moment],
+    values: NDArray[np.float32],
+    names: Sequence[str],
+    shown: Sequence[int],
+    *,
+    with_zero: bool = True,
+) -> Chart:
     """Lines of some columns of ``values`` [N, L]; the others stand faint behind them.
 
     Args:
@@ -92,10 +99,13 @@ def chart(moments: Sequence[Moment], values: NDArray[np.float32], names: Sequenc
         values: [N, L] finite.
         names: [L] names of the columns.
         shown: Columns that get a line with a name.
+        with_zero: The vertical axis has the value 0, and is not shorter than 0.5.
     """
-    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
-    if high - low < 0.5:
-        low, high = low - 0.25, high + 0.25
+    low, high, shortest = float(values.min()), float(values.max()), 0.02
+    if with_zero:
+        low, high, shortest = min(low, 0.0), max(high, 0.0), 0.5
+    if high - low < shortest:
+        low, high = low - shortest / 2, high + shortest / 2
     steps = np.array([moment.step for moment in moments])
     kept = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_POINTS)).round().astype(int))
     x = places(steps)[kept]
@@ -107,7 +117,7 @@ def chart(moments: Sequence[Moment], values: NDArray[np.float32], names: Sequenc
     others = [column for column in range(values.shape[1]) if column not in set(shown)]
     spread = np.unique(np.linspace(0, len(others) - 1, min(len(others), BACKGROUND)).round().astype(int))
     return Chart(
-        low, high, HEIGHT * high / (high - low),
+        low, high, HEIGHT * high / (high - low) if low <= 0 <= high else None,
         [Line(names[c], points(c), float(values[0, c]), float(values[-1, c])) for c in shown],
         [points(others[n]) for n in spread], breaks(moments),
     )  # fmt: skip

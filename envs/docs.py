@@ -149,7 +149,16 @@ def _space(space: Any) -> str:
     """A space in one line; a slate's sizes are the same and stand once."""
     if isinstance(space, gym.spaces.MultiDiscrete) and space.nvec.ndim == 1 and len(set(space.nvec.tolist())) == 1:
         return f"MultiDiscrete([{space.nvec[0]}] * {len(space.nvec)})"
+    if isinstance(space, gym.spaces.Box):
+        bounds = (_range(space.low), _range(space.high))
+        return f"Box({bounds[0]}, {bounds[1]}, {space.shape}, {space.dtype})"
     return " ".join(str(space).split())
+
+
+def _range(bounds: Any) -> str:
+    """One number, or the smallest and the largest of several."""
+    low, high = float(bounds.min()), float(bounds.max())
+    return f"{low:g}" if low == high else f"{low:g}..{high:g}"
 
 
 def _reward(spec: EnvSpec) -> str:

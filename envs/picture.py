@@ -68,7 +68,9 @@ def _draw_words(axes: Any, recorder: Recorder) -> None:
     if not recorder.moments:
         return
     last = recorder.moments[-1]
-    _write(axes, 0, 0.945, cut("; ".join((status(last), *person.groups)), 84), size=9.5, color=MUTED)
+    _write(
+        axes, 0, 0.945, cut("; ".join((status(last, recorder.mood_name), *person.groups)), 84), size=9.5, color=MUTED
+    )
     lines = textwrap.wrap(person.persona, PERSONA_WIDTH)
     lines = [*lines[: PERSONA_LINES - 1], cut(" ".join(lines[PERSONA_LINES - 1 :]), PERSONA_WIDTH)]
     _write(axes, 0, 0.895, "\n".join(line for line in lines if line), size=10, linespacing=1.35)
@@ -81,7 +83,7 @@ def _draw_words(axes: Any, recorder: Recorder) -> None:
         y -= ROW
     _draw_before(axes, y, recorder)
     if last.left:
-        _write(axes, 0, 0.0, "She left for good.", size=11, weight="bold", color=COLOURS[1], va="bottom")
+        _write(axes, 0, 0.0, recorder.ending, size=11, weight="bold", color=COLOURS[1], va="bottom")
 
 
 def _draw_before(axes: Any, y: float, recorder: Recorder) -> None:
@@ -123,9 +125,11 @@ def _draw_mood(axes: Any, recorder: Recorder) -> bool:
     moods = charts.moods(recorder.moments)
     if moods is None:
         return False
-    axes.axhline(0, color=GRID, linewidth=0.8)
     axes.plot(_steps(recorder), moods, color=ACCENT, linewidth=1.6)
-    low, high = min(float(moods.min()), -0.2), max(float(moods.max()), 0.2)
+    low, high = float(moods.min()), float(moods.max()) + 1e-6
+    if recorder.mood_name == "mood":
+        axes.axhline(0, color=GRID, linewidth=0.8)
+        low, high = min(low, -0.2), max(high, 0.2)
     axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
     _finish(axes, recorder, f"{recorder.mood_name} (dotted: between sessions)")
     return True
@@ -143,7 +147,7 @@ def _draw_taste(axes: Any, recorder: Recorder) -> bool:
     axes.axhline(0, color=MUTED, linewidth=0.6)
     for theme, colour in zip(shown, COLOURS, strict=False):
         axes.plot(steps, history[:, theme], color=colour, linewidth=1.6)
-    _finish(axes, recorder, "taste: utility of themes [logit]")
+    _finish(axes, recorder, f"taste: {recorder.taste_name}")
     _name_lines(axes, [(recorder.themes[theme], float(history[-1, theme])) for theme in shown])
     return True
 

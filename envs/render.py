@@ -105,6 +105,7 @@ class Recorder:
         moments: The steps, oldest first; the first is the beginning unless it was forgotten.
         themes: [T] names of the catalogue's themes.
         signals: [S] names of the signals.
+        taste_name: What a moment's ``leaning`` is.
         mood_name: What a moment's ``mood`` is: "satisfaction" where the core has no mood.
     """
 
@@ -118,6 +119,7 @@ class Recorder:
         model = getattr(getattr(core, "simulator", None), "model", None)
         self.signals: tuple[str, ...] = tuple(getattr(model, "signals", SIGNALS))
         self._centres = _centres(self.catalog)
+        self.taste_name = "interest in topics" if self.catalog is None else "utility of themes [logit]"
         self.mood_name = "mood" if self._field("mood") is not None else "satisfaction"
         self.moments: deque[Moment] = deque()
         self._episode: tuple[int, int] = (-1, -1)
@@ -166,6 +168,11 @@ class Recorder:
         return Person(people.user_id[index], tuple(g for g in groups if g), people.persona[index], statements)
 
     @property
+    def ending(self) -> str:
+        """What it means that an episode was terminated."""
+        return "She left for good." if self.mood_name == "mood" else "The episode was over."
+
+    @property
     def world(self) -> Any:
         """The world that the environment runs on, or None."""
         return getattr(self._core, "world", None)
@@ -176,7 +183,7 @@ class Recorder:
         if index < 0:
             return Item("(wasted slot)")
         if self.catalog is None:
-            topic = int(moment.topics[place]) if len(moment.topics) else -1
+            topic = int(moment.topics[place]) if len(moment.topics) and self.themes else -1
             return Item(f"document {index}", f"topic {topic}" if topic >= 0 else "")
         price = float(self.catalog.price[index])
         return Item(
@@ -207,7 +214,7 @@ class Recorder:
         lines = [
             f"{self.name}: user {person.name}" + (f" ({', '.join(person.groups)})" if person.groups else ""),
             *textwrap.wrap(person.persona, 100, initial_indent="  ", subsequent_indent="  "),
-            status(last),
+            status(last, self.mood_name),
         ]
         for place in range(len(last.items)):
             item = self.item(last, place)
@@ -279,7 +286,7 @@ class Recorder:
         """Mood, satiation and leaning as they are now, those that there are."""
         found: dict[str, Any] = {}
         mood, satiation, taste = self._field(self.mood_name), self._state("satiation"), self._state("taste")
-        if mood is not None:
+        if mood is not None and (self.mood_name == "mood" or mood != 0):  # a constant 0: there is no satisfaction
             found["mood"] = float(mood)
         if satiation is not None and satiation.shape[1] == len(self.themes):
             found["satiation"] = satiation[0].astype(np.float32)

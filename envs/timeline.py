@@ -91,6 +91,7 @@ def page(recorder: Recorder) -> str:
         facts=_facts(recorder, moments),
         forgotten=max(moments[0].step - 1, 0) if moments and len(moments[0].items) else 0,
         mood_name=recorder.mood_name,
+        taste_name=recorder.taste_name,
         charts=_charts(recorder, moments),
         sessions=_sessions(recorder, moments),
         single=all(len(moment.items) <= 1 for moment in moments),
@@ -139,7 +140,7 @@ def _facts(recorder: Recorder, moments: Sequence[Moment]) -> list[tuple[str, str
     if steps and np.isfinite(steps[-1].day_after):
         facts.append(("began", when(steps[0].day)))
         facts.append(("lasted", span(steps[-1].day_after - steps[0].day)))
-    facts.append(("at the end", "left for good" if steps and steps[-1].left else "still there"))
+    facts.append(("at the end", recorder.ending.rstrip(".") if steps and steps[-1].left else "still there"))
     if recorder.world is not None:
         facts.append(("world", f"{clean(recorder.world.name, LONGEST_NAME)}, {recorder.world.hash[:12]}"))
     return facts
@@ -154,7 +155,9 @@ def _charts(recorder: Recorder, moments: Sequence[Moment]) -> dict[str, Any]:
     drawn["breaks"] = charts.breaks(moments)
     moods = charts.moods(moments)
     if moods is not None:
-        drawn["mood"] = charts.chart(moments, moods[:, None], [recorder.mood_name], [0])
+        drawn["mood"] = charts.chart(
+            moments, moods[:, None], [recorder.mood_name], [0], with_zero=recorder.mood_name == "mood"
+        )
     themes = [clean(theme, LONGEST_NAME) for theme in recorder.themes]
     if len(moments[-1].leaning):
         leaning = np.stack([moment.leaning for moment in moments])
@@ -176,7 +179,7 @@ def _sessions(recorder: Recorder, moments: Sequence[Moment]) -> list[Session]:
                 when(part[0].day) if np.isfinite(part[0].day) else "",
                 [_step(recorder, moment) for moment in part],
                 sum(int(recorder.has(moment, "click").sum()) for moment in part),
-                _after(part[-1]),
+                recorder.ending if part[-1].left else _after(part[-1]),
                 part[-1].left,
                 open=shown < OPEN_SLOTS or number == numbers[-1],
             )
@@ -186,9 +189,7 @@ def _sessions(recorder: Recorder, moments: Sequence[Moment]) -> list[Session]:
 
 
 def _after(last: Moment) -> str:
-    """What came after a session."""
-    if last.left:
-        return "She left for good."
+    """What came after a session that another one follows."""
     return "" if last.gap is None else f"She came back after {span(last.gap)}."
 
 

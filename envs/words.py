@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from recsim_llm.envs.render import Moment
 
 
-def status(moment: Moment) -> str:
+def status(moment: Moment, mood_name: str = "mood") -> str:
     """Where the user is after a step, in one line."""
     parts = [f"step {moment.step}", f"session {moment.session_after + 1}"]
     if np.isfinite(moment.day_after):
         parts.append(when(moment.day_after))
     if np.isfinite(moment.mood):
-        parts.append(f"mood {moment.mood:+.2f}")
+        parts.append(f"{mood_name} {moment.mood:+.2f}")
     return ", ".join(parts)
 
 
@@ -55,7 +55,7 @@ def deeds(signals: Sequence[float] | NDArray[np.float32], names: Sequence[str] =
     """
     told = []
     for name, value in zip(names, signals, strict=True):
-        if value <= 0:
+        if value == 0 or (value < 0 and name in SIGNALS):
             continue
         if name == "dwell":
             told.append(lasted(float(value)))

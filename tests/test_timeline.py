@@ -183,7 +183,7 @@ def test_leaving_for_good_is_told(world_folder: str) -> None:
     assert len(infos) == 2
     page = Page(env.render())
     assert page.texts["after left"] == ["She left for good."]
-    assert "left for good" in page.texts["dd"]
+    assert "She left for good" in page.texts["dd"]
 
 
 def test_before_the_first_step(world_folder: str) -> None:
@@ -263,6 +263,7 @@ def test_cores_that_have_little() -> None:
     told = "".join(Page(some.page()).data)
     assert "Satisfaction" in told
     assert "watch time 4.25" in told
+    assert "The episode was over." in told
     assert "document 2 [topic 1]  click, watch time 4.25" in some.text()
     assert "topic 2 +2.0 to +2.0" in " ".join(told.split())
     pytest.importorskip("matplotlib")
@@ -352,6 +353,7 @@ def test_lines_are_the_values() -> None:
     found = charts.chart(moments([[]] * 3), values, ["a", "b"], [0])
     assert (found.low, found.high, found.zero) == (-2.0, 2.0, 50.0)
     assert found.lines == [charts.Line("a", "0.0,0.0 500.0,25.0 1000.0,50.0", 2.0, 0.0)]
+    assert charts.chart(moments([[]] * 3), values + 9, ["a", "b"], [0], with_zero=False).zero is None
     assert found.others == ["0.0,100.0 500.0,50.0 1000.0,75.0"]
     long = charts.chart(moments([[]] * 1001), np.zeros((1001, 1), np.float32), ["a"], [0])
     assert len(long.lines[0].points.split()) == charts.MOST_POINTS
@@ -408,3 +410,16 @@ def test_command(world_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pytest.importorskip("matplotlib")
     assert run(monkeypatch, *common, "--out", str(tmp_path / "page.png")) == 0
     assert (tmp_path / "page.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("name", ["InterestEvolution", "InterestExploration", "LongTermSatisfaction"])
+def test_command_for_what_has_no_catalogue(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    if f"recsim_llm/{name}-v0" not in gym.registry:
+        pytest.skip("not registered")
+    out = tmp_path / "page.html"
+    assert run(monkeypatch, "timeline", name, "--steps", "7", "--out", str(out)) == 0, capsys.readouterr().err
+    page = Page(out.read_text(encoding="utf-8"))
+    assert page.count("article", "step") == 7
+    assert sum(page.count("li", look) for look in ("clicked", "unseen", "wasted")) == page.count("li", "slot")
