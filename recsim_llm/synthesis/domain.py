@@ -50,7 +50,7 @@ class Domain:
         channels: Name of the list of providers that each theme holds; if given, each provider has a character of its
             own, which moves the quality of its items and how often their titles promise too much.
         economy: Draws bids and budgets from the provider of each item and from the characters of providers.
-        arranged: Sets numbers of the finished items that depend on all of them: prices by category, evenly spread times.
+        arranged: Sets numbers of the finished items that depend on all of them: prices by category, even times.
         wallet: Median of what a user can spend [currency / 30 days]; 0 where there is no limit.
         covers: Whether every item has a drawn cover, with taste for what it shows.
     """

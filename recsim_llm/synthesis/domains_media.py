@@ -57,9 +57,10 @@ def _economy(rng: np.random.Generator, providers: Sequence[str], characters: dic
     )
     index = np.array([names.index(name) for name in providers])
     bid = median[index] * rng.lognormal(0.0, 0.15, len(index))  # [I]
-    dearest = np.zeros(len(names))
-    np.maximum.at(dearest, index, bid)
-    budget = np.maximum(median * events, 1.02 * dearest)
+    shown = [bid[index == number] for number in range(len(names))]
+    typical = np.array([np.median(mine) if len(mine) else usual for mine, usual in zip(shown, median, strict=True)])
+    dearest = np.array([mine.max(initial=0.0) for mine in shown])
+    budget = np.maximum(typical * events, 1.01 * dearest)  # float16 rounds by less
     return Economy(
         bid=bid,
         bid_event=converts[index].astype(np.float64),

@@ -80,7 +80,11 @@ def make_items(domain: Domain, seed: int = 0, count: int | None = None) -> list[
         _finished(domain, rng, number, drafts[draft], float(released[number]), characters)
         for number, draft in enumerate(order)
     ]
-    return items if domain.arranged is None else domain.arranged(np.random.Generator(np.random.PCG64([seed, _ARRANGED])), items)
+    return (
+        items
+        if domain.arranged is None
+        else domain.arranged(np.random.Generator(np.random.PCG64([seed, _ARRANGED])), items)
+    )
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,12 @@ def _fresh(
 
 
 def _draft(domain: Domain, theme: Theme, facet: Facet, rng: np.random.Generator, baits: dict[str, float]) -> _Draft:
-    writer = Writer((theme.words, read_words(domain.words), read_words("words.txt")), rng)
+    of_facet = {  # a list named "price FACET" stands for "price" in texts of that facet
+        name.removesuffix(f" {facet.name}"): phrases
+        for name, phrases in theme.words.items()
+        if name.endswith(f" {facet.name}")
+    }
+    writer = Writer((of_facet, theme.words, read_words(domain.words), read_words("words.txt")), rng)
     provider = writer.expand(domain.provider.replace("GROUP", theme.group))
     price = float(writer.expand(domain.listed)) if domain.listed else None
     story = facet.stories[int(rng.integers(len(facet.stories)))]
