@@ -43,7 +43,7 @@ class Catalog:
         factors: [I, 16] latent; what no text explains.
         quality: [I] latent; about N(0, 1), what the user gets beyond what attracted her.
         clickbait: [I] latent; >= 0, attracts without satisfying.
-        image: Paths of pictures relative to the world's folder, or None.
+        image: Names of pictures, or None: those the world keeps (``World.image``), else paths relative to it.
         bid: [I] what the provider pays the platform for an event, in the world's currency; zeros where nobody bids.
         bid_event: [I] the event: 0 a click, 1 a purchase (a commission).
         provider_budget: [G] what each of ``providers`` pays at most [currency / day and user]; zeros where there is no

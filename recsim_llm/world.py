@@ -4,6 +4,7 @@
     items.parquet        columns of text of the items
     users.parquet        columns of text of the users
     arrays.safetensors   every array
+    images.parquet       pictures of the items, only in worlds that have them
 
 Loading runs no code: JSON, Parquet and safetensors only, sizes and SHA-256 digests checked before use.
 """
@@ -27,6 +28,8 @@ from recsim_llm.catalog import FACTORS, Catalog, Floats
 from recsim_llm.errors import ConfigError, DataError, unknown
 from recsim_llm.files import temporary_sibling, write_file
 from recsim_llm.heads import Head
+from recsim_llm.pictures import FILE as IMAGES
+from recsim_llm.pictures import Pictures, decoded
 from recsim_llm.population import Population
 
 FORMAT = 1
@@ -59,6 +62,7 @@ class World:
         projection: Arrays "mean" [E], "components" [D, E] and "scale" [1] that bring new encodings into this space.
         parameters: Rule parameters that differ from the scenario's.
         metrics: What was measured when the world was built.
+        pictures: Pictures of the items by the names in ``catalog.image``; None where the world keeps none.
     """
 
     name: str
@@ -69,6 +73,7 @@ class World:
     projection: Mapping[str, Floats] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Pictures | None = None
 
     def __post_init__(self) -> None:
         seen, expected = self.population.taste.shape[1], self.catalog.width
@@ -97,6 +102,22 @@ class World:
             + people.factors[users] @ things.factors[items].T,
             dtype=np.float32,
         )
+
+    def image(self, item: int) -> NDArray[np.uint8]:
+        """The picture of an item, uint8 [H, W, 3].
+
+        Args:
+            item: Position in the catalogue.
+
+        Raises:
+            ConfigError: If the world has no picture of it.
+            DataError: If the file of pictures was altered or the picture is damaged.
+            MissingExtraError: If Pillow is not installed.
+        """
+        name = self.catalog.image[item]
+        if self.pictures is None or name is None:
+            raise ConfigError(f"the world {self.name!r} keeps no picture of item {item}; see catalog.image")
+        return decoded(self.pictures.png(name))
 
     def half(self) -> World:
         """The same world with every array rounded to float16, as the built-in worlds are stored."""
@@ -169,7 +190,10 @@ class World:
             for name, array in self._arrays().items()
         }
         write_file(folder / "arrays.safetensors", save(arrays))
-        manifest = {name: _digest(folder / name) for name in FILES}
+        if self.pictures is not None:
+            write_file(folder / IMAGES, self.pictures.packed())
+        names = FILES if self.pictures is None else (*FILES, IMAGES)
+        manifest = {name: _digest(folder / name) for name in names}
         description = {**self._description(), "metrics": dict(self.metrics), "hash": self.hash, "files": manifest}
         write_file(folder / "world.json", json.dumps(description, indent=1, sort_keys=True).encode() + b"\n")
 
@@ -264,12 +288,23 @@ def _load(folder: Path) -> World:
             projection={n.split(".")[1]: a for n, a in arrays.items() if n.startswith("projection.")},
             parameters=description["parameters"],
             metrics=description["metrics"],
+            pictures=_pictures(folder, description["files"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder} is not a world of format {FORMAT}: {error}") from error
     if world.hash != description["hash"]:
         raise DataError(f"{folder / 'world.json'}: the hash is not that of the content; build the world again")
     return world
+
+
+def _pictures(folder: Path, files: Mapping[str, Any]) -> Pictures | None:
+    """The pictures of a world whose manifest names them; their digest is checked when the first one is looked at."""
+    if IMAGES not in files:
+        return None
+    path = folder / IMAGES
+    if path.is_symlink() or not path.is_file():
+        raise DataError(f"{path} is missing or a link; the world is not complete, build it again")
+    return Pictures(path, files[IMAGES])
 
 
 def _read_description(path: Path) -> dict[str, Any]:

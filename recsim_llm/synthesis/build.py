@@ -9,6 +9,7 @@ between processors, which is why the worlds ship as data and a test compares a s
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -33,15 +34,18 @@ from recsim_llm.encoders.stance import SHIPPED, fit_stance, split_personas, writ
 from recsim_llm.errors import RecsimError
 from recsim_llm.files import write_file
 from recsim_llm.heads import zero_shot
+from recsim_llm.pictures import Pictures
 from recsim_llm.population import Population
 from recsim_llm.world import BUILT_IN, World
 
 from . import people_tables
 from .characters import characters_of
+from .covers import draw_covers
 from .domains import DOMAINS, Domain, domain_named
 from .fidelity import Fidelity, fidelity_of, measured
 from .grammar import read_themes
 from .items import Item, make_items
+from .looks import draw_looks, with_looks
 from .personas import Persona, make_personas
 from .plain import plain_paragraph
 
@@ -54,6 +58,10 @@ MU = {"music": 0.0, "news": 0.0, "ads": 0.0, "video": 0.0, "ecommerce": 0.0, "so
 SPREAD = 2.0
 PRICE_EFFECT = 0.3
 """Standard deviation of price times price sensitivity over users and items [logit]."""
+WALLET_SPREAD = 0.6
+"""Standard deviation of the logarithm of what users can spend."""
+EARNERS = ("35-44", "45-54", "55-64")
+"""Age bands that can spend twice as much as the others."""
 PLAIN_SAMPLE = 500
 """Personas whose plain paragraphs are measured when a world is built."""
 
@@ -99,16 +107,7 @@ def build_built_in(name: str, encoder: Encoder | None = None, progress: bool = F
         },
         "seed": SEED,
     }
-    return World(
-        name=world.name,
-        catalog=world.catalog,
-        population=world.population,
-        head=world.head,
-        encoder=world.encoder,
-        projection=world.projection,
-        parameters=world.parameters,
-        metrics=metrics,
-    )
+    return dataclasses.replace(world, metrics=metrics)
 
 
 def plain_fidelity(
@@ -160,6 +159,8 @@ def _world(domain: Domain, model: Encoder, parts: Parts) -> World:
     items, personas = parts.items, parts.personas
     price = np.array([item.price for item in items], dtype=np.float32)
     quality = np.array([item.quality for item in items])
+    looks = draw_looks(len(items), np.random.Generator(np.random.PCG64([SEED, 9]))) if domain.covers else []
+    covers = draw_covers([(item.item_id, item.theme) for item in items], looks, SEED) if looks else {}
     bid, bid_event, budget = _economy(domain, [item.provider for item in items])
     catalog = Catalog(
         item_id=[item.item_id for item in items],
@@ -171,9 +172,10 @@ def _world(domain: Domain, model: Encoder, parts: Parts) -> World:
         price=price,
         released_at=np.array([item.released_at for item in items], dtype=np.float32),
         appeal=drawn.appeal,
-        factors=drawn.item_factors,
+        factors=with_looks(drawn.item_factors, looks) if looks else drawn.item_factors,
         quality=((quality - quality.mean()) / quality.std()).astype(np.float32),
         clickbait=np.array([item.clickbait for item in items], dtype=np.float32),
+        image=list(covers),
         bid=bid,
         bid_event=bid_event,
         provider_budget=budget,
@@ -190,6 +192,7 @@ def _world(domain: Domain, model: Encoder, parts: Parts) -> World:
         factors=drawn.user_factors,
         bias=drawn.bias,
         price_sensitivity=_price_sensitivity(personas, price),
+        wallet=_wallet(domain, personas),
     )
     return World(
         name=domain.name,
@@ -202,6 +205,7 @@ def _world(domain: Domain, model: Encoder, parts: Parts) -> World:
             "components": parts.projection.components,
             "scale": np.array([parts.projection.scale], np.float32),
         },
+        pictures=Pictures(covers) if covers else None,
     )
 
 
@@ -223,7 +227,14 @@ def _price_sensitivity(personas: Sequence[Persona], price: NDArray[np.float32]) 
     young = np.array([2.0 if persona.age_band == "18-24" else 1.0 for persona in personas])
     values = young * rng.lognormal(0.0, 0.5, len(personas))
     effect = float(np.sqrt(np.square(values).mean()) * price.std())
-    return (values * (PRICE_EFFECT / effect)).astype(np.float32)
+    return (values * (PRICE_EFFECT / effect if effect > 0 else 0.0)).astype(np.float32)  # nothing costs anything
+
+
+def _wallet(domain: Domain, personas: Sequence[Persona]) -> NDArray[np.float32]:
+    """What each user can spend in 30 days, log-normal; nothing is said where money does not matter."""
+    rng = np.random.Generator(np.random.PCG64([SEED, 10]))
+    earning = np.array([2.0 if persona.age_band in EARNERS else 1.0 for persona in personas])
+    return (domain.wallet * earning * rng.lognormal(0.0, WALLET_SPREAD, len(personas))).astype(np.float32)
 
 
 def save_built_in(world: World, folder: Path = BUILT_IN) -> Path:
