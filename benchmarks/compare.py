@@ -10,8 +10,8 @@ one with RecSim NG:
         recsim-ng==0.1.2
 
 Either may be left out. Each simulator runs in an interpreter of its own, on one thread, and they measure in turns, so
-that other load on the machine hits all alike. A rate is user-steps per second of processor time; a ratio is the median over
-the rounds of the ratio within a round.
+that other load on the machine hits all alike. A rate is user-steps per second of processor time; a ratio is the median
+over the rounds of the ratio within a round.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ WHAT = {
     "ours": (
         "step() of gym.make_vec(..., resample_documents=False, copy=False) and of gym.make: rewards, observations, "
         "infos, resets of ended sessions. 'dict' gives the 1,000 documents as one array for all users, 'flat' keeps a "
-        "row of 20,135 numbers for each; one user is flat and copied. A document has one topic, as in RecSim, so a score "
-        "is one look-up."
+        "row of 20,135 numbers for each; one user is flat and copied. A document has one topic, as in RecSim, so a "
+        "score is one look-up."
     ),
-    "recsim": "step() of RecSimGymEnv over create_environment's environment and over a MultiUserEnvironment of 100 users.",
+    "recsim": "step() of a RecSimGymEnv: create_environment's, and one over a MultiUserEnvironment of 100 users.",
     "ng": (
-        "simplified_recs_story with InterestEvolutionUser and random slates from a frozen corpus; no metrics, no neural "
-        "recommender, sessions never end, observations of users are empty. Documents are dense, so a score is a "
+        "simplified_recs_story with InterestEvolutionUser and random slates from a frozen corpus; no metrics, no "
+        "neural recommender, sessions never end, observations of users are empty. Documents are dense, so a score is a "
         "distance in 20 dimensions. 'graph' runs 60 steps in one call and returns the last state; 'stepwise' calls a "
         "compiled step and reads choice and time consumed."
     ),

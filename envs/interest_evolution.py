@@ -9,11 +9,16 @@ from numpy.typing import NDArray
 
 from recsim_llm.envs.classics import Classic, ClassicEnv, ClassicVectorEnv
 from recsim_llm.rules.classics.interest_evolution import InterestEvolution
+from recsim_llm.rules.classics.simulator import ClassicSimulator
 
 
-def _quality(simulator: Any) -> NDArray[Any]:
+def _quality(simulator: ClassicSimulator) -> NDArray[Any]:
     documents = simulator.state.documents["value"]
     return np.broadcast_to(documents, (simulator.lanes, documents.shape[1])).copy()
+
+
+def _budget(simulator: ClassicSimulator) -> NDArray[Any]:
+    return np.asarray(simulator.state.lane["budget"], np.float64)
 
 
 INTEREST_EVOLUTION = Classic(
@@ -25,7 +30,7 @@ INTEREST_EVOLUTION = Classic(
     horizon=1000,
     truth={
         "truth_quality": _quality,
-        "truth_budget": lambda simulator: simulator.state.lane["budget"].astype(np.float64),
+        "truth_budget": _budget,
     },
 )
 

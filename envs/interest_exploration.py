@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsim_llm.envs.classics import Classic, ClassicEnv, ClassicVectorEnv
 from recsim_llm.rules.classics.interest_exploration import InterestExploration
+from recsim_llm.rules.classics.simulator import ClassicSimulator
+
+
+def _affinity(simulator: ClassicSimulator) -> NDArray[Any]:
+    return simulator.state.traits.astype(np.float64)
+
 
 INTEREST_EXPLORATION = Classic(
     name="InterestExploration",
@@ -16,7 +23,7 @@ INTEREST_EXPLORATION = Classic(
     parameters=InterestExploration,
     reward={"click": 1.0},
     horizon=100,
-    truth={"truth_affinity": lambda simulator: simulator.state.traits.astype(np.float64)},
+    truth={"truth_affinity": _affinity},
 )
 
 

@@ -5,9 +5,20 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsim_llm.envs.classics import Classic, ClassicEnv, ClassicVectorEnv
 from recsim_llm.rules.classics.long_term_satisfaction import LongTermSatisfaction
+from recsim_llm.rules.classics.simulator import ClassicSimulator
+
+
+def _exposure(simulator: ClassicSimulator) -> NDArray[Any]:
+    return np.asarray(simulator.state.lane["exposure"], np.float64)
+
+
+def _satisfaction(simulator: ClassicSimulator) -> NDArray[Any]:
+    return np.asarray(simulator.state.lane["satisfaction"], np.float64)
+
 
 LONG_TERM_SATISFACTION = Classic(
     name="LongTermSatisfaction",
@@ -17,8 +28,8 @@ LONG_TERM_SATISFACTION = Classic(
     reward={"engagement": 1.0},
     horizon=100,
     truth={
-        "truth_exposure": lambda simulator: simulator.state.lane["exposure"].astype(np.float64),
-        "truth_satisfaction": lambda simulator: simulator.state.lane["satisfaction"].astype(np.float64),
+        "truth_exposure": _exposure,
+        "truth_satisfaction": _satisfaction,
     },
 )
 
