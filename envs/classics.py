@@ -130,6 +130,7 @@ class ClassicCore(Core):
         self.everyone = np.ones(lanes, np.bool_)
         self._actions = np.zeros((lanes, self.slots), np.int64)
         self._limits = self._bounds()
+        self._views: dict[str, NDArray[np.float32]] | None = None
 
     @property
     def catalog(self) -> Any:
@@ -174,11 +175,21 @@ class ClassicCore(Core):
         """The same without copies; a list of candidates that never changes is one read-only array for all lanes."""
         if self.options.observation == "flat":
             return rows
+        if rows is self.simulator.outcome.observation:
+            if self._views is None:
+                self._views = self._parts(rows)
+            return dict(self._views)
+        return self._parts(rows)
+
+    def _parts(self, rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         parts = {name: rows[..., part] for name, part in self.layout.items()}
         if not self.simulator.resample:
             listed = self.simulator.listed
             parts["doc"] = np.broadcast_to(listed, (*rows.shape[:-1], len(listed)))
         return parts
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_views": None}  # a copy has rows of its own
 
     def actions(self, actions: Any) -> NDArray[np.int64]:
         """Checks actions [B] or [B, K] and copies them to [B, K].

@@ -446,17 +446,17 @@ def test_copies_of_observations(resample: bool) -> None:
 
 @each_id
 def test_snapshots_and_copies(env_id: str) -> None:
-    envs = gym.make_vec(env_id, num_envs=3, truth=True)
+    envs = gym.make_vec(env_id, num_envs=3, truth=True, observation="dict", copy=False)
     envs.reset(seed=0)
     stream = actions(envs.action_space, 0)
     for _ in range(5):
         envs.step(next(stream))
     snapshot, twins = envs.unwrapped.get_state(), [copy.deepcopy(envs), pickle.loads(pickle.dumps(envs))]
     later = [next(stream) for _ in range(20)]
-    history = [envs.step(action) for action in later]
+    history = [copy.deepcopy(envs.step(action)) for action in later]
     envs.unwrapped.set_state(snapshot)
     for other in (envs, *twins):
-        assert difference(history, [other.step(action) for action in later]) is None
+        assert difference(history, [copy.deepcopy(other.step(action)) for action in later]) is None
     with pytest.raises(ConfigError, match="snapshot does not fit"):
         gym.make_vec(env_id, num_envs=4).unwrapped.set_state(snapshot)
 
