@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.catalog import Catalog
 from recsim_llm.envs.facts import extra_infos, truth_infos
+from recsim_llm.envs.objectives import vector_rewards
 from recsim_llm.envs.options import Options, reward_of
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import ConfigError, unknown
@@ -39,6 +40,8 @@ class Core:
     protocol = Protocol()
     parts: Parts | None = None
     """Parts of the observation that were asked for beside those that are always there."""
+    objectives: tuple[str, ...] = ()
+    """Where rewards are vectors: what their numbers are."""
 
     def __init__(self, scenario: Scenario, options: Options, lanes: int) -> None:
         self.scenario = scenario
@@ -216,8 +219,10 @@ class Core:
             infos |= truth_infos(self.simulator)
         return infos
 
-    def rewards(self, infos: Infos) -> NDArray[np.float64]:
-        """Rewards [B] of the last step as the recommender sees them."""
+    def rewards(self, infos: Infos) -> NDArray[np.floating]:
+        """Rewards [B] of the last step as the recommender sees them, or float32 [B, m] of m objectives."""
+        if self.objectives:
+            return vector_rewards(self.simulator, self.objectives)
         reported = self.protocol.reports
         rewards = self.simulator.state.lane["reported"].astype(np.float64) if reported else self.true_rewards()
         if self.reward_function is None:

@@ -83,7 +83,7 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
             infos = {name: _masked(value, mask) for name, value in infos.items()}
         return self._observed(), _with_masks(infos, mask)
 
-    def step(self, actions: Any) -> tuple[Any, NDArray[np.float64], Flags, Flags, Infos]:
+    def step(self, actions: Any) -> tuple[Any, NDArray[np.floating], Flags, Flags, Infos]:
         """Shows slates [B] or [B, K] to all users at once."""
         core = self.core
         lane = core.simulator.state.lane
@@ -106,8 +106,8 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
         return self._observed(), rewards, terminated, truncated, _with_masks(infos, core.everyone)
 
     def _same_step(
-        self, rewards: NDArray[np.float64], terminated: Flags, truncated: Flags, infos: Infos
-    ) -> tuple[Any, NDArray[np.float64], Flags, Flags, Infos]:
+        self, rewards: NDArray[np.floating], terminated: Flags, truncated: Flags, infos: Infos
+    ) -> tuple[Any, NDArray[np.floating], Flags, Flags, Infos]:
         """Resets finished lanes at once and reports what they ended with, as Gymnasium's own vector environments do."""
         done = terminated | truncated
         rows = self.core.simulator.outcome.observation

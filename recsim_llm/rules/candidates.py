@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsim_llm.rules.jit import jit
+from recsim_llm.rules.jit import jit, kernel
 from recsim_llm.rules.rng import bits, chain, mix
 from recsim_llm.rules.shelf import on_shelf
+from recsim_llm.rules.utility import day_of
 
 CANDIDATES = 1 << 26
 """Key of the draws of one step's list."""
@@ -66,3 +67,15 @@ def draw_candidates(p, table, lane, provider, day, seen, out):
             filled += 1
     for place in range(filled, wanted):
         out[place] = -1
+
+
+@kernel
+def write_on_shelf(p1, table, lanes, providers, listed, out):
+    """Which of some items [B, N] are on the shelf of each lane, out [B, N]; -1 is no item."""
+    items, _, trades, budgets = table[:4]
+    p = p1[0]
+    for b in range(listed.shape[0]):
+        day = day_of(p, lanes[b])
+        for n in range(listed.shape[1]):
+            i = listed[b, n]
+            out[b, n] = i >= 0 and on_shelf(p, items[i], trades[i], budgets, providers[b], lanes[b], day)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError
-from recsim_llm.rules.candidates import draw_candidates
+from recsim_llm.rules.candidates import draw_candidates, write_on_shelf
 from recsim_llm.rules.jit import jit, kernel, loaded
 from recsim_llm.rules.maths import ZERO
 from recsim_llm.rules.params import SIGNALS
@@ -201,3 +201,14 @@ def _groups(population: Any) -> tuple[tuple[str, ...], NDArray[np.float32]]:
             "add such columns to the file of users"
         )
     return tuple(names), np.ascontiguousarray(np.stack(columns, 1), np.float32)
+
+
+def on_shelf_of(simulator: Simulator, listed: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of some items [B, N] are on the shelf of each lane, [B, N]: without a look at the others."""
+    out = np.empty(listed.shape, np.bool_)
+    with _quiet():
+        loaded(
+            write_on_shelf, simulator._parameters, simulator._table, simulator.state.lane, simulator.state.provider,
+            listed, out,
+        )  # fmt: skip
+    return out
