@@ -35,8 +35,8 @@ FIRST_DAY, DAYS = -3, 48
 
 
 def _released_shop(rng: np.random.Generator, count: int) -> NDArray[Any]:
-    """85 % are listed already (half of them for more than 200 days), the rest come in the first 60 days."""
-    old = -np.minimum(rng.lognormal(np.log(200), 1.0, count), 1_500)
+    """85 % are listed already (half of them for more than 200 days, none than 1,500), the rest come in 60 days."""
+    old = -np.minimum(rng.lognormal(np.log(200), 1.0, count), rng.uniform(1_000, 1_500, count))
     return np.where(rng.permutation(count) < round(0.15 * count), rng.uniform(0, 60, count), old)
 
 
@@ -102,7 +102,7 @@ SOCIAL = Domain(
     bait="{bait}",
     clickbait_share=0.15,
     filing="{filed}",
-    released=_released_shop,
+    released=_released_shop,  # and then as _published says
     price=_price_free,
     channels="creator",
     arranged=_published,
