@@ -3,11 +3,12 @@
     python3.11 -m venv recsim-venv
     recsim-venv/bin/pip install "numpy<2" gym==0.26.2 absl-py six
     recsim-venv/bin/pip install --no-deps recsim==0.2.4
-    recsim-venv/bin/python benchmarks/classics_reference.py --out tests/data/recsim_classics.json
+    recsim-venv/bin/python benchmarks/classics_reference.py --out benchmarks/stored/recsim_classics.json
 
 RecSim needs TensorFlow and Dopamine for its runner and agents only; its simulator runs with the stand-ins below. For
 each environment and policy the script plays thousands of episodes and stores the mean, the standard deviation and the
-counts in bins of about equal mass of every metric of an episode. ``tests/test_classics.py`` plays the same policies.
+counts in bins of about equal mass of every metric of an episode. ``benchmarks/classics_parity.py`` plays the same
+policies here.
 """
 
 from __future__ import annotations

@@ -65,6 +65,9 @@ WHAT = {
 }
 
 
+LABELS = {"recsim": "RecSim 0.2.4", "ng": "RecSim NG 0.1.2"}
+
+
 @dataclass
 class Worker:
     """A simulator in an interpreter of its own."""
@@ -152,6 +155,28 @@ def _ratios(found: dict[tuple[str, str], list[float]]) -> list[dict[str, Any]]:
                 }
             )  # fmt: skip
     return rows
+
+
+def to_markdown(result: dict[str, Any]) -> str:
+    """The stored rates and ratios as a table."""
+    rates = {(row["simulator"], row["case"]): row["user-steps per CPU-second"] for row in result["rates"]}
+    lines = ["| beside | user-steps/s there | here | ratio | lowest, highest |", "|:--|--:|--:|--:|--:|"]
+    for row in result["ratios"]:
+        mine, theirs, _ = RATIOS[row["beside"]]
+        lines.append(
+            f"| {row['beside']} | {rates[theirs]:,.0f} | {rates[mine]:,.0f} | {row['ratio']:.4g} "
+            f"| {row['lowest']:.4g}, {row['highest']:.4g} |"
+        )
+    flat = [f"{rates['ours', f'{lanes} users, flat']:,.0f} at {lanes:,} users" for lanes in (1024, 8192)]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Per second of processor time, one thread. {result['what']['setting']} Here: {result['what']['ours']} "
+            f"Flat rows: {flat[0]}, {flat[1]}."
+            + "".join(f" {label}: {result['what'][key]}" for key, label in LABELS.items() if key in result["what"]),
+        ]
+    )
 
 
 def _rounded(value: float) -> float:

@@ -6,8 +6,6 @@ import copy
 import inspect
 import json
 import pickle
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -17,6 +15,8 @@ import scipy.stats
 from gymnasium.envs.registration import load_env_creator
 from numpy.typing import NDArray
 
+from recsim_llm.benchmarks import classics_parity as parity
+from recsim_llm.benchmarks.classics_parity import documents
 from recsim_llm.envs import ids, scenarios
 from recsim_llm.envs.options import register_reward
 from recsim_llm.errors import ConfigError
@@ -29,10 +29,9 @@ these seeds there is none. With 3,000 episodes there and 4,000 here, a mean that
 noticed with a probability of 90 %: 1 % of the return of interest evolution under random slates, 2 % of the best
 policy's, 2 to 3 % of that of the other two; of a median that the same share of all episodes crosses, 6 %."""
 
-EPISODES = 4000
 IDS = [env_id for env_id in ids() if env_id not in scenarios()]
 EVOLUTION, EXPLORATION, SATISFACTION = IDS
-REFERENCE = json.loads((Path(__file__).parent / "data" / "recsim_classics.json").read_text())["cases"]
+REFERENCE = parity.reference()
 
 each_id = pytest.mark.parametrize("env_id", IDS)
 
@@ -40,91 +39,18 @@ each_id = pytest.mark.parametrize("env_id", IDS)
 # Parity with RecSim: the policies and metrics of benchmarks/classics_reference.py
 
 
-def documents(envs: Any, observation: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The candidates as the policies see them, [B, C, F]."""
-    lanes, candidates = len(observation), envs.unwrapped.core.items
-    return observation[:, envs.unwrapped.layout["doc"]].reshape(lanes, candidates, -1)
-
-
-POLICIES: dict[tuple[str, str], Callable[[NDArray[np.float32]], NDArray[Any]]] = {
-    (EVOLUTION, "best"): lambda docs: docs.argmax(2),
-    (EXPLORATION, "best"): lambda docs: docs[:, :, 0],
-    (SATISFACTION, "choc"): lambda docs: docs[:, :, 0],
-    (SATISFACTION, "kale"): lambda docs: -docs[:, :, 0],
-}
-
-
-def slates(env_id: str, policy: str, docs: NDArray[np.float32], slots: int, rng: np.random.Generator) -> NDArray[Any]:
-    score = rng.random(docs.shape[:2]) if policy == "random" else POLICIES[env_id, policy](docs)
-    return np.argsort(-score, axis=1, kind="stable")[:, :slots]
-
-
-class Tally:
-    """Sums over the steps of each episode."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, Any] = {}
-
-    def add(self, name: str, values: NDArray[Any]) -> None:
-        self.rows[name] = self.rows.get(name, 0.0) + values
-
-    def mean(self, name: str, count: str, empty: float) -> NDArray[np.float64]:
-        number = self.rows[count]
-        return np.where(number > 0, self.rows[name] / np.maximum(number, 1), empty)
-
-
-def played(case: dict[str, Any]) -> dict[str, NDArray[np.float64]]:
-    """The metrics of EPISODES episodes of a case."""
-    env_id = f"recsim_llm/{case['environment']}-v0"
-    sizes = {name: case[name] for name in ("num_candidates", "slate_size")}
-    envs = gym.make_vec(env_id, num_envs=EPISODES, autoreset_mode="Disabled", copy=False, truth=True, **sizes)
-    rng = np.random.Generator(np.random.PCG64(7))
-    seen, _ = envs.reset(seed=1_000_000)
-    alive, tally, logs = np.ones(EPISODES, bool), Tally(), []
-    while alive.any():
-        slate = slates(env_id, case["policy"], documents(envs, seen), case["slate_size"], rng)
-        slate = slate[:, 0] if case["slate_size"] == 1 else slate
-        seen, rewards, terminated, truncated, infos = envs.step(slate)
-        clicked = infos["click"] * alive[:, None]
-        tally.add("return", rewards * alive)
-        tally.add("length", alive.astype(float))
-        tally.add("clicks", clicked.sum(1))
-        tally.add("topic", (clicked * infos["cluster_id"]).sum(1))
-        if "quality" in infos:
-            tally.add("clicked quality", (clicked * infos["quality"]).sum(1))
-            tally.add("shown quality", infos["quality"].mean(1) * alive)
-        tally.add("rare", (clicked * (infos["cluster_id"] == 0)).sum(1))
-        logs.append(np.log(np.maximum(rewards, 1e-30)) if env_id == SATISFACTION else rewards)
-        alive &= ~(terminated | truncated)
-    found = {name: tally.rows[name] for name in ("return", "length", "clicks", "rare")}
-    if env_id == EVOLUTION:
-        interests = seen[:, envs.unwrapped.layout["user"]]
-        found |= {"interest": interests.mean(1), "extremity": np.abs(interests).mean(1)}
-        found |= {"topic": tally.mean("topic", "clicks", -1.0), "quality": tally.mean("clicked quality", "clicks", 0.0)}
-    elif env_id == EXPLORATION:
-        found |= {"quality": tally.mean("shown quality", "length", 0.0), "first": logs[0]}
-    else:
-        found |= {"first": logs[0], "last": logs[-1], "spread": np.std(logs, axis=0)}
-        found |= {"exposure": infos["truth_exposure"]}
-    return found
-
-
 @pytest.mark.parametrize("case", REFERENCE, ids=lambda case: f"{case['case']}, {case['policy']}")
 def test_episodes_are_distributed_as_in_recsim(case: dict[str, Any]) -> None:
-    found = played(case)
+    found = parity.play(case)
     wrong = []
     for name, theirs in case["metrics"].items():
-        ours = np.asarray(found[name], np.float64)
+        ours = found[name]
         if theirs["std"] == 0.0:
             assert (ours == theirs["mean"]).all(), name
             continue
-        error = np.hypot(theirs["std"] / np.sqrt(theirs["n"]), ours.std(ddof=1) / np.sqrt(len(ours)))
-        z = (ours.mean() - theirs["mean"]) / error
-        if 2 * scipy.stats.norm.sf(abs(z)) < ALPHA:
-            wrong.append(f"{name}: mean {ours.mean():.4g}, RecSim's {theirs['mean']:.4g}, z = {z:.1f}")
-        bins = np.searchsorted(theirs["edges"], np.round(ours, 6), side="left")
-        table = np.array([theirs["counts"], np.bincount(bins, minlength=len(theirs["counts"]))])
-        table = table[:, table.sum(0) >= 10]
+        if 2 * scipy.stats.norm.sf(abs(parity.z_score(ours, theirs))) < ALPHA:
+            wrong.append(f"{name}: mean {ours.mean():.4g}, RecSim's {theirs['mean']:.4g}")
+        table = parity.counts(ours, theirs)
         if table.shape[1] > 1 and (p := scipy.stats.chi2_contingency(table).pvalue) < ALPHA:
             wrong.append(f"{name}: distribution differs, p = {p:.1e}: {table.tolist()}")
     assert not wrong, "\n".join(wrong)
