@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -18,8 +19,12 @@ from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import unknown
 from recsim_llm.rules import SIGNALS
 from recsim_llm.rules.protocol import Protocol
+from recsim_llm.rules.state import LANE
 
 RENDER_MODES = ("ansi", "rgb_array", "html")
+_FIELDS = ("opted_out", "user", "clicks", "total_clicks", "total_examined", "wasted", "session", "clock", "diversity")
+NEEDED = operator.itemgetter(*(LANE.names.index(name) for name in _FIELDS if LANE.names))
+"""Picks what the info needs out of all fields of a lane."""
 
 
 class RecEnv(PublicFacts, gym.Env[Any, Any]):
@@ -75,11 +80,12 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         """
         core = self.core
         lane = core.simulator.state.lane
-        if lane["episode"][0] < 0 or lane["ended"][0]:
+        ended = lane["ended"]
+        if ended[0] or lane["episode"][0] < 0:
             raise ResetNeeded("step() after the user left for good or before the first reset(); call reset()")
         outcome = core.step(action)
         terminated = bool(outcome.terminated[0])
-        lane["ended"][0] = terminated
+        ended[0] = terminated
         info = self._info()
         if core.reward_function is None:
             reward = float(lane["reported"][0] if core.protocol.reports else outcome.reward[0])
@@ -122,23 +128,27 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
 
     def _info(self) -> dict[str, Any]:
         core = self.core
-        state = core.simulator.state
-        lane = state.lane[0]
-        signals = core.simulator.feedback[0].T.copy()  # [S, K]
+        simulator = core.simulator
+        # All fields of the lane at once, as plain numbers: one by one they take four times as long.
+        opted_out, user, clicks, all_clicks, examined, wasted, session, clock, diversity = NEEDED(
+            simulator.state.lane.item(0)
+        )
         info: dict[str, Any] = {
-            "user_id": -1 if lane["opted_out"] else int(lane["user"]),
-            "clicks": int(lane["clicks"]),
-            "ctr": float(lane["total_clicks"] / max(lane["total_examined"], 1)),
-            "wasted": int(lane["wasted"]),
-            "session": int(lane["session"]),
-            "day": float(core.simulator.rules.start_day + lane["clock"] / 86400.0),
-            "diversity": float(lane["diversity"]),
+            "user_id": -1 if opted_out else user,
+            "clicks": clicks,
+            "ctr": all_clicks / (examined or 1),
+            "wasted": wasted,
+            "session": session,
+            "day": float(simulator.rules.start_day + clock / 86400.0),
+            "diversity": diversity,
             "is_success": False,
-            "slate": core.simulator.slate[0].copy(),
-            "slot_reward": core.simulator.outcome.slot_reward[0].copy(),
+            "slate": simulator.slate[0].copy(),
+            "slot_reward": simulator.outcome.slot_reward[0].copy(),
         }
-        info.update(zip(SIGNALS, signals, strict=True))
-        info.update(_plain(extra_infos(core.simulator)))
+        info.update(zip(SIGNALS, simulator.feedback[0].T.copy(), strict=True))  # [S, K]
+        extra = extra_infos(simulator)
+        if extra:
+            info.update(_plain(extra))
         if core.parts is not None:
             info.update(_plain(core.parts.infos()))
         if core.options.action_mask:
@@ -146,8 +156,9 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         if core.options.truth:
             appeal, value = core.truth()
             info["truth_appeal"], info["truth_value"] = appeal[0], value[0]
+            lane = simulator.state.lane[0]
             info["truth_mood"], info["truth_satisfaction"] = float(lane["mood"]), float(lane["satisfaction"])
-            info.update(_plain(truth_infos(core.simulator)))
+            info.update(_plain(truth_infos(simulator)))
         return info
 
 

@@ -25,7 +25,6 @@ from recsim_llm.rules.simulator import Outcome, Simulator
 from recsim_llm.world import World, load_world
 
 Infos = dict[str, Any]
-FEW = 64
 
 
 class Core:
@@ -117,21 +116,22 @@ class Core:
             ConfigError: If the shape is wrong or a number is no item or candidate.
         """
         given = np.asarray(actions)
-        if given.shape != self._actions.shape:
+        kept = self._actions
+        if given.shape != kept.shape:
             expected = (self.lanes,) if self.slots == 1 else (self.lanes, self.slots)
             if given.shape != expected and not (self.lanes == 1 and given.size == self.slots):
                 raise ConfigError(f"actions have shape {given.shape}, expected {expected}")
-            given = given.reshape(self._actions.shape)
+            given = given.reshape(kept.shape)
         if given.dtype.kind not in "iu":
             raise ConfigError(f"actions must be integers (positions in the catalogue), got dtype {given.dtype}")
-        self._actions[...] = given
+        kept[...] = given
         # As unsigned numbers, negative ones are too large: one look for both. A few are looked at faster as a list.
-        unsigned = self._actions.view(np.uint64)
-        if (max(unsigned.ravel().tolist()) if unsigned.size <= FEW else unsigned.max()) >= self.choices:
-            wrong = int(next(number for number in self._actions.ravel() if not 0 <= number < self.choices))
+        unsigned = kept.view(np.uint64)
+        if (max(unsigned[0].tolist()) if kept.size == self.slots else unsigned.max()) >= self.choices:
+            wrong = int(next(number for number in kept.ravel() if not 0 <= number < self.choices))
             what = "item; the catalogue has items" if self.candidates is None else "candidate; the list has places"
             raise ConfigError(f"action {wrong} is no {what} 0..{self.choices - 1}")
-        return self._actions if self.candidates is None else self._looked_up()
+        return kept if self.candidates is None else self._looked_up()
 
     def _looked_up(self) -> NDArray[np.int64]:
         """The items at the positions of the actions."""
