@@ -192,8 +192,8 @@ class World:
         write_file(folder / "arrays.safetensors", save(arrays))
         if self.pictures is not None:
             write_file(folder / IMAGES, self.pictures.packed())
-        names = FILES if self.pictures is None else (*FILES, IMAGES)
-        manifest = {name: _digest(folder / name) for name in names}
+        written = FILES if self.pictures is None else (*FILES, IMAGES)
+        manifest = {name: _digest(folder / name) for name in written}
         description = {**self._description(), "metrics": dict(self.metrics), "hash": self.hash, "files": manifest}
         write_file(folder / "world.json", json.dumps(description, indent=1, sort_keys=True).encode() + b"\n")
 

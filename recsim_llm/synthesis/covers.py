@@ -116,7 +116,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _over(below: NDArray[Any], colour: NDArray[Any], share: Plane) -> NDArray[Any]:
-    return below + (colour - below) * share[..., None]
+    return np.asarray(below + (colour - below) * share[..., None])
 
 
 def _covered(distance: Plane) -> Plane:
@@ -135,7 +135,7 @@ def _silhouette(name: str, x: Plane, y: Plane) -> Plane:
     if name == "square":
         return _box(x, y, 36, 36, 9)
     if name == "diamond":
-        return (np.abs(x) + np.abs(y) - 41) / np.sqrt(2) - 4
+        return np.asarray((np.abs(x) + np.abs(y) - 41) / np.sqrt(2) - 4)
     if name == "arch":
         return np.where(y < -8, np.hypot(x, y + 8) - 33, np.maximum(np.abs(x) - 33, y - 40))
     return _box(x, y, 45, 28, 28)
