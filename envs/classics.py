@@ -21,7 +21,6 @@ from recsim_llm.rules.classics.lanes import USERS
 from recsim_llm.rules.classics.simulator import ClassicSimulator
 
 MOST_CANDIDATES = 1_000_000
-FEW = 32
 
 
 @dataclass(frozen=True)
@@ -204,9 +203,8 @@ class ClassicCore(Core):
         if given.dtype.kind not in "iu":
             raise ConfigError(f"actions must be integers (positions among the candidates), got dtype {given.dtype}")
         self._actions[...] = given.reshape(self._actions.shape)
-        few = self._actions.ravel().tolist() if self._actions.size <= FEW else self._actions  # NumPy's calls are slow
-        low, high = (min(few), max(few)) if isinstance(few, list) else (int(few.min()), int(few.max()))
-        if low < 0 or high >= self.items:
+        if self._actions.view(np.uint64).max() >= self.items:  # a negative number is a large one
+            low, high = int(self._actions.min()), int(self._actions.max())
             raise ConfigError(
                 f"action {low if low < 0 else high} is no candidate; the list has candidates 0..{self.items - 1}"
             )
