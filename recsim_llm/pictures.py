@@ -9,7 +9,6 @@ import functools
 import hashlib
 import io
 import struct
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,11 +93,9 @@ def decoded(png: bytes) -> NDArray[np.uint8]:
         )
     image = require("PIL.Image", "llm")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            with image.open(io.BytesIO(png), formats=["PNG"]) as opened:
-                return np.array(opened.convert("RGB"), dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError, Warning) as error:
+        with image.open(io.BytesIO(png), formats=["PNG"]) as opened:
+            return np.array(opened.convert("RGB"), dtype=np.uint8)
+    except (OSError, ValueError, SyntaxError, struct.error) as error:
         raise DataError(f"the picture is a damaged PNG file: {error}") from error
 
 
