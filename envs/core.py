@@ -193,8 +193,11 @@ class Core:
         lane = state.lane
         feedback = self.simulator.feedback.copy()
         shown = np.maximum(lane["total_examined"], 1)
+        users = lane["user"].astype(np.int64)
+        if self.protocol.opt_out > 0:
+            users[lane["opted_out"]] = -1
         infos: Infos = {
-            "user_id": np.where(lane["opted_out"], -1, lane["user"]).astype(np.int64),
+            "user_id": users,
             "clicks": lane["clicks"].astype(np.int64),
             "ctr": lane["total_clicks"] / shown,
             "wasted": lane["wasted"].astype(np.int64),
