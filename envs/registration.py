@@ -40,6 +40,11 @@ def scenarios() -> list[str]:
     return [f"{NAMESPACE}/{name}" for name in TABLE if name not in CLASSICS]
 
 
+def mo_ids() -> list[str]:
+    """The ids with a vector reward, in MO-Gymnasium's form."""
+    return [name.replace("/", "/mo-") for name in scenarios()]
+
+
 def register_all() -> None:
     """Registers every id; doing it twice is silent."""
     for name, (module, scalar, vector, horizon, threshold) in TABLE.items():
@@ -52,3 +57,11 @@ def register_all() -> None:
             max_episode_steps=horizon,
             reward_threshold=threshold,
         )
+        if name not in CLASSICS:
+            register(
+                f"{NAMESPACE}/mo-{name}",
+                entry_point=f"recsim_llm.envs.multi_objective:Mo{scalar}",
+                vector_entry_point=f"recsim_llm.envs.multi_objective:Mo{vector}",
+                max_episode_steps=horizon,
+                disable_env_checker=True,  # it wants one number as reward
+            )
