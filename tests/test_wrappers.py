@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +171,7 @@ def test_an_index_finds_what_the_exact_search_finds(similarity: str, make_world:
 
 
 def test_proto_action_without_faiss(world_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ImportError, match=r'pip install "recsim-llm\[ann\]"'):
         scalar(NEWS, wrappers.ProtoAction, {"world": world_folder}, index="faiss")
 
@@ -308,6 +310,9 @@ def test_mo_gymnasium_makes_every_id(env_id: str, tmp_path: Path) -> None:
     assert reward.shape == (3,)
     assert reward.dtype == np.float32
     json.loads(env.spec.to_json())
+    twin = pickle.loads(pickle.dumps(env.unwrapped))
+    action = env.action_space.sample()
+    same(env.unwrapped.step(action), twin.step(action))
 
 
 def test_mo_gymnasium_wrappers(world_folder: str) -> None:
