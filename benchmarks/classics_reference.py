@@ -28,7 +28,7 @@ EXPLORATION_STEPS = 100
 """Length of an episode of interest exploration, whose users never leave."""
 BINS = 20
 SEED = 20191
-Policy = Callable[[list[Any], int, np.random.RandomState], list[int]]
+Policy = Callable[[list[Any], int, np.random.Generator], list[int]]
 
 
 def install_stand_ins() -> None:
@@ -44,7 +44,7 @@ def install_stand_ins() -> None:
     sys.modules["gin"].tf = sys.modules["gin.tf"]  # type: ignore[attr-defined]
 
 
-def shuffled(documents: list[Any], slots: int, rng: np.random.RandomState) -> list[int]:
+def shuffled(documents: list[Any], slots: int, rng: np.random.Generator) -> list[int]:
     """A random slate without repetition."""
     return [int(c) for c in rng.permutation(len(documents))[:slots]]
 
@@ -52,7 +52,7 @@ def shuffled(documents: list[Any], slots: int, rng: np.random.RandomState) -> li
 def highest(score: Callable[[Any], float]) -> Policy:
     """The candidates with the highest score first, those earlier in the list before others as good."""
 
-    def policy(documents: list[Any], slots: int, _: np.random.RandomState) -> list[int]:
+    def policy(documents: list[Any], slots: int, _: np.random.Generator) -> list[int]:
         order = sorted(range(len(documents)), key=lambda c: (-score(documents[c]), c))
         return order[:slots]
 
@@ -125,7 +125,7 @@ CASES: dict[str, tuple[str, dict[str, int], dict[str, Policy], Callable[..., dic
 
 def play(env: Any, policy: Policy, slots: int, episodes: int, metrics: Any, limit: int) -> dict[str, list[float]]:
     """The metrics of each episode."""
-    rng = np.random.RandomState(SEED + 1)
+    rng = np.random.Generator(np.random.PCG64(SEED))
     found: dict[str, list[float]] = {}
     for _ in range(episodes):
         observation, done = env.reset(), False
@@ -164,8 +164,8 @@ def main() -> None:
     for name, (module, sizes, policies, metrics) in CASES.items():
         build = importlib.import_module(f"recsim.environments.{module}").create_environment
         for policy_name, policy in policies.items():
-            np.random.seed(SEED)  # noqa: NPY002  (the generator that RecSim draws from)
             env = build({**sizes, "seed": SEED, "resample_documents": True})
+            env.seed(SEED)  # the generator of NumPy that RecSim's users share
             limit = EXPLORATION_STEPS if module == "interest_exploration" else 10**9
             found = play(env, policy, sizes["slate_size"], chosen.episodes, metrics, limit)
             metrics_found = {metric: summary(values) for metric, values in found.items()}

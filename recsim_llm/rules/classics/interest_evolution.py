@@ -25,6 +25,7 @@ from recsim_llm.rules.classics.lanes import (
 )
 from recsim_llm.rules.classics.model import Model
 from recsim_llm.rules.classics.parameters import check_numbers, packed
+from recsim_llm.rules.classics.prefetch import AHEAD, expect
 from recsim_llm.rules.jit import jit, kernel
 from recsim_llm.rules.maths import HALF, ONE, ZERO
 from recsim_llm.rules.rng import chain, normal, uniform
@@ -225,6 +226,8 @@ def step_lanes(low, high, p1, weights, tables, documents, state, mass, actions, 
     resample = p["resample"] != 0
     start = traits.shape[1] + slates.shape[1] * (RESPONSE + traits.shape[1])
     for b in range(low, high):
+        if b + AHEAD < high:
+            expect(observation[b + AHEAD], start)
         lane = lanes[b]
         rewards[b] = 0.0
         terminated[b] = False
