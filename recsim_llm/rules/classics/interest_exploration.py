@@ -25,6 +25,7 @@ from recsim_llm.rules.classics.lanes import (
 )
 from recsim_llm.rules.classics.model import Model
 from recsim_llm.rules.classics.parameters import check_numbers, cumulative, packed, table
+from recsim_llm.rules.classics.prefetch import AHEAD, expect
 from recsim_llm.rules.jit import jit, kernel
 from recsim_llm.rules.maths import ONE, ZERO, exp
 from recsim_llm.rules.rng import chain, normal, uniform
@@ -174,6 +175,8 @@ def step_lanes(low, high, p1, weights, tables, documents, state, mass, actions, 
     topics = traits.shape[1]
     start = slates.shape[1] * (RESPONSE + topics)
     for b in range(low, high):
+        if b + AHEAD < high:
+            expect(observation[b + AHEAD], start)
         lane = lanes[b]
         rewards[b] = 0.0
         terminated[b] = False

@@ -22,6 +22,7 @@ from recsim_llm.rules.classics.lanes import (
 )
 from recsim_llm.rules.classics.model import Model
 from recsim_llm.rules.classics.parameters import check_numbers, packed
+from recsim_llm.rules.classics.prefetch import AHEAD, expect
 from recsim_llm.rules.jit import jit, kernel
 from recsim_llm.rules.maths import HALF, ONE, ZERO, exp, sigmoid
 from recsim_llm.rules.rng import chain, normal, uniform
@@ -135,6 +136,8 @@ def step_lanes(low, high, p1, weights, tables, documents, state, mass, actions, 
     resample = p["resample"] != 0
     start = slates.shape[1] * RESPONSE
     for b in range(low, high):
+        if b + AHEAD < high:
+            expect(observation[b + AHEAD], start)
         lane = lanes[b]
         rewards[b] = 0.0
         terminated[b] = False
