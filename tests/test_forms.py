@@ -21,7 +21,9 @@ from recsim_llm.testing import actions, check_env, difference
 from tests.conftest import WorldBuilder
 from tests.tiny import tiny_env, tiny_world
 
-ALPHA = 1e-4
+CHI_SQUARE_19 = 50.8
+"""Quantile of the chi-square distribution with 19 degrees of freedom at alpha = 1e-4."""
+
 LIVELY = {"leave": -0.5, "churn": 0.0}
 FORMS: dict[str, Any] = {"num_candidates": 7, "history": 5, "group": True}
 NEWS = "recsim_llm/News-v0"
@@ -103,15 +105,21 @@ def test_candidates_are_different_and_on_the_shelf(news: dict[str, Any]) -> None
         np.testing.assert_array_equal(infos["wasted"], [3 - len(set(row)) for row in chosen.tolist()])
 
 
-def test_inclusion_is_uniform(tmp_path: Path) -> None:
-    """Each of 20 items is in a list of 5 with probability 1/4: chi-square of the counts, drawn without replacement."""
+@pytest.mark.parametrize("hidden", [0, 30])
+def test_inclusion_is_uniform(hidden: int, tmp_path: Path) -> None:
+    """Each of 20 items on the shelf is in a list of 5 with probability 1/4, whatever else there is: chi-square."""
     lanes, items, listed = 4000, 20, 5
-    env = tiny_env(tiny_world(np.eye(items), np.zeros(items)), tmp_path, lanes=lanes, num_candidates=listed)
+    world = tiny_world(np.eye(items + hidden), np.zeros(items + hidden))
+    released = np.where(np.arange(items + hidden) < items, -1.0, 1e6).astype(np.float32)
+    world = dataclasses.replace(world, catalog=dataclasses.replace(world.catalog, released_at=released))
+    env = tiny_env(world, tmp_path, lanes=lanes, num_candidates=listed)
     _, infos = env.reset(seed=1)
     counts = np.bincount(infos["candidates"].ravel(), minlength=items)
+    assert len(counts) == items
     share = listed / items
-    statistic = float((np.square(counts - lanes * share) / (lanes * share * (1 - share))).sum() * (items - 1) / items)
-    assert statistic < 53.0, "99.99 % quantile of chi-square with 19 degrees of freedom is 52.4"
+    # Drawn without replacement: the counts' covariance is that of a multinomial times (I - C) / (I - 1).
+    statistic = float(np.square(counts - lanes * share).sum() / (lanes * share * (1 - share)) * (items - 1) / items)
+    assert 0 < statistic < CHI_SQUARE_19
     places = np.stack([np.bincount(infos["candidates"][:, c], minlength=items) for c in range(listed)])
     assert np.abs(places - lanes / items).max() < 5 * np.sqrt(lanes / items), "no item prefers a place"
 

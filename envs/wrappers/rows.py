@@ -42,6 +42,8 @@ class Rows:
             raise ConfigError(f"sessions are recorded to {' or '.join(SUFFIXES)}, got {self.path.name!r}")
         if self.path.exists() and not overwrite:
             raise ConfigError(f"{self.path} is there already; name another file, or pass overwrite=True")
+        if not self.path.parent.is_dir():
+            raise ConfigError(f"there is no folder {self.path.parent} to record sessions in; make it first")
         if row_group < 1:
             raise ConfigError(f"row_group must be at least 1 row, got {row_group}")
         self._core, self._with_propensities, self._row_group = core, propensities, row_group
