@@ -171,6 +171,8 @@ def evaluate(agent: Any, env: VectorEnv[Any, Any, Any], seed: int) -> Evaluation
             observation, state, episode_start=fresh, deterministic=True, action_masks=core.available()
         )
         observation, reward, terminated, truncated, info = env.step(action)
+        if core.core.protocol.reports:  # the recommender learns from what is reported and is worth what happened
+            reward = core.core.true_rewards()
         tally.add(running, reward, terminated, info)
         running, fresh = running & ~(terminated | truncated), np.zeros(lanes, dtype=bool)
         if not running.any():
