@@ -136,8 +136,8 @@ def to_markdown(content: dict[str, Any]) -> str:
             *lines,
             "",
             f"{episodes['recsim']:,} episodes there, {episodes['here']:,} here; z is the difference in standard "
-            f"errors. Over all {number} metrics (lengths, clicks, final interests, topics, qualities, exposure, ...) the "
-            f"largest |z| is {most:.1f}.",
+            f"errors. Over all {number} metrics (lengths, clicks, final interests, topics, qualities, exposure, ...) "
+            f"the largest |z| is {most:.1f}.",
         ]
     )
 

@@ -65,7 +65,7 @@ WHAT = {
 }
 
 
-LABELS = {"recsim": "RecSim 0.2.4", "ng": "RecSim NG 0.1.2"}
+LABELS = {"ours": "Here", "recsim": "RecSim 0.2.4", "ng": "RecSim NG 0.1.2"}
 
 
 @dataclass
@@ -168,15 +168,9 @@ def to_markdown(result: dict[str, Any]) -> str:
             f"| {row['lowest']:.4g}, {row['highest']:.4g} |"
         )
     flat = [f"{rates['ours', f'{lanes} users, flat']:,.0f} at {lanes:,} users" for lanes in (1024, 8192)]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Per second of processor time, one thread. {result['what']['setting']} Here: {result['what']['ours']} "
-            f"Flat rows: {flat[0]}, {flat[1]}."
-            + "".join(f" {label}: {result['what'][key]}" for key, label in LABELS.items() if key in result["what"]),
-        ]
-    )
+    told = [f"* {label}: {result['what'][key]}" for key, label in LABELS.items() if key in result["what"]]
+    setting = f"{result['what']['setting']} Rates are per second of processor time."
+    return "\n".join([*lines, "", setting, "", *told, f"* Flat rows here: {' and '.join(flat)}."])
 
 
 def _rounded(value: float) -> float:

@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from recsim_llm.benchmarks import load
+from recsim_llm.benchmarks import classics_parity as parity
+from recsim_llm.benchmarks import compare, load
 from recsim_llm.benchmarks import report as reports
 from recsim_llm.errors import DataError
 from recsim_llm.files import write_file
@@ -25,10 +26,10 @@ def sections(stored: Path = STORED) -> dict[str, str]:
     made = {"worlds": _worlds()}
     if (stored / "standard").is_dir():
         made["table"] = _table(stored / "standard")
-    for name in ("movielens", "speed"):
+    writers = {"movielens": _movielens, "speed": _speed, "parity": parity.to_markdown, "compare": compare.to_markdown}
+    for name, write in writers.items():
         if (stored / f"{name}.json").is_file():
-            content = json.loads((stored / f"{name}.json").read_text(encoding="utf-8"))
-            made[name] = {"movielens": _movielens, "speed": _speed}[name](content)
+            made[name] = write(json.loads((stored / f"{name}.json").read_text(encoding="utf-8")))
     return made
 
 
