@@ -172,7 +172,7 @@ def evaluate(agent: Any, env: VectorEnv[Any, Any, Any], seed: int) -> Evaluation
         )
         observation, reward, terminated, truncated, info = env.step(action)
         if core.core.protocol.reports:  # the recommender learns from what is reported and is worth what happened
-            reward = core.core.true_rewards()
+            reward, info = core.core.true_rewards(), {**info, **core.core.true_counts()}
         tally.add(running, reward, terminated, info)
         running, fresh = running & ~(terminated | truncated), np.zeros(lanes, dtype=bool)
         if not running.any():

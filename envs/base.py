@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -96,7 +97,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         truncated = core.options.horizon is not None and steps >= core.options.horizon
         if core.protocol.retention > 0:
             truncated = truncated or bool(core.past_retention()[0])
-        info["is_success"] = steps >= core.success_step and not terminated
+        info["is_success"] = (truncated or steps >= core.success_step) and not terminated
         if self._recorder is not None:
             self._recorder.note(info, reward, terminated)
         return core.observed(outcome.observation[0]), reward, terminated, truncated, info
@@ -133,13 +134,14 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         opted_out, user, clicks, all_clicks, examined, wasted, session, clock, diversity = NEEDED(
             simulator.state.lane.item(0)
         )
+        day = simulator.rules.start_day + clock / 86400.0
         info: dict[str, Any] = {
             "user_id": -1 if opted_out else user,
             "clicks": clicks,
             "ctr": all_clicks / (examined or 1),
             "wasted": wasted,
             "session": session,
-            "day": float(simulator.rules.start_day + clock / 86400.0),
+            "day": float(math.floor(day) if core.protocol.epsilon > 0 else day),
             "diversity": diversity,
             "is_success": False,
             "slate": simulator.slate[0].copy(),

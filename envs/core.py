@@ -239,6 +239,12 @@ class Core:
         """Rewards [B] of the last step, whatever was reported of it; what a policy is worth."""
         return self.simulator.outcome.reward.copy()
 
+    def true_counts(self) -> Infos:
+        """The infos "slate" [B, K] and "clicks" [B] of the last step as they were, whatever was reported."""
+        state = self.simulator.state
+        clicks = state.feedback[:, :, SIGNALS.index("click")].sum(1).astype(np.int64)
+        return {"slate": state.slate.copy(), "clicks": clicks}
+
     def past_retention(self) -> NDArray[np.bool_]:
         """Lanes whose episode has come to the protocol's horizon in days, [B]."""
         if self.protocol.retention > 0:

@@ -16,7 +16,7 @@ def extra_infos(simulator: Simulator) -> Infos:
     """Public facts of the last step, [B] each, the same keys at every step of an environment.
 
     revenue: where money is earned, of this step [currency]; cvr: purchases by click; budget_spent: share of today's
-    budgets that providers have spent; pacing: that, by the share of the day that is over (1 is even spending);
+    budgets that providers have spent; pacing: that, by the share of the day that is over (1 is even spending), both 0 with privacy;
     living_providers: providers who still publish; opted_out: whether the user did.
     """
     lane, rules = simulator.state.lane, simulator.rules
@@ -26,9 +26,12 @@ def extra_infos(simulator: Simulator) -> Infos:
         infos["cvr"] = lane["purchases"] / np.maximum(lane["total_clicks"], 1)
     if rules.bids > 0:
         spending = simulator.spending()
+        if simulator.protocol.epsilon > 0:  # what is billed would tell the click
+            spending[:, 0] = 0.0
         infos["budget_spent"] = spending[:, 0] / np.maximum(spending[:, 1], 1e-9)
-        today = np.where(lane["clock"] < 86400, lane["began"], 0)
-        gone = (lane["clock"] % 86400 - today) / (86400.0 - today)
+        now, began = (rules.start_day + lane[name] / 86400.0 for name in ("clock", "began"))
+        today = np.where(np.floor(now) == np.floor(began), began % 1.0, 0.0)
+        gone = (now % 1.0 - today) / (1.0 - today)
         infos["pacing"] = infos["budget_spent"] / np.maximum(gone, 1e-3)
     if rules.audience_life > 0:
         infos["living_providers"] = simulator.living()

@@ -68,7 +68,7 @@ class Sb3VecEnv(VecEnv):
         if self._full_infos or core.reward_function is not None or done.any():
             infos = core.infos()
             infos["is_success"] = truncated
-        rewards = (outcome.reward if infos is None else core.rewards(infos)).astype(np.float32)
+        rewards = (core.rewards({}) if infos is None else core.rewards(infos)).astype(np.float32)
         rows = self._info_rows(infos, done, truncated)
         if done.any():
             self._begin_next(done, rows)

@@ -98,7 +98,7 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
         done = terminated | truncated
         lane["ended"] = done if self.autoreset_mode is AutoresetMode.NEXT_STEP else done | over
         infos = core.infos()
-        infos["is_success"] = (lane["step"] >= core.success_step) & ~terminated
+        infos["is_success"] = ((lane["step"] >= core.success_step) | core.past_retention()) & ~terminated
         rewards = core.rewards(infos)
         rewards[over] = 0.0
         if self.autoreset_mode is AutoresetMode.SAME_STEP and done.any():

@@ -105,4 +105,7 @@ def observe(p, lane, interest, feedback, out):
     if lane["clicks"] > 0 or lane["step"] == 0:
         write_interest(p, interest, out)
     write_context(lane, out[at : at + CONTEXT_WIDTH])
+    if p["bit_only"] == 1:  # the clock moves by what she reads: the time of day would tell the click
+        out[at] = ZERO
+        out[at + 1] = ZERO
     write_feedback(feedback, out[at + CONTEXT_WIDTH :])

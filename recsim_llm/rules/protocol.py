@@ -34,7 +34,9 @@ class Protocol:
         delay: Steps by which feedback (and the reward that rests on it) comes late.
         epsilon: Local differential privacy of each shown slot: her click is reported by randomised response, right
             with probability e^epsilon / (1 + e^epsilon), and nothing else is reported (Warner 1965; Kairouz et al.
-            2014). Two slates that differ in one click differ in at most two slots: 2 epsilon. 0 is no privacy.
+            2014). Two slates that differ in one click differ in at most two slots: 2 epsilon. The time of day is not
+            told either, as it moves by what she reads. What any platform sees without a report is not covered: that she
+            comes, leaves or stays away, the day, and what is on the shelf. 0 is no privacy.
     """
 
     cold_users: bool = False

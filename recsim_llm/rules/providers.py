@@ -57,8 +57,8 @@ def buzz_of(p, cell, lane):
 
 
 @jit
-def touch(p, cell, lane):
-    """Brings a cell up to the present before it is changed."""
+def enter(p, cell, lane):
+    """Makes a cell one of the present episode."""
     if cell["episode"] != lane["episode"]:
         cell["episode"] = lane["episode"]
         cell["at"] = lane["began"]
@@ -66,6 +66,12 @@ def touch(p, cell, lane):
         cell["spent"] = ZERO
         cell["audience"] = p["audience_start"]
         cell["buzz"] = ZERO
+
+
+@jit
+def touch(p, cell, lane):
+    """Brings audience and buzz up to the present before they are changed."""
+    enter(p, cell, lane)
     passed = days_since(lane, cell)
     if p["audience_life"] > ZERO:
         cell["audience"] *= exp(-passed / p["audience_life"])
@@ -84,13 +90,14 @@ def charge(p, trade, budget, cell, lane, clicked, bought):
     if not happened:
         return ZERO
     day = day_of(p, lane)
-    paid = min(trade["bid"], left_to_spend(p, budget, cell, lane, day))
-    touch(p, cell, lane)
+    left = left_to_spend(p, budget, cell, lane, day)
+    paid = min(trade["bid"], left)
+    enter(p, cell, lane)  # no more: the day on which a provider stopped publishing must stay what it was
     today = np.int32(np.floor(day))
     if cell["day"] != today:
         cell["day"] = today
         cell["spent"] = ZERO
-    cell["spent"] += paid
+    cell["spent"] = budget if paid == left else cell["spent"] + paid  # all of it: no rest from rounding
     return p["bids"] * paid
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from recsim_llm.rules.dynamics import note_interest, note_sameness, update_public_counts
-from recsim_llm.rules.feedback import CLICKED, DWELLED, PURCHASED, SKIPPED, slot_reward
+from recsim_llm.rules.feedback import CLICKED, DWELLED, PURCHASED, SATISFACTION, SKIPPED, slot_reward
 from recsim_llm.rules.jit import jit
 from recsim_llm.rules.maths import ONE, ZERO
 from recsim_llm.rules.rng import REPORT, uniform
 
 FLIP, LOSE, DRAWS = 0, 1, 4
+REVENUE_AT, SATISFACTION_AT = -2, -1
 
 
 @jit
@@ -21,14 +22,14 @@ def report_bit(p, clicked, revenue, out):
     if clicked:
         out[CLICKED] = ONE
         out[DWELLED] = p["dwell_time"]
-        out[-1] = revenue
+        out[REVENUE_AT] = revenue
     else:
         out[SKIPPED] = ONE
 
 
 @jit
-def distort(p, key, k, index, signals, revenue, per_click, out):
-    """Writes what is reported of slot k, out [S + 1] with the revenue last, from the true signals [S].
+def distort(p, key, k, index, signals, revenue, satisfaction, per_click, out):
+    """Writes what is reported of slot k, out [S + 2] with revenue and satisfaction last, from the true signals [S].
 
     Randomised response for noise and for privacy: the click is reported wrongly with probability flip. A click that is
     reported rightly comes with everything else that was observed, unless only the bit may leave the device.
@@ -47,15 +48,16 @@ def distort(p, key, k, index, signals, revenue, per_click, out):
     else:
         for s in range(signals.shape[0]):
             out[s] = signals[s]
-        out[-1] = revenue
+        out[REVENUE_AT] = revenue
+        out[SATISFACTION_AT] = satisfaction
 
 
 @jit
 def deliver(p, lane, weights, items, item_codes, interest, ring, ring_slate, reported, reported_slate, rewards):
-    """Hands over what is due from the ring [L, K, S + 1]: signals, slate, history of the user. Returns the reward."""
+    """Hands over what is due from the ring [L, K, S + 2]: signals, slate, history of the user. Returns the reward."""
     length = ring.shape[0]
     due = lane["step"] - (length - 1)
-    clicks, seen, total = 0, 0, ZERO
+    clicks, seen, total, satisfied = 0, 0, ZERO, ZERO
     for k in range(reported.shape[0]):
         cell = ring[due % length, k]
         index = ring_slate[due % length, k] if due > 0 else -1
@@ -65,15 +67,16 @@ def deliver(p, lane, weights, items, item_codes, interest, ring, ring_slate, rep
             reported[k, s] = cell[s] if index >= 0 else ZERO
         if index < 0:
             continue
-        rewards[k] = slot_reward(weights, reported[k], cell[-1])
+        rewards[k] = slot_reward(weights, reported[k], cell[REVENUE_AT])
         total += rewards[k]
+        satisfied += cell[SATISFACTION_AT]
         seen += reported[k, CLICKED] > ZERO or reported[k, SKIPPED] > ZERO
         lane["purchases"] += np.int32(reported[k, PURCHASED])
-        lane["revenue"] += cell[-1]
+        lane["revenue"] += cell[REVENUE_AT]
         if reported[k, CLICKED] > ZERO:
             clicks += 1
             if not lane["opted_out"]:
                 note_interest(p, interest, item_codes[index])
             note_sameness(lane, items[index]["topic"])
     update_public_counts(lane, clicks, seen)
-    return total
+    return total + weights[SATISFACTION] * satisfied

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError
+from recsim_llm.rules.begin import reset_lanes
 from recsim_llm.rules.choice import write_attention
 from recsim_llm.rules.jit import COMPILED, loaded
 from recsim_llm.rules.observe import CONTEXT
@@ -30,7 +31,7 @@ from recsim_llm.rules.shelf import (
     write_truth,
 )
 from recsim_llm.rules.state import State, Tables, new_state, tables
-from recsim_llm.rules.step import build_step, reset_lanes
+from recsim_llm.rules.step import build_step
 from recsim_llm.world import World
 
 LANES_PER_THREAD = 256
@@ -165,6 +166,7 @@ class Simulator:
         chosen = slice(None) if mask is None else mask
         self.state.lane["seed"][chosen] = seeds[chosen]
         self.state.lane["episode"][chosen] = -1
+        self.state.provider["episode"][chosen] = -1  # or a cell of the last episode 0 would count as one of the next
 
     def reset(self, mask: NDArray[np.bool_], users: NDArray[np.int32] | None = None) -> Outcome:
         """Begins an episode in every lane of the mask [B]; ``users`` [B] names users, -1 draws one."""
@@ -263,8 +265,9 @@ class Simulator:
         return np.asarray(lane["clock"] - lane["began"] >= self.protocol.retention * 86400.0)
 
     def days(self) -> NDArray[np.float64]:
-        """Each lane's clock [day]."""
-        return self.rules.start_day + self.state.lane["clock"] / 86400.0
+        """Each lane's clock [day]; with privacy the day alone, as the time tells how long she has read."""
+        days = self.rules.start_day + self.state.lane["clock"] / 86400.0
+        return np.floor(days) if self.protocol.epsilon > 0 else days
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """A snapshot: every array that changes, copied."""

@@ -194,7 +194,7 @@ class State:
     slate: NDArray[np.int64]  # [B, K] items shown in the last step, -1 for a wasted slot
     provider: NDArray[np.void]  # [B, G] of PROVIDER_CELL; G = 0 where providers do not matter
     owned: NDArray[np.int32]  # [B, T] clock of the last purchase, -1 for none; T = 0 where it does not matter
-    late: NDArray[np.float32]  # [B, L, K, S + 1] feedback and revenue on their way, a ring; L = 0 where all is seen
+    late: NDArray[np.float32]  # [B, L, K, S + 2] feedback, revenue, satisfaction on their way; L = 0: all is seen
     late_slate: NDArray[np.int64]  # [B, L, K]
     reported: NDArray[np.float32]  # [B, K, S] feedback as the recommender sees it; one row where that is ``feedback``
     reported_slate: NDArray[np.int64]  # [B, K]
@@ -220,7 +220,7 @@ def new_state(lanes: int, slots: int, signals: int, table: Tables, rules: Rules,
         slate=np.full((lanes, slots), -1, np.int64),
         provider=np.zeros((lanes, len(table.provider_budget) if rules.providers_matter else 0), PROVIDER_CELL),
         owned=np.full((lanes, table.topics if rules.owned != 0 else 0), -1, np.int32),
-        late=np.zeros((lanes, ring, slots, signals + 1), np.float32),
+        late=np.zeros((lanes, ring, slots, signals + 2), np.float32),
         late_slate=np.full((lanes, ring, slots), -1, np.int64),
         reported=np.zeros((shown, slots, signals), np.float32),
         reported_slate=np.full((shown, slots), -1, np.int64),

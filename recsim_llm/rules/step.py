@@ -15,7 +15,6 @@ from recsim_llm.rules.dynamics import (
     encode_taste,
     evolve,
     leaves,
-    new_budget,
     note_interest,
     note_sameness,
     pass_time,
@@ -39,96 +38,12 @@ from recsim_llm.rules.feedback import (
 )
 from recsim_llm.rules.jit import jit, kernel
 from recsim_llm.rules.maths import ONE, ZERO
-from recsim_llm.rules.observe import observe, write_profile
+from recsim_llm.rules.observe import observe
 from recsim_llm.rules.providers import charge, gain_audience
 from recsim_llm.rules.report import deliver, distort
-from recsim_llm.rules.rng import NOISE, OPT_OUT, START, WARM, bits, chain, normal, slot_channel, uniform
+from recsim_llm.rules.rng import NOISE, chain, normal, slot_channel
 from recsim_llm.rules.shelf import money_left, on_shelf, pay, pull
-from recsim_llm.rules.utility import available, day_of, expected_satisfaction, repetition, utility
-
-DAY = np.float32(86400.0)
-HIGH_BITS = np.uint64(33)
-USER_CHANNEL = 0
-WARM_CHOICES = 5
-"""Items out of which a user engages with one, in the history before the episode."""
-
-
-@jit
-def opts_out(p, user):
-    """Whether a user has opted out: the same users in every episode and with every seed."""
-    return p["opt_out"] > ZERO and uniform(chain(np.uint64(OPT_OUT), user), OPT_OUT) < p["opt_out"]
-
-
-@jit
-def begin_lane(p, lane, cohort, wish):
-    """Starts the next episode of a lane: a user of the cohort (or ``wish`` >= 0), at a random time of day."""
-    lane["episode"] += 1
-    key = chain(chain(lane["seed"], 0), lane["episode"])
-    user = cohort[np.int64(bits(key, USER_CHANNEL) >> HIGH_BITS) % cohort.shape[0]] if wish < 0 else wish
-    lane["user"] = user
-    lane["stream"] = chain(key, np.int64(user) + 1)
-    lane["step"] = 0
-    lane["session"] = 0
-    lane["session_step"] = 0
-    lane["clicks"] = 0
-    lane["examined"] = 0
-    lane["wasted"] = 0
-    lane["total_clicks"] = 0
-    lane["total_examined"] = 0
-    lane["purchases"] = 0
-    lane["idle"] = 0
-    lane["month"] = 0
-    lane["regime"] = 0
-    lane["last_topic"] = -1
-    lane["away"] = ZERO
-    lane["mood"] = ZERO
-    lane["engagement"] = ZERO
-    lane["sameness"] = ZERO
-    lane["satisfaction"] = ZERO
-    lane["diversity"] = ZERO
-    lane["blindness"] = ZERO
-    lane["revenue"] = ZERO
-    lane["reported"] = ZERO
-    lane["spent"] = ZERO
-    lane["ended"] = False
-    lane["opted_out"] = opts_out(p, user)
-    lane["clock"] = np.int32(uniform(lane["stream"], START) * DAY)
-    lane["began"] = lane["clock"]
-    lane["budget"] = new_budget(p, lane["stream"])
-
-
-@jit
-def begin_user(p, lane, user_code, mine):
-    """Rested, with the taste of the population's table and nothing remembered."""
-    taste, code, interest, satiation, memory, _, owned = mine
-    for d in range(code.shape[0]):
-        code[d] = user_code[d]
-    for d in range(taste.shape[0]):
-        taste[d] = np.float32(code[d])
-        interest[d] = ZERO
-    for t in range(satiation.shape[0]):
-        satiation[t] = ZERO
-    for t in range(owned.shape[0]):
-        owned[t] = -1
-    for m in range(memory.shape[0]):
-        memory[m]["item"] = -1
-
-
-@jit
-def warm_up(p, lane, items, item_codes, user, code, interest):
-    """History before the episode: the recommender has seen what she liked best among a few random items, n times."""
-    day = day_of(p, lane)
-    for n in range(p["warm_start"]):
-        best, highest = -1, WASTED
-        for j in range(WARM_CHOICES):
-            word = bits(lane["stream"], WARM + n * WARM_CHOICES + j)
-            index = np.int64(word >> HIGH_BITS) % items.shape[0]
-            if available(p, items[index], day):
-                value = utility(p, items[index], item_codes[index], user, code)
-                if value > highest:
-                    best, highest = index, value
-        if best >= 0:
-            note_interest(p, interest, item_codes[best])
+from recsim_llm.rules.utility import day_of, expected_satisfaction, repetition, utility
 
 
 @jit
@@ -204,7 +119,8 @@ def react(p, key, weights, table, user, lane, mine, slate, scratch, out):
 
     ``table`` is (items, item codes, trades, budgets, users, user codes, profile codes), ``mine`` one lane's (taste,
     code, interest, satiation, memory, providers, owned); ``scratch`` is (attraction [K], utility [K], attention [K],
-    examined [K], clicked [K], topics [K]); ``out`` is (signals [K, S], reward [K], revenue [K]).
+    examined [K], clicked [K], topics [K]), and utility holds the satisfaction of clicked slots afterwards; ``out`` is
+    (signals [K, S], reward [K], revenue [K]).
     """
     items, item_codes, trades = table[:3]
     taste, code, _, satiation, memory, provider, _ = mine
@@ -231,6 +147,7 @@ def react(p, key, weights, table, user, lane, mine, slate, scratch, out):
         looks += 1
         if clicked[k]:
             y, revenues[k] = take_item(p, key, k, index, table, bases[k], user, lane, mine, signals[k])
+            bases[k] = y
             clicks += 1
             satisfied += y
             dwell += signals[k, DWELLED]
@@ -261,10 +178,11 @@ def react(p, key, weights, table, user, lane, mine, slate, scratch, out):
 
 
 @jit
-def tell(p, key, weights, table, lane, interest, slate, out, late):
+def tell(p, key, weights, table, lane, interest, slate, satisfactions, out, late):
     """Reports the feedback of this step as the protocol has it. Returns the slots' reward as the recommender sees it.
 
-    ``late`` is (ring [L, K, S + 1], its slates [L, K], reported [K, S], reported slate [K]).
+    ``satisfactions`` [K] are of the clicked slots; ``late`` is (ring [L, K, S + 2], its slates [L, K], reported [K, S],
+    reported slate [K]).
     """
     items, item_codes, trades = table[:3]
     signals, rewards, revenues = out
@@ -275,7 +193,8 @@ def tell(p, key, weights, table, lane, interest, slate, out, late):
         per_click = ZERO
         if index >= 0 and p["bids"] > ZERO and trades[index]["on_purchase"] == 0:
             per_click = p["bids"] * trades[index]["bid"]
-        distort(p, key, k, index, signals[k], revenues[k], per_click, ring[place, k])
+        felt = satisfactions[k] if signals[k, CLICKED] > ZERO else ZERO
+        distort(p, key, k, index, signals[k], revenues[k], felt, per_click, ring[place, k])
         ring_slate[place, k] = index
     lane["revenue"] = ZERO
     return deliver(p, lane, weights, items, item_codes, interest, ring, ring_slate, reported, reported_slate, rewards)
@@ -293,8 +212,10 @@ def step_lane(p, weights, table, lane, mine, action, slate, scratch, out, late):
     if p["shift"] > 0:
         shift_taste(p, lane, user_codes, taste, code)
     sort_out(p, table, lane, action, slate, scratch[5], provider, day_of(p, lane))
-    shown, other = react(p, key, weights, table, user, lane, mine, slate, scratch, out)
-    left = False
+    shown, felt = react(p, key, weights, table, user, lane, mine, slate, scratch, out)
+    told, other, left = shown + felt, ZERO, False
+    if p["reports"] == 1:  # before she leaves: what she comes back to has no idle step yet
+        told = tell(p, key, weights, table, lane, interest, slate, scratch[1], out, late)
     if leaves(p, key, lane):
         left = churns(p, key, lane)
         if left:
@@ -302,10 +223,9 @@ def step_lane(p, weights, table, lane, mine, action, slate, scratch, out, late):
         else:
             come_back(p, key, lane, taste, code, satiation)
             other += weights[RETURNED]
-    lane["reported"] = shown + other
-    if p["reports"] == 1:
-        lane["reported"] = other + tell(p, key, weights, table, lane, interest, slate, out, late)
-    return shown + other, left
+    reward = shown + (felt + other)
+    lane["reported"] = told + other if p["reports"] == 1 else reward
+    return reward, left
 
 
 @kernel
@@ -338,38 +258,6 @@ def step_lanes(low, high, p1, weights, table, state, scratch, actions, observati
             observe(p, lane, interests[b], reported[b], observation[b])
         else:
             observe(p, lane, interests[b], feedbacks[b], observation[b])
-
-
-@kernel
-def reset_lanes(p1, table, state, cohort, mask, wishes, observation, slot_rewards):
-    """Begins an episode in every lane of the mask [B]; ``wishes`` [B] names users, or -1 to draw them."""
-    items, item_codes, _, _, users, user_codes, profile_codes = table
-    (
-        lanes, tastes, codes, interests, satiations, memories, feedbacks, slates, providers, owneds, _, _, reported,
-        reported_slate,
-    ) = state  # fmt: skip
-    p = p1[0]
-    for b in range(mask.shape[0]):
-        if not mask[b]:
-            continue
-        lane = lanes[b]
-        begin_lane(p, lane, cohort, wishes[b])
-        mine = (tastes[b], codes[b], interests[b], satiations[b], memories[b], providers[b], owneds[b])
-        begin_user(p, lane, user_codes[lane["user"]], mine)
-        if p["warm_start"] > 0 and not lane["opted_out"]:
-            warm_up(p, lane, items, item_codes, users[lane["user"]], codes[b], interests[b])
-        for k in range(slates.shape[1]):
-            slates[b, k] = -1
-            slot_rewards[b, k] = ZERO
-            for s in range(feedbacks.shape[2]):
-                feedbacks[b, k, s] = ZERO
-        if p["reports"] == 1:
-            for k in range(slates.shape[1]):
-                reported_slate[b, k] = -1
-                for s in range(reported.shape[2]):
-                    reported[b, k, s] = ZERO
-        write_profile(p, lane, profile_codes[lane["user"]], observation[b])
-        observe(p, lane, interests[b], feedbacks[b], observation[b])
 
 
 def build_step(choice: Callable[..., Any] | None = None, dynamics: Callable[..., Any] | None = None) -> Any:
