@@ -1,5 +1,5 @@
 """Environments: one scenario per file, thin shells over the rules."""
 
-from recsim_llm.envs.registration import ids, register_all, scenarios
+from recsim_llm.envs.registration import ids, register_all, scenarios, variants
 
-__all__ = ["ids", "register_all", "scenarios"]
+__all__ = ["ids", "register_all", "scenarios", "variants"]

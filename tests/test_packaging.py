@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 TOP = ("envs", "agents", "benchmarks")
-LARGEST = 5_000_000
+LARGEST = 10_000_000
 
 
 def modules(root: Path) -> set[str]:
