@@ -16,8 +16,8 @@ def extra_infos(simulator: Simulator) -> Infos:
     """Public facts of the last step, [B] each, the same keys at every step of an environment.
 
     revenue: where money is earned, of this step [currency]; cvr: purchases by click; budget_spent: share of today's
-    budgets that providers have spent; pacing: that, by the share of the day that is over (1 is even spending), both 0 with privacy;
-    living_providers: providers who still publish; opted_out: whether the user did.
+    budgets that providers have spent; pacing: that, by the share of the day that is over (1 is even spending), both 0
+    with privacy; living_providers: providers who still publish; opted_out: whether the user did.
     """
     lane, rules = simulator.state.lane, simulator.rules
     infos: Infos = {}
