@@ -31,20 +31,32 @@ def multinomial(key, attraction, attention, p, examined, clicked):
     P(click k) = a_k / (exp(no_click) + sum_j a_j) with a_k = exp(attraction_k) (1 + k) ** -position_bias. Every slot is
     looked at; at most one is clicked.
     """
-    slots = attraction.shape[0]
-    total = exp(p["no_click"])
-    for k in range(slots):
-        examined[k] = attraction[k] > WASTED
+    weigh(attraction, attention, attraction.shape[0])
+    pick(key, attraction, exp(p["no_click"]), examined, clicked)
+
+
+@jit
+def weigh(attraction, attention, count):
+    """Turns the first attractions into weights a_k; 0 for wasted slots, and for no others, as exp is above 1e-38."""
+    for k in range(count):
+        attraction[k] = exp(attraction[k] + attention[k]) if attraction[k] > WASTED else ZERO
+
+
+@jit
+def pick(key, weight, nothing, examined, clicked):
+    """Clicks one slot with a probability in proportion to its weight [K], or none with that of ``nothing``."""
+    total = nothing
+    for k in range(weight.shape[0]):
+        examined[k] = weight[k] > ZERO
         clicked[k] = False
-        attraction[k] = exp(attraction[k] + attention[k]) if examined[k] else ZERO
-        total += attraction[k]
+        total += weight[k]
     threshold = uniform(key, CHOICE) * total
-    running = ZERO
-    for k in range(slots):
-        running += attraction[k]
-        if threshold < running:
-            clicked[k] = True
-            return
+    running, below = ZERO, 0
+    for k in range(weight.shape[0]):  # no branch: where it stops cannot be foreseen
+        running += weight[k]
+        below += threshold >= running
+    if below < weight.shape[0]:
+        clicked[below] = True
 
 
 @jit
@@ -87,10 +99,18 @@ def position(key, attraction, attention, p, examined, clicked):
 
 
 @jit
-def choose(key, attraction, attention, p, examined, clicked):
-    """The built-in model that the parameters name."""
+def prepare(p, attraction, attention, count):
+    """What the built-in model computes for many slots at once, before :func:`choose`. Returns a constant for it."""
     if p["choice"] == MULTINOMIAL:
-        multinomial(key, attraction, attention, p, examined, clicked)
+        weigh(attraction, attention, count)
+    return exp(p["no_click"])
+
+
+@jit
+def choose(key, attraction, attention, p, nothing, examined, clicked):
+    """The built-in model that the parameters name, after :func:`prepare`."""
+    if p["choice"] == MULTINOMIAL:
+        pick(key, attraction, nothing, examined, clicked)
     elif p["choice"] == CASCADE:
         cascade(key, attraction, attention, p, examined, clicked)
     else:

@@ -11,6 +11,7 @@ from recsim_llm.rules.utility import clip, price_pain
 
 # Columns of the feedback array, in the order of params.SIGNALS, and of the rewards, params.REWARD_TERMS.
 CLICKED, DWELLED, LIKED, SHARED, CARTED, PURCHASED, RATED, SKIPPED = range(8)
+SIGNAL_COUNT = 8
 REVENUE, SATISFACTION, RETURNED, CHURNED = range(8, 12)
 
 MINUTE = np.float32(60.0)
@@ -61,7 +62,7 @@ def consume(p, key, slot, item, user, satisfaction, money, out):
 def slot_reward(weights, signals, revenue):
     """The public part of the reward of one slot: weighted signals (dwell in minutes) and revenue."""
     value = weights[DWELLED] * signals[DWELLED] / MINUTE + weights[REVENUE] * revenue
-    for s in range(8):
+    for s in range(SIGNAL_COUNT):
         if s != DWELLED:
             value += weights[s] * signals[s]
     return value

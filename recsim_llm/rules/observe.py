@@ -81,17 +81,18 @@ def write_interest(p, interest, out):
 
 
 @jit
-def write_feedback(feedback, out):
-    """Signals of the last step [K, S], each brought into [0, 1]."""
+def write_feedback(feedback, clicks, out):
+    """Signals of the last step [K, S], each brought into [0, 1]. Without ``clicks`` there is no dwell and no rating."""
     signals = feedback.shape[1]
-    at = 0
+    flat = feedback.reshape(feedback.size)
+    for at in range(flat.shape[0]):
+        out[at] = flat[at]
+    if clicks == 0:
+        return
     for k in range(feedback.shape[0]):
-        part = out[at : at + signals]
-        for s in range(signals):
-            part[s] = feedback[k, s]
-        part[DWELLED] = min(feedback[k, DWELLED] / LONG_DWELL, ONE)
-        part[RATED] = feedback[k, RATED] / FIVE
-        at += signals
+        if feedback[k, DWELLED] != ZERO or feedback[k, RATED] != ZERO:
+            out[k * signals + DWELLED] = min(feedback[k, DWELLED] / LONG_DWELL, ONE)
+            out[k * signals + RATED] = feedback[k, RATED] / FIVE
 
 
 @jit
@@ -108,4 +109,4 @@ def observe(p, lane, interest, feedback, out):
     if p["bit_only"] == 1:  # the clock moves by what she reads: the time of day would tell the click
         out[at] = ZERO
         out[at + 1] = ZERO
-    write_feedback(feedback, out[at + CONTEXT_WIDTH :])
+    write_feedback(feedback, lane["clicks"], out[at + CONTEXT_WIDTH :])

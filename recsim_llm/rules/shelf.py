@@ -42,6 +42,12 @@ def pull(p, item, trade, index, base, user, lane, mine, day):
     """Attraction of an item on the shelf with everything that the scenario adds [logit]."""
     _, _, _, satiation, memory, provider, owned = mine
     value = attraction(p, item, index, base, user, lane, satiation, memory, day)
+    return scenario_pull(p, value, item, trade, lane, provider, owned)
+
+
+@jit
+def scenario_pull(p, value, item, trade, lane, provider, owned):
+    """Attraction with what blindness, the provider's buzz and earlier purchases add to ``value`` [logit]."""
     if p["blindness"] != ZERO:
         value -= p["blindness"] * lane["blindness"]
     if p["buzz"] != ZERO:

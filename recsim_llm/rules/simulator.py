@@ -30,6 +30,7 @@ from recsim_llm.rules.shelf import (
     write_spending,
     write_truth,
 )
+from recsim_llm.rules.stage import Scratch, new_scratch
 from recsim_llm.rules.state import State, Tables, new_state, tables
 from recsim_llm.rules.step import build_step
 from recsim_llm.world import World
@@ -296,14 +297,12 @@ class Simulator:
             s.late, s.late_slate, s.reported, s.reported_slate,
         )  # fmt: skip
 
-    def _new_scratch(self) -> tuple[NDArray[Any], ...]:
-        """Working arrays of one thread: attraction, utility, attention, examined, clicked, topic, revenue by slot."""
+    def _new_scratch(self) -> Scratch:
+        """Working arrays of one thread."""
         attention = np.zeros(self.slots, np.float32)
         with _quiet():
             loaded(write_attention, self._parameters, attention)
-        numbers, flags = np.zeros((3, self.slots), np.float32), np.zeros((2, self.slots), np.bool_)
-        topics = np.zeros(self.slots, np.int32)
-        return numbers[0], numbers[1], attention, flags[0], flags[1], topics, numbers[2]
+        return new_scratch(self.slots, self.tables.topics, len(SIGNALS), attention)
 
     def _workers(self, count: int) -> ThreadPoolExecutor:
         if self._pool is None or self._pool[0] != os.getpid():  # threads do not survive a fork
@@ -311,11 +310,12 @@ class Simulator:
         return self._pool[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_pool", "_step")}
+        return {name: value for name, value in vars(self).items() if name not in ("_pool", "_step", "_scratch")}
 
     def __setstate__(self, parts: dict[str, Any]) -> None:
         vars(self).update(parts, _pool=None)
         self._step = _built(choice_of(self.rules.choice)[1], dynamics_of(self._dynamics))
+        self._scratch = [self._new_scratch() for _ in range(self.threads)]  # arrays that share memory: not to be copied
 
 
 def _threads(wanted: int | None) -> int:

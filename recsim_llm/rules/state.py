@@ -7,7 +7,9 @@ world's definition.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,10 @@ HEADROOM = 1.5
 """Room for taste to drift beyond the largest initial component."""
 
 LINE = 32
-"""Rows of codes are padded to a multiple of this, two vector registers: an odd rest would be multiplied one by one."""
+"""Rows of codes are padded to a multiple of this: one line of memory, and what one vector instruction multiplies."""
+
+LINE_OF_MEMORY = 64
+"""[byte]"""
 
 MEMORY = 64
 """Items that a user remembers having seen; an item takes the place of an older one with the same last bits."""
@@ -36,6 +41,7 @@ ITEM = np.dtype(
         ("price", np.float32),
         ("released_at", np.float32),
         ("topic", np.int32),
+        ("spare", np.int64),  # two records to a line of memory, none across two
     ],
     align=True,
 )
@@ -116,7 +122,7 @@ class Tables:
 def tables(world: World) -> Tables:
     """Quantises a world."""
     catalog, people = world.catalog, world.population
-    item, user, trade = np.zeros(len(catalog), ITEM), np.zeros(len(people), USER), np.zeros(len(catalog), TRADE)
+    item, user, trade = aligned((len(catalog),), ITEM), np.zeros(len(people), USER), np.zeros(len(catalog), TRADE)
     for name in ("appeal", "quality", "clickbait", "price", "released_at", "topic"):
         item[name] = getattr(catalog, name)
     trade["bid"], trade["on_purchase"], trade["provider"] = catalog.bid, catalog.bid_event, catalog.provider_index
@@ -154,6 +160,14 @@ def tables(world: World) -> Tables:
     )
 
 
+def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros that begin with a line of memory, so that each row of codes covers as few lines as it can."""
+    size = math.prod(shape) * dtype.itemsize
+    room = np.zeros(size + LINE_OF_MEMORY, np.uint8)
+    start = -room.ctypes.data % LINE_OF_MEMORY
+    return room[start : start + size].view(dtype).reshape(shape)
+
+
 def _largest(array: NDArray[np.float32]) -> float:
     return float(np.abs(array).max(initial=0.0))
 
@@ -169,7 +183,7 @@ def _codes(array: NDArray[np.float32], step: float) -> NDArray[np.int16]:
 def _padded(left: NDArray[np.int16], right: NDArray[np.int16]) -> NDArray[np.int16]:
     """[N, W]: both side by side, zeros up to a multiple of LINE."""
     used = left.shape[1] + right.shape[1]
-    rows = np.zeros((len(left), -(-used // LINE) * LINE), np.int16)
+    rows = aligned((len(left), -(-used // LINE) * LINE), np.dtype(np.int16))
     rows[:, : left.shape[1]], rows[:, left.shape[1] : used] = left, right
     return rows
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recsim_llm.rules.choice import WASTED, choose
+from recsim_llm.rules.choice import choose, prepare
 from recsim_llm.rules.dynamics import (
     churns,
     come_back,
@@ -32,6 +32,7 @@ from recsim_llm.rules.feedback import (
     RETURNED,
     SATISFACTION,
     SHARED,
+    SIGNAL_COUNT,
     SKIPPED,
     consume,
     slot_reward,
@@ -42,36 +43,9 @@ from recsim_llm.rules.observe import observe
 from recsim_llm.rules.providers import charge, gain_audience
 from recsim_llm.rules.report import deliver, distort
 from recsim_llm.rules.rng import NOISE, chain, normal, slot_channel
-from recsim_llm.rules.shelf import money_left, on_shelf, pay, pull
-from recsim_llm.rules.utility import day_of, expected_satisfaction, repetition, utility
-
-
-@jit
-def sort_out(p, table, lane, action, slate, topics, provider, day):
-    """Marks wasted slots, -1: an item for the second time, or one off the shelf. Notes how different the topics are.
-
-    ``topics`` [K] is scratch.
-    """
-    items, _, trades, budgets = table[:4]
-    same, shown = 0, 0
-    for k in range(action.shape[0]):
-        index = action[k]
-        slate[k], topics[k] = -1, -1
-        if index < 0:  # an empty place of a candidate list
-            continue
-        item = items[index]
-        topic = item["topic"]
-        twice, alike = False, 0
-        for j in range(k):
-            twice |= slate[j] == index
-            alike += topics[j] == topic
-        if not twice and on_shelf(p, item, trades[index], budgets, provider, lane, day):
-            slate[k], topics[k] = index, topic
-            same += alike
-            shown += 1
-    pairs = shown * (shown - 1) // 2
-    lane["wasted"] = action.shape[0] - shown
-    lane["diversity"] = ONE - np.float32(same) / np.float32(pairs) if pairs > 0 else ZERO
+from recsim_llm.rules.shelf import money_left, pay
+from recsim_llm.rules.stage import BLOCK, NEAR, attract, attract_further, fetch, look, sort_out
+from recsim_llm.rules.utility import cell_of, day_of, expected_satisfaction
 
 
 @jit
@@ -103,41 +77,32 @@ def take_item(p, key, k, index, table, base, user, lane, mine, signals):
 
 
 @jit
-def pass_over(p, index, item, lane, satiation, memory, signals):
-    """The user looks at an item and leaves it."""
-    signals[SKIPPED] = ONE
+def pass_over(p, index, item, recall, lane, satiation, memory):
+    """The user looks at an item and leaves it; ``recall`` is how fresh her memory of it was."""
     topic = item["topic"]
     satiation[topic] = min(satiation[topic] + p["satiation_look"], ONE)
-    left = repetition(p, memory, index, lane["clock"])
+    left = recall if memory[cell_of(index)]["item"] == index else ZERO  # an item of this slate may have its place
     remember(p, memory, index, lane["clock"], p["repeat_look"], left)
-    lane["blindness"] += p["blindness_look"] * (ONE - lane["blindness"])
 
 
 @jit
-def react(p, key, weights, table, user, lane, mine, slate, scratch, out):
-    """Choice and feedback for a slate, with what they do to taste, satiation and memory. Returns the reward.
+def react(p, key, weights, table, user, lane, mine, slate, bases, recall, scratch, out):
+    """Feedback of a slate after the choice, with what it does to taste, satiation and memory. Returns the reward.
 
     ``table`` is (items, item codes, trades, budgets, users, user codes, profile codes), ``mine`` one lane's (taste,
-    code, interest, satiation, memory, providers, owned); ``scratch`` is (attraction [K], utility [K], attention [K],
-    examined [K], clicked [K], topics [K]), and utility holds the satisfaction of clicked slots afterwards; ``out`` is
-    (signals [K, S], reward [K], revenue [K]).
+    code, interest, satiation, memory, providers, owned); ``out`` is (signals [K, S], reward [K], revenue [K]).
+    ``bases`` [K] are utilities, and hold the satisfaction of clicked slots afterwards; ``recall`` [K] is how fresh
+    each item is in memory.
     """
-    items, item_codes, trades = table[:3]
+    items, trades = table[0], table[2]
     taste, code, _, satiation, memory, provider, _ = mine
-    attractions, bases, attention, examined, clicked, _ = scratch
+    examined, clicked, skipped = scratch.examined, scratch.clicked, scratch.skipped
     signals, rewards, revenues = out
-    day = day_of(p, lane)
-    slots = slate.shape[0]
-    for k in range(slots):
-        attractions[k] = WASTED
-        index = slate[k]
-        if index >= 0:
-            bases[k] = utility(p, items[index], item_codes[index], user, code)
-            attractions[k] = pull(p, items[index], trades[index], index, bases[k], user, lane, mine, day)
-    choose(key, attractions, attention, p, examined, clicked)
+    cheap = slot_reward(weights, skipped, ZERO)
+    blindness = lane["blindness"]
     total, satisfied, clicks, looks, dwell, earned = ZERO, ZERO, 0, 0, ZERO, ZERO
-    for k in range(slots):
-        for s in range(signals.shape[1]):
+    for k in range(slate.shape[0]):
+        for s in range(SIGNAL_COUNT):
             signals[k, s] = ZERO
         rewards[k] = ZERO
         revenues[k] = ZERO
@@ -154,14 +119,18 @@ def react(p, key, weights, table, user, lane, mine, slate, scratch, out):
             earned += revenues[k]
             lane["purchases"] += np.int32(signals[k, PURCHASED]) if p["reports"] == 0 else 0
             update_mood(p, lane, y)
+            rewards[k] = slot_reward(weights, signals[k], revenues[k])
         else:
-            pass_over(p, index, items[index], lane, satiation, memory, signals[k])
+            signals[k, SKIPPED] = ONE
+            pass_over(p, index, items[index], recall[k], lane, satiation, memory)
+            blindness += p["blindness_look"] * (ONE - blindness)
+            rewards[k] = cheap
         if p["audience_life"] > ZERO or p["buzz"] != ZERO:
             gain = p["audience_look"] + p["audience_click"] * signals[k, CLICKED]
             cell = provider[trades[index]["provider"]]
             gain_audience(p, cell, lane, gain, signals[k, LIKED], signals[k, SHARED])
-        rewards[k] = slot_reward(weights, signals[k], revenues[k])
         total += rewards[k]
+    lane["blindness"] = blindness
     if clicks > 0:
         encode_taste(taste, code)
         lane["satisfaction"] = satisfied / np.float32(clicks)
@@ -201,21 +170,33 @@ def tell(p, key, weights, table, lane, interest, slate, satisfactions, out, late
 
 
 @jit
-def step_lane(p, weights, table, lane, mine, action, slate, scratch, out, late):
-    """One step of one user. Returns (reward, whether she left for good)."""
+def open_lane(p, n, table, lane, mine, action, slate, scratch):
+    """First stage of a step of the n-th lane of a block: its slate, and what attracts her in it."""
     users, user_codes = table[4], table[5]
-    taste, code, interest, satiation, _, provider, _ = mine
+    taste, code = mine[0], mine[1]
     lane["step"] += 1
     lane["session_step"] += 1
-    key = chain(lane["stream"], lane["step"])
-    user = users[lane["user"]]
+    scratch.keys[n] = chain(lane["stream"], lane["step"])
     if p["shift"] > 0:
         shift_taste(p, lane, user_codes, taste, code)
-    sort_out(p, table, lane, action, slate, scratch[5], provider, day_of(p, lane))
-    shown, felt = react(p, key, weights, table, user, lane, mine, slate, scratch, out)
+    day = day_of(p, lane)
+    sort_out(p, table, lane, action, slate, scratch, mine[5], day)
+    return look(p, n, table, users[lane["user"]], lane, mine, slate, scratch, day)
+
+
+@jit
+def close_lane(p, n, weights, table, lane, mine, slate, nothing, scratch, out, late):
+    """Second stage: choice, feedback, and whether she goes on. Returns (reward, whether she left for good)."""
+    taste, code, interest, satiation = mine[:4]
+    key, user = scratch.keys[n], table[4][lane["user"]]
+    attraction = scratch.attraction[n]
+    attention = scratch.attention[: slate.shape[0]]
+    choose(key, attraction, attention, p, nothing, scratch.examined, scratch.clicked)
+    bases, recall = scratch.base[n], scratch.recall[n]
+    shown, felt = react(p, key, weights, table, user, lane, mine, slate, bases, recall, scratch, out)
     told, other, left = shown + felt, ZERO, False
     if p["reports"] == 1:  # before she leaves: what she comes back to has no idle step yet
-        told = tell(p, key, weights, table, lane, interest, slate, scratch[1], out, late)
+        told = tell(p, key, weights, table, lane, interest, slate, bases, out, late)
     if leaves(p, key, lane):
         left = churns(p, key, lane)
         if left:
@@ -228,12 +209,36 @@ def step_lane(p, weights, table, lane, mine, action, slate, scratch, out, late):
     return reward, left
 
 
+@jit
+def open_block(first, last, p, table, state, scratch, actions, rewards, terminated):
+    """First stage of the lanes first..last-1 that are in an episode. Returns how many, and a constant for choices."""
+    lanes, tastes, codes, interests, satiations, memories, _, slates, providers, owneds = state[:10]
+    slots, count, seen = actions.shape[1], 0, 0
+    for b in range(first, last):
+        rewards[b] = 0.0
+        terminated[b] = False
+        if not lanes[b]["ended"]:
+            scratch.who[count] = b
+            count += 1
+    for n in range(count):
+        b = scratch.who[n]
+        mine = (tastes[b], codes[b], interests[b], satiations[b], memories[b], providers[b], owneds[b])
+        seen += open_lane(p, n, table, lanes[b], mine, actions[b], slates[b], scratch)
+    attract(p, count * slots, seen, scratch)
+    if p["blindness"] != ZERO or p["buzz"] != ZERO or p["owned"] != ZERO:
+        for n in range(count):
+            b = scratch.who[n]
+            mine = (tastes[b], codes[b], interests[b], satiations[b], memories[b], providers[b], owneds[b])
+            attract_further(p, table, lanes[b], mine, slates[b], scratch.attraction[n])
+    return count, prepare(p, scratch.flat, scratch.attention, count * slots)
+
+
 @kernel
 def step_lanes(low, high, p1, weights, table, state, scratch, actions, observation, slot_rewards, rewards, terminated):
     """Steps the lanes low..high-1 in place. Lanes whose episode is over are left alone.
 
-    ``table`` and ``scratch`` are as in :func:`react`, ``scratch`` for this call alone and with the revenue of each slot
-    as its last array; ``state`` has the arrays of State in the simulator's order.
+    ``table`` is as in :func:`react`, ``scratch`` for this call alone; ``state`` has the arrays of State in the
+    simulator's order.
     """
     (
         lanes, tastes, codes, interests, satiations, memories, feedbacks, slates, providers, owneds, late, late_slate,
@@ -241,23 +246,30 @@ def step_lanes(low, high, p1, weights, table, state, scratch, actions, observati
     ) = state  # fmt: skip
     p = p1[0]
     reports = p["reports"] == 1
-    for b in range(low, high):
-        lane = lanes[b]
-        rewards[b] = 0.0
-        terminated[b] = False
-        if lane["ended"]:
-            continue
-        mine = (tastes[b], codes[b], interests[b], satiations[b], memories[b], providers[b], owneds[b])
-        seen = b if reports else 0
-        told = (late[b], late_slate[b], reported[seen], reported_slate[seen])
-        out = (feedbacks[b], slot_rewards[b], scratch[6])
-        reward, left = step_lane(p, weights, table, lane, mine, actions[b], slates[b], scratch[:6], out, told)
-        rewards[b] = np.float64(reward)
-        terminated[b] = left
-        if reports:
-            observe(p, lane, interests[b], reported[b], observation[b])
-        else:
-            observe(p, lane, interests[b], feedbacks[b], observation[b])
+    scratch.skipped[SKIPPED] = ONE
+    far = table[1].size > NEAR
+    if far:
+        for b in range(low, min(low + BLOCK, high)):
+            fetch(table, memories[b], actions[b])
+    for first in range(low, high, BLOCK):
+        last = min(first + BLOCK, high)
+        count, nothing = open_block(first, last, p, table, state, scratch, actions, rewards, terminated)
+        for n in range(count):
+            b = scratch.who[n]
+            if far and b + BLOCK < high:  # of the next block, which is some microseconds away
+                fetch(table, memories[b + BLOCK], actions[b + BLOCK])
+            lane = lanes[b]
+            mine = (tastes[b], codes[b], interests[b], satiations[b], memories[b], providers[b], owneds[b])
+            seen = b if reports else 0
+            told = (late[b], late_slate[b], reported[seen], reported_slate[seen])
+            out = (feedbacks[b], slot_rewards[b], scratch.revenue)
+            reward, left = close_lane(p, n, weights, table, lane, mine, slates[b], nothing, scratch, out, told)
+            rewards[b] = np.float64(reward)
+            terminated[b] = left
+            if reports:
+                observe(p, lane, interests[b], reported[b], observation[b])
+            else:
+                observe(p, lane, interests[b], feedbacks[b], observation[b])
 
 
 def build_step(choice: Callable[..., Any] | None = None, dynamics: Callable[..., Any] | None = None) -> Any:
@@ -274,12 +286,26 @@ def build_step(choice: Callable[..., Any] | None = None, dynamics: Callable[...,
         return step_lanes
     scope = dict(globals())
     if choice is not None:
-        scope["choose"] = _compiled(choice)
+        scope["prepare"], scope["choose"] = jit(_nothing), jit(_called(_compiled(choice)))
     if dynamics is not None:
         scope["evolve"] = _compiled(dynamics)
-    for name in ("take_item", "react", "step_lane", "step_lanes"):
+    for name in ("take_item", "react", "open_block", "close_lane", "step_lanes"):
         scope[name] = jit(_with_globals(_plain(scope[name]), scope))
     return scope["step_lanes"]
+
+
+def _nothing(p: Any, attraction: Any, attention: Any, count: int) -> np.float32:
+    """In the place of :func:`prepare` for models that compute each slate on its own."""
+    return ZERO
+
+
+def _called(choice: Any) -> Callable[..., Any]:
+    """A registered model in the form of :func:`choose`."""
+
+    def choose(key: Any, attraction: Any, attention: Any, p: Any, nothing: Any, examined: Any, clicked: Any) -> None:
+        choice(key, attraction, attention, p, examined, clicked)
+
+    return choose
 
 
 def _compiled(function: Callable[..., Any]) -> Any:

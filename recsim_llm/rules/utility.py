@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recsim_llm.rules.jit import jit
+from recsim_llm.rules.machine import dot_of_codes
 from recsim_llm.rules.maths import ONE, ZERO, exp
 from recsim_llm.rules.state import MEMORY
 
@@ -24,9 +25,15 @@ def dot(a, b):
 
 
 @jit
+def utility_of(p, constant, item, product):
+    """Utility from the sum mu + b_u and the integer dot product."""
+    return constant + item["appeal"] + p["utility_unit"] * np.float32(product)
+
+
+@jit
 def utility(p, item, item_code, user, user_code):
     """Mu + b_u + b_i + w_u . x_i + l_u . m_i [logit]; one dot product, as both products have the same unit."""
-    return p["mu"] + user["bias"] + item["appeal"] + p["utility_unit"] * np.float32(dot(user_code, item_code))
+    return utility_of(p, p["mu"] + user["bias"], item, dot_of_codes(user_code, item_code))
 
 
 @jit
@@ -49,33 +56,18 @@ def cell_of(item_index):
 
 
 @jit
+def faded(level, seconds, life):
+    """What is left of a memory after some time; both times in seconds."""
+    return level * exp(-(seconds / life))
+
+
+@jit
 def repetition(p, memory, item_index, clock):
     """How fresh the memory of an item is: 1 if just consumed, falling by e each repeat_life."""
     cell = memory[cell_of(item_index)]
     if cell["item"] != item_index or cell["level"] <= ZERO:
         return ZERO
-    passed = np.float32(clock - cell["at"]) / (p["repeat_life"] * SECONDS_PER_HOUR)
-    return cell["level"] * exp(-passed)
-
-
-@jit
-def attraction(p, item, item_index, base, user, lane, satiation, memory, day):
-    """What makes a user click an item on the shelf [logit].
-
-    Utility (``base``), clickbait and freshness, less price, satiation and repetition.
-    """
-    value = base + p["clickbait_pull"] * item["clickbait"] - p["satiation"] * satiation[item["topic"]]
-    if p["freshness"] != ZERO:
-        value += p["freshness"] * exp((item["released_at"] - day) / p["freshness_life"])
-    if p["price_weight"] != ZERO:
-        value -= p["price_weight"] * user["price_sensitivity"] * item["price"]
-    return value - p["repeat"] * repetition(p, memory, item_index, lane["clock"])
-
-
-@jit
-def expected_satisfaction(p, item, base):
-    """What a user gets from a consumed item on average [logit]; not what attracted her."""
-    return base + p["quality_gain"] * item["quality"] - p["clickbait_regret"] * item["clickbait"]
+    return faded(cell["level"], np.float32(clock - cell["at"]), p["repeat_life"] * SECONDS_PER_HOUR)
 
 
 @jit
@@ -84,6 +76,36 @@ def price_pain(p, item, user):
     if p["price_weight"] == ZERO:
         return ZERO
     return p["price_weight"] * user["price_sensitivity"] * item["price"]
+
+
+@jit
+def known_pull(p, item, base, satiation):
+    """Utility (``base``) and clickbait, less satiation [logit]."""
+    return base + p["clickbait_pull"] * item["clickbait"] - p["satiation"] * satiation[item["topic"]]
+
+
+@jit
+def staleness(p, item, day):
+    """Logarithm of an item's freshness: 0 on release, falling by 1 each freshness_life."""
+    return (item["released_at"] - day) / p["freshness_life"]
+
+
+@jit
+def attraction(p, item, item_index, base, user, lane, satiation, memory, day):
+    """What makes a user click an item on the shelf [logit].
+
+    Utility (``base``), clickbait and freshness, less price, satiation and repetition.
+    """
+    value = known_pull(p, item, base, satiation)
+    if p["freshness"] != ZERO:
+        value += p["freshness"] * exp(staleness(p, item, day))
+    return value - price_pain(p, item, user) - p["repeat"] * repetition(p, memory, item_index, lane["clock"])
+
+
+@jit
+def expected_satisfaction(p, item, base):
+    """What a user gets from a consumed item on average [logit]; not what attracted her."""
+    return base + p["quality_gain"] * item["quality"] - p["clickbait_regret"] * item["clickbait"]
 
 
 @jit
