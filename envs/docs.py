@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from recsim_llm.envs.registration import ids
+from recsim_llm.envs.registration import ids, variants
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.rules import Rules
 from recsim_llm.rules.protocol import Protocol
@@ -66,7 +66,7 @@ def pages(myopia: Path = MYOPIA) -> dict[str, str]:
 def entries(names: Sequence[str] | None = None) -> list[Entry]:
     """Registered ids by entry point, in the order of the table; an id without preset arguments is the base."""
     groups: dict[Any, list[EnvSpec]] = {}
-    for name in ids() if names is None else names:
+    for name in [*ids(), *variants()] if names is None else names:
         spec = gym.spec(name)
         groups.setdefault((spec.entry_point, spec.version), []).append(spec)
     found = []

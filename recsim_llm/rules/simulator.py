@@ -207,12 +207,17 @@ class Simulator:
             loaded(write_available, self._parameters, self._table, self.state.lane, self.state.provider, out)
         return out
 
-    def truth(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Attraction of every item [B, I] (-inf off the shelf) and expected reward of a click on it [B, I]."""
+    def truth(self, weights: Mapping[str, float] | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Attraction of every item [B, I] (-inf off the shelf) and expected reward of a click on it [B, I].
+
+        Args:
+            weights: Reward terms to expect instead of the environment's.
+        """
+        terms = self._weights if weights is None else reward_weights(dict(weights))
         shape = (self.lanes, len(self.world.catalog))
         appeal, value = np.empty(shape, np.float32), np.empty(shape, np.float32)
         with _quiet():
-            loaded(write_truth, self._parameters, self._weights, self._table, self._arrays(), appeal, value)
+            loaded(write_truth, self._parameters, terms, self._table, self._arrays(), appeal, value)
         return appeal, value
 
     def leaning(self) -> NDArray[np.float32]:
