@@ -80,7 +80,10 @@ def _fetch_code(context: Any, builder: Any, signature: Any, arguments: Any) -> A
     )
     kind = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer(), WORD, WORD, WORD])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    with cgutils.for_range_slice(builder, stride.type(0), stride, stride.type(LINE_OF_MEMORY)) as (at, _):
+    size = array.itemsize  # of a row without what stands between rows
+    for number in cgutils.unpack_tuple(builder, array.shape, signature.args[0].ndim)[1:]:
+        size = builder.mul(size, number)
+    with cgutils.for_range_slice(builder, size.type(0), size, size.type(LINE_OF_MEMORY)) as (at, _):
         builder.call(function, [builder.gep(start, [at]), WORD(0), WORD(3), WORD(1)])  # to read, to keep, data
     return context.get_dummy_value()
 

@@ -190,11 +190,23 @@ def attract_further(p, table, lane, mine, slate, attraction):
 
 
 @jit
-def fetch(table, memory, action):
-    """Asks for the memory that a lane's slate will need: items, their codes, and what she remembers of them."""
+def fetch(table, action):
+    """Asks for the memory that a slate will need: items and their codes."""
     items, item_codes = table[:2]
     for k in range(action.shape[0]):
         index = max(action[k], 0)
         fetch_row(items, index)
         fetch_row(item_codes, index)
-        fetch_row(memory, cell_of(index))
+
+
+@jit
+def fetch_lane(state, tails, b):
+    """Asks for what a step of lane b reads or writes whatever happens; ``tails`` [B, C + K * S] are observations."""
+    lanes, _, codes, _, satiations, memories, feedbacks, slates = state[:8]
+    fetch_row(lanes, b)
+    fetch_row(codes, b)
+    fetch_row(satiations, b)
+    fetch_row(memories, b)
+    fetch_row(feedbacks, b)
+    fetch_row(slates, b)
+    fetch_row(tails, b)

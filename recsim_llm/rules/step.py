@@ -44,7 +44,7 @@ from recsim_llm.rules.providers import charge, gain_audience
 from recsim_llm.rules.report import deliver, distort
 from recsim_llm.rules.rng import NOISE, chain, normal, slot_channel
 from recsim_llm.rules.shelf import money_left, pay
-from recsim_llm.rules.stage import BLOCK, NEAR, attract, attract_further, fetch, look, sort_out
+from recsim_llm.rules.stage import BLOCK, NEAR, attract, attract_further, fetch, fetch_lane, look, sort_out
 from recsim_llm.rules.utility import cell_of, day_of, expected_satisfaction
 
 
@@ -248,16 +248,19 @@ def step_lanes(low, high, p1, weights, table, state, scratch, actions, observati
     reports = p["reports"] == 1
     scratch.skipped[SKIPPED] = ONE
     far = table[1].size > NEAR
+    tails = observation[:, 2 * interests.shape[1] :]
     if far:
         for b in range(low, min(low + BLOCK, high)):
-            fetch(table, memories[b], actions[b])
+            fetch(table, actions[b])
     for first in range(low, high, BLOCK):
         last = min(first + BLOCK, high)
         count, nothing = open_block(first, last, p, table, state, scratch, actions, rewards, terminated)
         for n in range(count):
             b = scratch.who[n]
-            if far and b + BLOCK < high:  # of the next block, which is some microseconds away
-                fetch(table, memories[b + BLOCK], actions[b + BLOCK])
+            if b + BLOCK < high:  # of the next block, which is some microseconds away
+                fetch_lane(state, tails, b + BLOCK)
+                if far:
+                    fetch(table, actions[b + BLOCK])
             lane = lanes[b]
             mine = (tastes[b], codes[b], interests[b], satiations[b], memories[b], providers[b], owneds[b])
             seen = b if reports else 0
