@@ -93,9 +93,10 @@ class Catalog:
                 f"embedding is {width} wide; exact integer dot products take at most 256. Project it first"
             )
         for column, names, codes in (("category", "topics", "topic"), ("provider", "providers", "provider_index")):
-            labels, index = np.unique(np.asarray(getattr(self, column), dtype=object), return_inverse=True)
+            labels = sorted(set(getattr(self, column)))
+            place = {label: number for number, label in enumerate(labels)}
             object.__setattr__(self, names, [str(label) for label in labels])
-            object.__setattr__(self, codes, index.astype(np.int32))
+            object.__setattr__(self, codes, np.fromiter(map(place.__getitem__, getattr(self, column)), np.int32, count))
         for name, size in (("bid", count), ("bid_event", count), ("provider_budget", len(self.providers))):
             given = getattr(self, name)
             object.__setattr__(self, name, checked(name, given if given.size else np.zeros(size), (size,)))
@@ -117,13 +118,17 @@ class Catalog:
 
 
 def checked(name: str, array: object, shape: tuple[int, ...]) -> Floats:
-    """Returns ``array`` as finite, contiguous, read-only float32 of the given shape, or raises ConfigError."""
+    """Returns ``array`` as finite, contiguous, read-only float32 of the given shape, or raises ConfigError.
+
+    An array that is all that already, and not a view of another, is taken as it is; others are copied.
+    """
     values = np.ascontiguousarray(np.asarray(array), dtype=np.float32)
     if values.shape != shape:
         raise ConfigError(f"{name} has shape {values.shape}, expected {shape}")
-    if not np.isfinite(values).all():
+    # The extremes are infinite or not numbers if any value is; a mask of all values would cost memory.
+    if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
         raise ConfigError(f"{name} has {int((~np.isfinite(values)).sum())} values that are not finite numbers")
-    if values is array or values.base is not None:
+    if values.base is not None or (values is array and values.flags.writeable):
         values = values.copy()
     values.flags.writeable = False
     return values

@@ -55,7 +55,7 @@ class Population:
             raise ConfigError("a population needs at least one user, got none")
         if len(set(self.user_id)) != count:
             raise ConfigError("user_id has duplicates; every user needs her own id")
-        empty: dict[str, list[object]] = {"statements": [[] for _ in range(count)]}
+        empty: dict[str, list[object]] = {"statements": [[]] * count}  # one list for all: a million would be 60 MB
         for name in ("statements", "gender", "age_band", "region"):
             if not getattr(self, name):
                 object.__setattr__(self, name, empty.get(name, [""] * count))
@@ -88,7 +88,7 @@ class Population:
         everyone = np.arange(len(self), dtype=np.int32)
         if name == "all":
             return everyone
-        held_out = np.array([_position(user) < TEST_SHARE for user in self.user_id])
+        held_out = np.fromiter((_position(user) < TEST_SHARE for user in self.user_id), np.bool_, len(self))
         chosen: NDArray[np.int32] = everyone[held_out if name == "test" else ~held_out]
         if len(chosen) == 0:
             raise ConfigError(f'users="{name}" selects none of the {len(self)} users; use users="all"')

@@ -30,6 +30,9 @@ LINE = 32
 LINE_OF_MEMORY = 64
 """[byte]"""
 
+ROWS_AT_ONCE = 1 << 14
+"""Rows that are turned into integers at once: some megabytes, whatever the size of the world."""
+
 MEMORY = 64
 """Items that a user remembers having seen; an item takes the place of an older one with the same last bits."""
 
@@ -138,7 +141,9 @@ def tables(world: World) -> Tables:
     taste_step = utility_unit / encoding_unit if encoding_unit else 0.0
     balance = np.sqrt(_largest(things) / _largest(likes)) if _largest(likes) and _largest(things) else 1.0
     factor_step = np.sqrt(utility_unit)
-    encoding, taste = _codes(catalog.embedding, encoding_unit), _codes(people.taste, taste_step)
+    item_code = _rows((catalog.embedding, encoding_unit), (things, factor_step * balance))
+    user_code = _rows((people.taste, taste_step), (likes, factor_step / balance))
+    encoding, taste = item_code[:, : catalog.width], user_code[:, : catalog.width]
     units = {
         "utility_unit": utility_unit,
         "encoding_unit": encoding_unit,
@@ -149,12 +154,12 @@ def tables(world: World) -> Tables:
     }
     return Tables(
         item=item,
-        item_code=_padded(encoding, _codes(things, factor_step * balance)),
+        item_code=item_code,
         trade=trade,
         provider_budget=catalog.provider_budget,
         user=user,
-        user_code=_padded(taste, _codes(likes, factor_step / balance)),
-        profile_code=_codes(people.profile, profile_unit),
+        user_code=user_code,
+        profile_code=_rows((people.profile, profile_unit), multiple=1),
         topics=len(catalog.topics),
         units=units,
     )
@@ -169,28 +174,30 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _largest(array: NDArray[np.float32]) -> float:
-    return float(np.abs(array).max(initial=0.0))
+    return max(float(array.max(initial=0.0)), -float(array.min(initial=0.0)))
 
 
-def _codes(array: NDArray[np.float32], step: float) -> NDArray[np.int16]:
-    """The array in integer steps, within [-2047, 2047]."""
-    if step == 0.0:
-        return np.zeros(array.shape, np.int16)
-    steps = np.rint(array.astype(np.float64) / step)
-    return np.ascontiguousarray(np.clip(steps, -STEPS, STEPS).astype(np.int16))
+def _rows(*parts: tuple[NDArray[np.float32], float], multiple: int = LINE) -> NDArray[np.int16]:
+    """Arrays [N, width] side by side in integer steps within [-2047, 2047], zeros up to a multiple of a width.
 
-
-def _padded(left: NDArray[np.int16], right: NDArray[np.int16]) -> NDArray[np.int16]:
-    """[N, W]: both side by side, zeros up to a multiple of LINE."""
-    used = left.shape[1] + right.shape[1]
-    rows = aligned((len(left), -(-used // LINE) * LINE), np.dtype(np.int16))
-    rows[:, : left.shape[1]], rows[:, left.shape[1] : used] = left, right
+    ``parts`` are arrays with the size of a step. Block by block, so that no whole array is held in float64.
+    """
+    count, width = len(parts[0][0]), sum(array.shape[1] for array, _ in parts)
+    rows = aligned((count, -(-width // multiple) * multiple), np.dtype(np.int16))
+    at = 0
+    for array, step in parts:
+        where = slice(at, at + array.shape[1])
+        for first in range(0, count if step else 0, ROWS_AT_ONCE):
+            some = slice(first, first + ROWS_AT_ONCE)
+            rows[some, where] = np.clip(np.rint(array[some].astype(np.float64) / step), -STEPS, STEPS)
+        at = where.stop
     return rows
 
 
 def _root_mean_square(codes: NDArray[np.int16]) -> float:
     """Computed from an exact integer sum, so that it is the same on every machine."""
-    total = int(np.square(codes.astype(np.int64)).sum())
+    blocks = (codes[first : first + ROWS_AT_ONCE].astype(np.int64) for first in range(0, len(codes), ROWS_AT_ONCE))
+    total = sum(int(np.square(block).sum()) for block in blocks)
     return float(np.sqrt(total / max(codes.size, 1)))
 
 
