@@ -111,11 +111,12 @@ def test_other_lanes_do_not_matter(env_id: str, make_vec: Any) -> None:
         envs = make_vec(env_id, num_envs=2)
         envs.reset(seed=0)
         stream, noise = actions(envs.action_space, 0), actions(envs.action_space, other)
-        for _ in range(50):
+        seen = []
+        for _ in range(100):
             action = next(stream).copy()
             action[1] = next(noise)[1]
-            result = envs.step(action)
-        rows.append(result[0])
+            seen.append(envs.step(action)[0])
+        rows.append(np.stack(seen, axis=1))
     np.testing.assert_array_equal(rows[0][0], rows[1][0])
     assert (rows[0][1] != rows[1][1]).any()
 

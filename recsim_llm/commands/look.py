@@ -247,12 +247,19 @@ def speed(
         int | None, typer.Option(help="Threads of the simulator; the machine's cores if left out.")
     ] = None,
     seconds: Annotated[float, typer.Option(help="Time for each measurement [s].", min=0.05)] = 0.5,
+    scale: Annotated[
+        bool, typer.Option("--scale", help="Memory and step time up to a million items and users instead (3 GB).")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Measure user-steps per second, and as a ratio to what this machine can do at best."""
+    from recsim_llm.benchmarks.scale import measure_scale
     from recsim_llm.benchmarks.speed import measure
 
-    found = measure(lanes=tuple(lanes or (1, 64, 1024, 8192)), threads=threads, seconds=seconds)
+    if scale:
+        found = {"tables": {"scale": measure_scale()}, "note": "one thread; memory is the peak of a process of its own"}
+    else:
+        found = measure(lanes=tuple(lanes or (1, 64, 1024, 8192)), threads=threads, seconds=seconds)
     if json:
         print_json(found)
         return

@@ -84,7 +84,7 @@ def compare(
 
 @app.command("rebuild")
 def rebuild(
-    name: Annotated[str, typer.Argument(help="music, news or all.")] = "all",
+    name: Annotated[str, typer.Argument(help="a built-in world or all.")] = "all",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Parent folder; the package's own if left out.")
     ] = None,
