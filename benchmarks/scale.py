@@ -44,11 +44,12 @@ def large_world(items: int, users: int, *, width: int = WIDTH, seed: int = 0) ->
     centres = rng.standard_normal((TOPICS, width), np.float32)
     topic = np.arange(items) % TOPICS
 
-    def texts(some: NDArray[np.int64]) -> NDArray[np.float32]:
+    def texts(some: NDArray[np.int64]) -> NDArray[Any]:
         return (centres[topic[some]] + np.float32(0.7) * rng.standard_normal((len(some), width), np.float32)) / 8
 
-    def likes(some: NDArray[np.int64]) -> NDArray[np.float32]:
-        return centres[rng.integers(TOPICS, size=(len(some), 3))].sum(1) / 16
+    def likes(some: NDArray[np.int64]) -> NDArray[Any]:
+        liked: NDArray[Any] = centres[rng.integers(TOPICS, size=(len(some), 3))].sum(1)
+        return liked / 16
 
     names = [f"item {number}" for number in range(items)]
     people = [f"user {number}" for number in range(users)]
@@ -56,12 +57,12 @@ def large_world(items: int, users: int, *, width: int = WIDTH, seed: int = 0) ->
     embedding, profile = _blocks(items, width, texts), _blocks(users, width, likes)
     spread = float((profile[:BLOCK] @ embedding[:BLOCK].T[:, :512]).std())
     taste = _given(profile * np.float32(1.2 / spread))
-    columns = {name: _given(rng.standard_normal(items, np.float32)) for name in ("appeal", "quality")}
     catalog = Catalog(
         item_id=names, title=names, text=names, category=[topics[t] for t in topic], provider=["provider"] * items,
         embedding=embedding, price=_given(rng.random(items, np.float32) * 19 + 1),
         released_at=_given(rng.random(items, np.float32) * 90), clickbait=_given(rng.random(items, np.float32)),
-        factors=_given(rng.standard_normal((items, FACTORS), np.float32) / 2), **columns,
+        factors=_given(rng.standard_normal((items, FACTORS), np.float32) / 2),
+        appeal=_given(rng.standard_normal(items, np.float32)), quality=_given(rng.standard_normal(items, np.float32)),
     )  # fmt: skip
     population = Population(
         user_id=people, persona=[""] * users, profile=profile, taste=taste,
@@ -72,15 +73,15 @@ def large_world(items: int, users: int, *, width: int = WIDTH, seed: int = 0) ->
     return World(f"random-{items}-{users}", catalog, population, Head(mu=-1.0, noise=1.0))
 
 
-def _blocks(count: int, width: int, make: Callable[[NDArray[np.int64]], NDArray[np.float32]]) -> NDArray[np.float32]:
+def _blocks(count: int, width: int, make: Callable[[NDArray[np.int64]], NDArray[Any]]) -> NDArray[np.float32]:
     out = np.empty((count, width), np.float32)
     for first in range(0, count, BLOCK):
         out[first : first + BLOCK] = make(np.arange(first, min(first + BLOCK, count)))
     return _given(np.clip(out, -1, 1, out=out))
 
 
-def _given(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Hands an array over for good: read-only ones are not copied."""
+def _given(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Hands a float32 array over for good: read-only ones are not copied."""
     array.flags.writeable = False
     return array
 
@@ -139,7 +140,7 @@ def measure_scale(sizes: Sequence[int] = SIZES, *, lanes: int = LANES, steps: in
     rows = []
     for size in sizes:
         command = [sys.executable, "-m", "recsim_llm.benchmarks.scale", *map(str, (size, size, lanes, steps))]
-        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))  # noqa: S603 - this very module
     return rows
 
 

@@ -113,7 +113,7 @@ def test_dot_products_are_exact_at_the_limits() -> None:
 def test_only_equal_items_count_as_the_same() -> None:
     """Items whose numbers agree in their last bits are different ones."""
     world = random_world(2 * MARKS + 40, users=5, width=4)
-    simulator = Simulator(world, Rules(), lanes=3, slots=4, threads=1)
+    simulator = Simulator(world, Rules(start_day=100.0), lanes=3, slots=4, threads=1)
     simulator.seed(np.arange(3, dtype=np.uint64))
     simulator.reset(np.ones(3, np.bool_))
     slates = np.array([[1, 1 + MARKS, 1 + 2 * MARKS, 2], [1, 1 + MARKS, 1, 1], [5, 5, 5, 5]])

@@ -256,6 +256,7 @@ def speed(
     from recsim_llm.benchmarks.scale import measure_scale
     from recsim_llm.benchmarks.speed import measure
 
+    found: dict[str, Any]
     if scale:
         found = {"tables": {"scale": measure_scale()}, "note": "one thread; memory is the peak of a process of its own"}
     else:
