@@ -144,9 +144,10 @@ class MFAgent(RememberingAgent):
         return self.lanes.step(slates)
 
     def update(self, transition: Transition) -> None:
-        """Adds the slots that were looked at to the logs."""
+        """Adds the slots that were looked at to the logs; nothing of users who opted out, whose number is -1."""
         shown, seen = seen_slots(transition)
         users = np.broadcast_to(np.asarray(transition.info["user_id"], np.int64)[:, None], shown.shape)
+        seen = seen & (users >= 0)
         self._new.append((users[seen], shown[seen], np.asarray(transition.info["click"], np.float64)[seen]))
 
     def finish(self) -> None:

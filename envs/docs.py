@@ -17,7 +17,8 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from recsim_llm.envs.registration import ids, variants
+from recsim_llm.envs.objectives import DEFAULT
+from recsim_llm.envs.registration import ids, mo_ids, variants
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.rules import Rules
 from recsim_llm.rules.protocol import Protocol
@@ -30,6 +31,11 @@ HEADINGS = (
 
 FOLDER = "environments"
 MYOPIA = Path(__file__).resolve().parent.parent / "benchmarks" / "stored" / "myopia.json"
+VECTOR = "/mo-"
+VECTOR_NOTE = (
+    "The same environment in MO-Gymnasium's form: `mo_gymnasium.make`, rewards are float32 vectors of the `objectives` "
+    "({default} unless others are named), `reward_space` and `reward_dim` describe them."
+)
 NOTE = "<!-- Made by `recsim-llm docs`; the words are those of the docstring. -->"
 
 
@@ -66,12 +72,13 @@ def pages(myopia: Path = MYOPIA) -> dict[str, str]:
 def entries(names: Sequence[str] | None = None) -> list[Entry]:
     """Registered ids by entry point, in the order of the table; an id without preset arguments is the base."""
     groups: dict[Any, list[EnvSpec]] = {}
-    for name in [*ids(), *variants()] if names is None else names:
+    for name in [*ids(), *variants(), *mo_ids()] if names is None else names:
         spec = gym.spec(name)
-        groups.setdefault((spec.entry_point, spec.version), []).append(spec)
+        base = gym.spec(name.replace(VECTOR, "/"))  # one with a vector reward stands with its scenario
+        groups.setdefault((base.entry_point, base.version), []).append(spec)
     found = []
     for specs in groups.values():
-        base = next((spec for spec in specs if not spec.kwargs), specs[0])
+        base = next((spec for spec in specs if not spec.kwargs and VECTOR not in spec.id), specs[0])
         found.append(Entry(base, [spec for spec in specs if spec is not base]))
     return found
 
@@ -239,6 +246,9 @@ def _variants(entry: Entry, gains: Mapping[str, Any]) -> list[str]:
         return []
     parts = ["## Variants", "The same environment with some keyword arguments preset."]
     for spec in entry.variants:
+        if VECTOR in spec.id:
+            parts += [f"### {spec.id}", VECTOR_NOTE.format(default=", ".join(DEFAULT))]
+            continue
         rows = [
             (f"`{name}`", _code(value), _code(entry.base.kwargs[name]) if name in entry.base.kwargs else "default")
             for name, value in _differing(entry, spec)
@@ -267,7 +277,7 @@ def _index(listed: Sequence[Entry]) -> str:
                 preset = ", ".join(
                     f"{name}={json.dumps(value, default=str)}" for name, value in _differing(entry, spec)
                 )
-                told = f"`{preset}`" if preset else told
+                told = f"`{preset}`" if preset else "the same with a vector reward"
             rows.append((link, told, _horizon(spec), _reward(spec), _threshold(spec)))
     axes = attributes(Protocol)
     plain = Protocol()

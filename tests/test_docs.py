@@ -13,8 +13,9 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 
 from recsim_llm import cli
-from recsim_llm.envs import docs, ids
+from recsim_llm.envs import docs, ids, variants
 from recsim_llm.envs.news import NEWS, NewsEnv
+from recsim_llm.envs.registration import mo_ids
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.rules import Rules
 from recsim_llm.rules.protocol import Protocol
@@ -43,7 +44,7 @@ def test_the_readme_leads_to_them(root: Path) -> None:
 
 def test_every_id_has_a_place(made: dict[str, str]) -> None:
     listed = re.findall(r"^\| \[([^\]]+)\]\(([^)#]+)", made["index.md"], re.MULTILINE)
-    assert sorted(name for name, _ in listed) == sorted(ids())
+    assert sorted(name for name, _ in listed) == sorted([*ids(), *variants(), *mo_ids()])
     for name, file in listed:
         assert re.search(rf"^#+ {re.escape(name)}$", made[file], re.MULTILINE), f"{name} is not in {file}"
 

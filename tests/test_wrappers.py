@@ -595,3 +595,9 @@ def test_checkers_take_every_wrapper(name: str, world_folder: str, tmp_path: Pat
         assert again.observation_space == env.observation_space
     assert getattr(wrappers, name).__doc__
     assert issubclass(getattr(vector_wrappers, name), gym.vector.VectorWrapper)
+
+
+def test_late_feedback_is_not_recorded_as_this_steps(world_folder: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="feedback comes 3 steps late here"):
+        scalar(NEWS, wrappers.RecordSessions, {"world": world_folder, "delay": 3}, path=tmp_path / "log.csv")
+    assert not list(tmp_path.iterdir())
