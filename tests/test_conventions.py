@@ -211,7 +211,8 @@ def test_row_09_observations_stay_in_bounds(env_id: str, observation: str, make:
 
 @each_id
 def test_row_10_observation_form(env_id: str, make: Any) -> None:
-    flat, parts = make(env_id), make(env_id, observation="dict")
+    stay = {"rules": {"churn": -60.0}}
+    flat, parts = make(env_id, **stay), make(env_id, observation="dict", **stay)
     assert isinstance(flat.observation_space, spaces.Box)
     assert flat.observation_space.shape == (flat.unwrapped.core.simulator.observation_width,)
     assert all(type(space) is spaces.Box and len(space.shape) == 1 for space in parts.observation_space.values())
