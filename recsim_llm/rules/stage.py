@@ -33,6 +33,9 @@ BLOCK = 8
 NEAR = 1 << 18
 """Codes of items [int16] that the second cache holds; of larger catalogues they are fetched ahead."""
 
+MANY = 1 << 12
+"""Lanes whose tastes the second cache does not hold; of more of them these are fetched ahead too."""
+
 MARKS = 512
 """Items of a slate are compared only if they agree in their last bits."""
 
@@ -210,3 +213,11 @@ def fetch_lane(state, tails, b):
     fetch_row(feedbacks, b)
     fetch_row(slates, b)
     fetch_row(tails, b)
+
+
+@jit
+def fetch_taste(state, seen, b):
+    """Asks for what changes when lane b consumes something; ``seen`` [B, D] is the interest part of observations."""
+    fetch_row(state[1], b)
+    fetch_row(state[3], b)
+    fetch_row(seen, b)

@@ -44,7 +44,18 @@ from recsim_llm.rules.providers import charge, gain_audience
 from recsim_llm.rules.report import deliver, distort
 from recsim_llm.rules.rng import NOISE, chain, normal, slot_channel
 from recsim_llm.rules.shelf import money_left, pay
-from recsim_llm.rules.stage import BLOCK, NEAR, attract, attract_further, fetch, fetch_lane, look, sort_out
+from recsim_llm.rules.stage import (
+    BLOCK,
+    MANY,
+    NEAR,
+    attract,
+    attract_further,
+    fetch,
+    fetch_lane,
+    fetch_taste,
+    look,
+    sort_out,
+)
 from recsim_llm.rules.utility import cell_of, day_of, expected_satisfaction
 
 
@@ -248,7 +259,9 @@ def step_lanes(low, high, p1, weights, table, state, scratch, actions, observati
     reports = p["reports"] == 1
     scratch.skipped[SKIPPED] = ONE
     far = table[1].size > NEAR
-    tails = observation[:, 2 * interests.shape[1] :]
+    many = lanes.shape[0] > MANY
+    width = interests.shape[1]
+    interest_parts, tails = observation[:, width : 2 * width], observation[:, 2 * width :]
     if far:
         for b in range(low, min(low + BLOCK, high)):
             fetch(table, actions[b])
@@ -259,6 +272,8 @@ def step_lanes(low, high, p1, weights, table, state, scratch, actions, observati
             b = scratch.who[n]
             if b + BLOCK < high:  # of the next block, which is some microseconds away
                 fetch_lane(state, tails, b + BLOCK)
+                if many:
+                    fetch_taste(state, interest_parts, b + BLOCK)
                 if far:
                     fetch(table, actions[b + BLOCK])
             lane = lanes[b]
