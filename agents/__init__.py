@@ -14,19 +14,33 @@ from recsim_llm.errors import unknown
 if TYPE_CHECKING:
     from recsim_llm.agents.base import Agent
 
-# name -> (module, class)
-_TABLE: dict[str, tuple[str, str]] = {
-    "random": ("recsim_llm.agents.uniform", "RandomAgent"),
-    "popularity": ("recsim_llm.agents.popularity", "PopularityAgent"),
-    "oracle": ("recsim_llm.agents.oracle", "OracleAgent"),
-    "epsilon_greedy": ("recsim_llm.agents.epsilon_greedy", "EpsilonGreedyAgent"),
-    "thompson": ("recsim_llm.agents.thompson", "ThompsonAgent"),
-    "linucb": ("recsim_llm.agents.linucb", "LinUCBAgent"),
-    "q_learning": ("recsim_llm.agents.q_learning", "QLearningAgent"),
-    "sarsa": ("recsim_llm.agents.sarsa", "SarsaAgent"),
-    "ppo": ("recsim_llm.agents.ppo", "PPOAgent"),
-    "mf": ("recsim_llm.agents.mf", "MFAgent"),
+# family -> name -> (module, class)
+_FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
+    "reference": {
+        "random": ("recsim_llm.agents.uniform", "RandomAgent"),
+        "popularity": ("recsim_llm.agents.popularity", "PopularityAgent"),
+        "oracle": ("recsim_llm.agents.oracle", "OracleAgent"),
+    },
+    "bandit": {
+        "epsilon_greedy": ("recsim_llm.agents.epsilon_greedy", "EpsilonGreedyAgent"),
+        "thompson": ("recsim_llm.agents.thompson", "ThompsonAgent"),
+    },
+    "contextual bandit": {
+        "linucb": ("recsim_llm.agents.linucb", "LinUCBAgent"),
+    },
+    "temporal difference": {
+        "q_learning": ("recsim_llm.agents.q_learning", "QLearningAgent"),
+        "sarsa": ("recsim_llm.agents.sarsa", "SarsaAgent"),
+    },
+    "policy gradient": {
+        "ppo": ("recsim_llm.agents.ppo", "PPOAgent"),
+    },
+    "supervised": {
+        "mf": ("recsim_llm.agents.mf", "MFAgent"),
+    },
+    "wrapper": {},
 }
+_TABLE: dict[str, tuple[str, str]] = {name: place for family in _FAMILIES.values() for name, place in family.items()}
 _registered: dict[str, type[Agent]] = {}
 
 
@@ -45,6 +59,12 @@ def register(agent: type[Agent]) -> type[Agent]:
 def names() -> list[str]:
     """Names of all agents."""
     return [*_TABLE, *_registered]
+
+
+def families() -> dict[str, list[str]]:
+    """Names of the built-in agents by family; those that were registered are "own"."""
+    table = {family: list(members) for family, members in _FAMILIES.items()}
+    return table | ({"own": list(_registered)} if _registered else {})
 
 
 def get(name: str) -> type[Agent]:
