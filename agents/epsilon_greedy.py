@@ -80,7 +80,7 @@ class EpsilonGreedyAgent(RememberingAgent):
         rested = self.rested(memory, allowed)
         slates = best(self.counts.rate(self.config.strength) + self.ties, rested, self.setting.slots)
         if not deterministic:
-            slates = mixed(slates, rested, self.epsilon, rng)
+            slates, self.propensity = mixed(slates, rested, self.epsilon, rng)
         return slates, memory.noting(slates)
 
     def update(self, transition: Transition) -> None:

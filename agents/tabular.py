@@ -118,7 +118,7 @@ class TabularAgent(RememberingAgent):
         scores = self.table[self.states(rows)][:, self.groups.labels] + self.advantage()
         slates = best(scores, rested, self.setting.slots)
         if not deterministic:
-            slates = mixed(slates, rested, self.epsilon, rng)
+            slates, self.propensity = mixed(slates, rested, self.epsilon, rng)
         return slates, memory.noting(slates)
 
     def advantage(self) -> Values:

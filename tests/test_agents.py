@@ -586,7 +586,7 @@ class TestRandom:
         rng = np.random.Generator(np.random.PCG64(1))
         allowed = np.ones((20_000, 1_000), bool)[:5_000]
         greedy = np.tile(np.arange(4), (5_000, 1))
-        slates = mixed(greedy, allowed, 0.3, rng)
+        slates, _ = mixed(greedy, allowed, 0.3, rng)
         assert all(len(set(slate)) == 4 for slate in slates[:500].tolist())
         explored = int((slates != greedy).sum())
         rate = 0.3 * (1 - 4 / 1_000)
