@@ -8,6 +8,7 @@ users.
 from __future__ import annotations
 
 import abc
+import functools
 import logging
 import time
 from collections import deque
@@ -20,7 +21,21 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents import saving
 from recsim_llm.agents.config import Config
-from recsim_llm.agents.lanes import Flags, Floats, Lanes, Setting, Slates, Transition, chosen_from, make_env, places
+from recsim_llm.agents.lanes import (
+    Flags,
+    Floats,
+    Lanes,
+    Setting,
+    Slates,
+    Transition,
+    chosen_from,
+    like,
+    make_env,
+    places,
+)
+from recsim_llm.agents.packing import inside, pack, unpack
+from recsim_llm.agents.progress import Progress
+from recsim_llm.agents.propensity import estimated
 from recsim_llm.errors import ConfigError, DataError
 
 __all__ = ["Agent", "Config", "Transition"]
@@ -30,6 +45,8 @@ logger = logging.getLogger(__name__)
 Settings = Config
 Callback = Callable[[dict[str, Any], dict[str, Any]], Any]
 EPISODES_IN_MEAN = 100
+LANES = "lanes"
+"""Arrays of a file under this name say where the lanes stand."""
 
 
 class Agent(abc.ABC):
@@ -43,18 +60,34 @@ class Agent(abc.ABC):
         config: Settings; the defaults if None.
         seed: Seed of the agent's own random streams.
 
+    Class attributes:
+        name: What it is called.
+        Config: Class of its settings.
+        State: Class of what :meth:`act` hands on from step to step, a frozen dataclass of arrays; None for nothing.
+        needs_truth: Whether it reads the latent truth.
+        needs_torch: Whether it needs PyTorch and Stable-Baselines3.
+        libraries: Other modules that it needs.
+        learns: Whether learning changes it.
+        elementwise: Whether a user is served the same whoever is served at the same time.
+
     Attributes:
         env: The environment that it learns in.
         setting: What it knows of it: the public catalogue and the form of observations.
         num_timesteps: Steps of users that it has learnt from, summed over lanes.
         logger: The last means by tag, as Stable-Baselines3 names them.
+        propensity: [B, K] probability of each item that was chosen last, given the slots before it; NaN where it is
+            not known.
+        propensity_samples: Choices drawn to estimate probabilities without a closed form; 0 leaves them NaN.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type[Config]] = Config
     needs_truth: ClassVar[bool] = False
+    State: ClassVar[type | None] = None
     needs_torch: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ()
     learns: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
 
     def __init__(self, env: Any, config: Settings | None = None, *, seed: int = 0) -> None:
         self.env = make_env(env)
@@ -62,6 +95,9 @@ class Agent(abc.ABC):
         if type(self.config) is not self.Config:
             raise ConfigError(f"agent {self.name} takes {self.Config.__qualname__}, got {type(config).__qualname__}")
         self.setting = Setting.of(self.env)
+        refused = self.refusal(self.setting, self.config)
+        if refused:
+            raise ConfigError(refused)
         self.seed = int(seed)
         streams = np.random.SeedSequence(self.seed).spawn(3)
         self.rng, self._serving, setup = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)
@@ -71,7 +107,14 @@ class Agent(abc.ABC):
         self._state: Any = None
         self._returns: deque[tuple[float, int]] = deque(maxlen=EPISODES_IN_MEAN)
         self._running = np.zeros((2, self.lanes.count))
+        self.propensity = np.ones((0, self.setting.slots))
+        self.propensity_samples = 0
         self.setup(setup)
+
+    @classmethod
+    def refusal(cls, setting: Setting, config: Any) -> str | None:
+        """Why this agent cannot work in a setting, one sentence that names another that can; None where it can."""
+        return None
 
     def setup(self, rng: np.random.Generator) -> None:  # noqa: B027 - a hook, empty for those without arrays
         """Makes the agent's arrays; ``rng`` is for their initial values."""
@@ -86,7 +129,7 @@ class Agent(abc.ABC):
         allowed: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
-        """Chooses slates.
+        """Chooses slates, and sets :attr:`propensity` if it does so by chance; changes nothing else.
 
         Args:
             rows: Observations [B, P].
@@ -99,6 +142,28 @@ class Agent(abc.ABC):
         Returns:
             Slates [B, K] and the state for the next step.
         """
+
+    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+        """Scores [B, I] by which it ranks items, for re-rankers; None if it has none. Arguments as for :meth:`act`."""
+        return None
+
+    def choose(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """:meth:`act`, with the probability of each choice noted in :attr:`propensity`."""
+        self.propensity = np.ones((len(rows), self.setting.slots))
+        slates, after = self.act(rows, state, starts, deterministic, allowed, rng)
+        if self.propensity_samples > 0 and np.isnan(self.propensity).any():
+            draw = functools.partial(self.act, rows, state, starts, deterministic, allowed)
+            rng = np.random.Generator(np.random.PCG64([self.seed, self.num_timesteps, len(rows)]))
+            self.propensity = estimated(slates, lambda: draw(rng)[0], self.propensity_samples)
+        return slates, after
 
     def observe(self, info: dict[str, Any]) -> None:  # noqa: B027 - a hook
         """Shows the agent the infos of the last reset or step. Only oracles look at them."""
@@ -151,7 +216,7 @@ class Agent(abc.ABC):
             raise ConfigError(f"episode_start has shape {starts.shape}, expected ({len(rows)},)")
         listed = self.setting.listed(rows) if self.setting.candidates else None
         allowed = self._allowed(action_masks, len(rows), listed)
-        slates, state = self.act(rows, state, starts, deterministic, allowed, self._serving)
+        slates, state = self.choose(rows, state, starts, deterministic, allowed, self._serving)
         numbers = slates if listed is None else places(listed, slates)
         actions = numbers[:, 0] if self.setting.slots == 1 else numbers
         return (actions[0] if single else actions), state
@@ -185,7 +250,7 @@ class Agent(abc.ABC):
         target = self.num_timesteps + total_timesteps
         if not self.lanes.started:
             self.lanes.reset(seed=self.seed)
-        with _Progress(total_timesteps, tb_log_name, progress_bar) as advance:
+        with Progress(total_timesteps, tb_log_name, progress_bar) as advance:
             while self.num_timesteps < target:
                 transition = self.interact()
                 self.update(transition)
@@ -205,13 +270,32 @@ class Agent(abc.ABC):
         """One step of every lane: predict and step."""
         lanes = self.lanes
         self.observe(lanes.info)
-        slates, self._state = self.act(
+        slates, self._state = self.choose(
             lanes.observation, self._state, lanes.fresh, False, lanes.available(), self.rng
         )  # fmt: skip
-        return lanes.step(slates, self._state)
+        return lanes.step(slates, self._state, self.propensity)
 
     def finish(self) -> None:  # noqa: B027 - a hook
-        """Called at the end of :meth:`learn`."""
+        """Called at the end of :meth:`learn`: prepares serving, and changes nothing that later learning depends on."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Where its lanes stand in the middle of episodes; {} before the first step. Arrays, JSON, nested mappings."""
+        lanes = self.lanes.snapshot()
+        if not lanes:
+            return {}
+        returns = np.array(self._returns, np.float64).reshape(-1, 2)
+        return {**lanes, "state": self._state, "running": self._running, "returns": returns}
+
+    def resume(self, arrays: dict[str, NDArray[Any]], rest: dict[str, Any]) -> None:
+        """Goes on from :meth:`snapshot`, taken apart by :func:`recsim_llm.agents.packing.pack`."""
+        self.lanes.resume(arrays, rest)
+        self._state = None if "state" in rest else unpack(self.State, arrays, rest, "state")
+        self._running[...] = like(self._running, arrays["running"], "running")
+        self._returns.extend((float(total), int(length)) for total, length in arrays["returns"])
+        lanes, rng = self.lanes, np.random.Generator(np.random.PCG64(0))
+        self.act(
+            lanes.observation, self._state, lanes.fresh, False, lanes.available(), rng
+        )  # raises if it does not fit
 
     def save(self, path: str | Path) -> Path:
         """Writes the agent as a zip of JSON and safetensors; ".zip" is added where the path has no suffix."""
@@ -224,11 +308,15 @@ class Agent(abc.ABC):
             "catalog": self.setting.digest,
             "extra": self.extra(),
         }
-        return saving.write(path, saving.Saved(description, self.arrays(), saving.spec_of(self.env)))
+        lanes, description[LANES] = pack(self.snapshot(), LANES)
+        return saving.write(path, saving.Saved(description, self.arrays() | lanes, saving.spec_of(self.env)))
 
     @classmethod
     def load(cls, path: str | Path, env: Any = None) -> Self:
         """Reads an agent that was saved.
+
+        In an environment like the one it learnt in (the same id, arguments and lanes) it goes on in the middle of the
+        users' episodes, as if it had never been away; in another it begins new ones.
 
         Args:
             path: The file.
@@ -257,7 +345,14 @@ class Agent(abc.ABC):
                 rng.bit_generator.state = state
         except (TypeError, ValueError, KeyError) as error:
             raise DataError(f"{path}: steps or random streams are not valid: {error}") from error
-        agent.restore(saved.arrays, about["extra"], path)
+        lanes = {name: array for name, array in saved.arrays.items() if name.startswith(LANES + "/")}
+        own = {name: array for name, array in saved.arrays.items() if name not in lanes}
+        agent.restore(own, about["extra"], path)
+        if lanes and saved.env_spec["id"] is not None and saving.spec_of(agent.env) == saved.env_spec:
+            try:
+                agent.resume(inside(lanes, LANES), inside(about[LANES], LANES))
+            except (KeyError, ValueError, TypeError, IndexError, AttributeError, DataError, ConfigError) as error:
+                raise DataError(f"{path}: where the lanes stand is not valid: {error!r}") from error
         return agent
 
     def get_env(self) -> Any:
@@ -297,24 +392,3 @@ class Agent(abc.ABC):
     def _log(self, run: str, speed: float) -> None:
         self.logger["time/fps"] = int(speed)
         logger.info("%s %s: %s", run, self.name, ", ".join(f"{tag} {value:g}" for tag, value in self.logger.items()))
-
-
-class _Progress:
-    """A progress bar, or nothing."""
-
-    def __init__(self, total: int, title: str, shown: bool) -> None:
-        self.total, self.title, self.shown = total, title, shown
-
-    def __enter__(self) -> Callable[[int], None]:
-        if not self.shown:
-            return lambda steps: None
-        from rich.progress import Progress
-
-        self.bar = Progress()
-        self.bar.start()
-        task = self.bar.add_task(self.title, total=self.total)
-        return lambda steps: self.bar.advance(task, steps)
-
-    def __exit__(self, *error: object) -> None:
-        if self.shown:
-            self.bar.stop()

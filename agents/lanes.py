@@ -13,6 +13,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
+from recsim_llm.agents.packing import inside
+from recsim_llm.agents.snapshots import environment_state, restore_environment
 from recsim_llm.catalog import Catalog
 from recsim_llm.errors import ConfigError
 
@@ -40,6 +42,8 @@ class Transition:
         info: Infos of the step, arrays [B, ...]; in the mode "SameStep" those of the episode that ended.
         valid: [B]; False where the step only reset the lane and nothing is to be learnt.
         state: What ``predict`` returned beside the action: the agent's memory when it chose.
+        propensity: [B, K] probability with which the policy shows this item in this slot, given the slots before it:
+            their product is that of the slate. NaN where it is not known.
     """
 
     observation: Floats
@@ -51,6 +55,7 @@ class Transition:
     info: Mapping[str, Any]
     valid: Flags
     state: Any = None
+    propensity: NDArray[np.float64] = field(default_factory=lambda: np.full((1, 1), np.nan))
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +193,7 @@ class Lanes:
             return chosen_from(self.info["candidates"], self.setting.items)
         return np.atleast_2d(self.env.unwrapped.available())
 
-    def step(self, slates: Slates, state: Any = None) -> Transition:
+    def step(self, slates: Slates, state: Any = None, propensity: NDArray[np.float64] | None = None) -> Transition:
         """Shows slates [B, K]; afterwards ``observation``, ``info`` and ``fresh`` are those to act on next."""
         before, over = self.observation, self._over
         numbers = places(self.info["candidates"], slates) if self.setting.candidates else slates
@@ -205,7 +210,33 @@ class Lanes:
         elif done.any():
             after, last = self._ended(after, info, done)
         rewards = np.atleast_1d(np.asarray(reward, np.float64))
-        return Transition(before, slates, rewards, after, terminated, truncated, last, ~over, state)
+        if propensity is None:
+            propensity = np.full(slates.shape, np.nan)
+        return Transition(before, slates, rewards, after, terminated, truncated, last, ~over, state, propensity)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Where the lanes stand, the environment's own state included; {} before the first reset."""
+        if not self.started:
+            return {}
+        info = {name: value for name, value in self.info.items() if name not in ("final_obs", "final_info")}
+        return {
+            "env": environment_state(self.env), "observation": self.observation, "info": info, "fresh": self.fresh,
+            "over": self._over,
+        }  # fmt: skip
+
+    def resume(self, arrays: Mapping[str, NDArray[Any]], rest: Mapping[str, Any]) -> None:
+        """Goes on from a snapshot that :func:`recsim_llm.agents.packing.pack` has taken apart.
+
+        Raises:
+            ValueError: If an array has another shape or type than here.
+        """
+        self.reset(seed=0)
+        restore_environment(self.env, inside(arrays, "env"), inside(rest, "env"))
+        own, given = self.snapshot(), dict(arrays)
+        for name in ("observation", "fresh", "over"):
+            own[name][...] = like(own[name], given[name], name)
+        info = inside(given, "info")
+        self.info = {name: like(value, info[name], name).copy() for name, value in own["info"].items()}
 
     def _ended(self, after: Floats, info: Infos, done: Flags) -> tuple[Floats, Infos]:
         """Last observations and infos of finished episodes; begins new ones where the environment did not."""
@@ -245,6 +276,13 @@ def places(listed: Slates, slates: Slates) -> Slates:
     same = listed[:, None, :] == slates[:, :, None]  # [B, K, C]
     found: Slates = np.where(same.any(2), same.argmax(2), (listed < 0).argmax(1)[:, None])
     return found
+
+
+def like(own: NDArray[Any], given: NDArray[Any], name: str) -> NDArray[Any]:
+    """The given array, if it is of the same form as the own one; ValueError otherwise."""
+    if own.shape != given.shape or own.dtype != given.dtype:
+        raise ValueError(f"{name} is {given.dtype} {given.shape}, expected {own.dtype} {own.shape}")
+    return given
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any], mask: Flags) -> Infos:

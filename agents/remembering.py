@@ -37,6 +37,7 @@ class RememberingAgent(Agent):
     """Base of agents whose state is a :class:`~recsim_llm.agents.memory.Memory`."""
 
     Config: ClassVar[type[Config]] = RememberingConfig
+    State: ClassVar[type | None] = Memory
     config: RememberingConfig
 
     def recall(self, rows: Floats, state: Any, starts: Flags) -> Memory:

@@ -1,8 +1,9 @@
 """Agents as files: a zip of JSON and safetensors, stored without compression. Loading one runs no code.
 
-* format_version: 1
+* format_version: 2
 * config.json: agent, settings, seed, steps, states of the random streams, digest of the catalogue
-* weights.safetensors: every array
+* weights.safetensors: every array; those under "lanes/" are the environment's and the lanes', so that learning goes on
+  where it stopped
 * env_spec.json: id and arguments of the environment it was trained in
 * system_info.json: versions, for people who look for the cause of a difference
 """
@@ -26,12 +27,12 @@ from recsim_llm._version import __version__
 from recsim_llm.errors import ConfigError, DataError, unknown
 from recsim_llm.files import write_file
 
-FORMAT = 1
+FORMAT = 2
 MEMBERS = ("format_version", "config.json", "weights.safetensors", "env_spec.json", "system_info.json")
 MOST_BYTES = 4 * 2**30
 MOST_JSON_BYTES = 16 * 2**20
 EPOCH = (1980, 1, 1, 0, 0, 0)
-CONFIG_KEYS = {"agent", "config", "seed", "num_timesteps", "streams", "catalog", "extra"}
+CONFIG_KEYS = {"agent", "config", "seed", "num_timesteps", "streams", "catalog", "extra", "lanes"}
 
 Arrays = dict[str, NDArray[Any]]
 
