@@ -35,6 +35,11 @@ class ItemCounts:
         self.looks += np.bincount(shown[seen], minlength=count)
         self.gains += np.bincount(shown[seen], weights=gains[seen], minlength=count)
 
+    def fade(self, left: float) -> None:
+        """Leaves the share ``left`` of everything counted."""
+        self.looks *= left
+        self.gains *= left
+
     def rate(self, strength: float) -> Floats64:
         """Gain per look, drawn towards the mean of all items as by ``strength`` looks more, [I]."""
         return (self.gains + strength * self.mean()) / (self.looks + strength)

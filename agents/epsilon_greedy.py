@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsim_llm.agents.bandit import BanditAgent, BanditConfig
 from recsim_llm.agents.config import Config
-from recsim_llm.agents.counts import ItemCounts
-from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
-from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.slates import best, mixed
+from recsim_llm.agents.counts import Floats64
+from recsim_llm.agents.lanes import Flags, Slates
+from recsim_llm.agents.slates import Chances, best, mixed
 
 
 @dataclass(frozen=True)
-class EpsilonGreedyConfig(RememberingConfig):
+class EpsilonGreedyConfig(BanditConfig):
     """Settings of :class:`EpsilonGreedyAgent`.
 
     Attributes:
@@ -37,7 +36,7 @@ class EpsilonGreedyConfig(RememberingConfig):
         self._within(1e-6, 1e12, "decay", "strength")
 
 
-class EpsilonGreedyAgent(RememberingAgent):
+class EpsilonGreedyAgent(BanditAgent):
     """With probability epsilon a random item, else the one with the highest mean reward.
 
     Equation: Q_i = (sum of rewards of i + m c) / (looks_i + m); slot k holds the k-th best item with probability 1 -
@@ -47,17 +46,13 @@ class EpsilonGreedyAgent(RememberingAgent):
 
     Origin of the defaults: epsilon 0.1 is Sutton and Barto's; the decay lets each of about 1,000 items be looked at
     some times before it is judged. Deviations: means are drawn towards the overall mean (m > 0) instead of starting
-    at 0; each slot of a slate explores for itself and is credited with its own reward; items just shown rest.
+    at 0; each slot of a slate explores for itself and is credited with its own reward; items just shown rest. ``span``
+    is not used: nothing here depends on the scale of rewards.
     """
 
     name: ClassVar[str] = "epsilon_greedy"
     Config: ClassVar[type[Config]] = EpsilonGreedyConfig
     config: EpsilonGreedyConfig
-
-    def setup(self, rng: np.random.Generator) -> None:
-        """Counts at zero; ties are broken in an order drawn once."""
-        self.counts = ItemCounts(self.setting.items)
-        self.ties = rng.random(self.setting.items) * 1e-9
 
     @property
     def epsilon(self) -> float:
@@ -66,27 +61,10 @@ class EpsilonGreedyAgent(RememberingAgent):
         left = float(np.exp(-self.num_timesteps / config.decay))
         return config.epsilon + (config.epsilon_start - config.epsilon) * left
 
-    def act(
-        self,
-        rows: Floats,
-        state: Any,
-        starts: Flags,
-        deterministic: bool,
-        allowed: Flags,
-        rng: np.random.Generator,
-    ) -> tuple[Slates, Any]:
+    def scores(self) -> Floats64:
+        """Smoothed mean rewards."""
+        return self.counts.rate(self.config.strength)
+
+    def explore(self, allowed: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
         """The best means, each slot exploring with probability epsilon."""
-        memory = self.recall(rows, state, starts)
-        rested = self.rested(memory, allowed)
-        slates = best(self.counts.rate(self.config.strength) + self.ties, rested, self.setting.slots)
-        if not deterministic:
-            slates, self.propensity = mixed(slates, rested, self.epsilon, rng)
-        return slates, memory.noting(slates)
-
-    def update(self, transition: Transition) -> None:
-        """Credits each slot with its reward."""
-        self.counts.add(transition, transition.info["slot_reward"])
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Counts and the order of ties."""
-        return {**self.counts.arrays(), "ties": self.ties}
+        return mixed(best(self.scores() + self.ties, allowed, self.setting.slots), allowed, self.epsilon, rng)

@@ -12,7 +12,7 @@ from recsim_llm.agents.config import Config
 from recsim_llm.agents.counts import ItemCounts
 from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
 from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.slates import best, uniform
+from recsim_llm.agents.slates import best, either, uniform
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,16 @@ class PopularityAgent(RememberingAgent):
         self._explored = self.rng.random(lanes.count) < self.config.explore
         drawn, served = uniform(allowed, self.setting.slots, self.rng), self._popular(self.rested(memory, allowed))
         slates = np.where(self._explored[:, None], drawn, served)
+        self.propensity = either(slates, served, allowed, self.config.explore)
         self._state = memory.noting(slates)
-        return lanes.step(slates, self._state)
+        return lanes.step(slates, self._state, self.propensity)
 
     def _popular(self, allowed: Flags) -> Slates:
         return best(self.counts.rate(self.config.strength) + self.ties, allowed, self.setting.slots)
+
+    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating]:
+        """The same rates for everybody."""
+        return np.broadcast_to(self.counts.rate(self.config.strength), allowed.shape)
 
     def update(self, transition: Transition) -> None:
         """Counts clicks of the lanes that explored."""

@@ -42,6 +42,22 @@ def uniform_propensity(allowed: Flags, slots: int) -> Chances:
     return chances
 
 
+def either(slates: Slates, served: Slates, allowed: Flags, explore: float) -> Chances:
+    """Probability of each slot, given the slots before it, where a whole slate is uniform or the one served, [B, K].
+
+    Args:
+        slates: [B, K] what was shown.
+        served: [B, K] what is shown with probability 1 - explore.
+        allowed: [B, I] what uniform slates are drawn from.
+        explore: Probability of a uniform slate.
+    """
+    drawn = np.cumprod(uniform_propensity(allowed, slates.shape[1]), axis=1)
+    drawn[~np.take_along_axis(allowed, slates, 1)] = 0.0
+    together = explore * drawn + (1.0 - explore) * np.logical_and.accumulate(slates == served, axis=1)
+    before = np.concatenate([np.ones((len(slates), 1)), together[:, :-1]], 1)
+    return np.divide(together, before, where=before > 0.0, out=np.zeros(together.shape))
+
+
 def mixed(greedy: Slates, allowed: Flags, epsilon: float, rng: np.random.Generator) -> tuple[Slates, Chances]:
     """Each slot explores with probability epsilon.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from recsim_llm.agents.base import Agent
 from recsim_llm.agents.lanes import Flags, Floats, Slates
-from recsim_llm.agents.slates import uniform
+from recsim_llm.agents.slates import uniform, uniform_propensity
 
 
 class RandomAgent(Agent):
@@ -31,4 +31,5 @@ class RandomAgent(Agent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """Draws."""
+        self.propensity = uniform_propensity(allowed, self.setting.slots)
         return uniform(allowed, self.setting.slots, rng), state

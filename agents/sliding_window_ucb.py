@@ -1,0 +1,87 @@
+"""UCB over a sliding window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.agents.bandit import IndexAgent, IndexConfig, with_bonus
+from recsim_llm.agents.config import Config
+from recsim_llm.agents.counts import Floats64, seen_slots
+from recsim_llm.agents.lanes import Transition
+
+
+@dataclass(frozen=True)
+class SlidingWindowUCBConfig(IndexConfig):
+    """Settings of :class:`SlidingWindowUCBAgent`.
+
+    Attributes:
+        window: Last looks, at whatever items, that count.
+        xi: Width of the bound; the theorem asks for more than 1/2.
+    """
+
+    window: int = 20_000
+    xi: float = 0.6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(1, 100_000_000, "window")
+        self._within(0.0, 1e6, "xi")
+
+
+class SlidingWindowUCBAgent(IndexAgent):
+    """Shows the items with the highest upper bound, judged by the last looks alone, for tastes that change abruptly.
+
+    Equation: index_i = mean_i + sqrt(xi ln min(t, window) / n_i), where n_i and mean_i are looks at item i and their
+    mean gain, on a scale from 0 to 1, among the last ``window`` looks at any item.
+
+    Paper: Garivier and Moulines (2011), "On upper-confidence bound policies for switching bandit problems", section 2.
+
+    Origin of the defaults: xi TODO.
+
+    Deviations: gains are scaled by the largest seen, see :class:`~recsim_llm.agents.bandit.BanditAgent`; slots of a
+    slate are plays of their own, and users are served B at a time; items just shown rest.
+    """
+
+    name: ClassVar[str] = "sliding_window_ucb"
+    Config: ClassVar[type[Config]] = SlidingWindowUCBConfig
+    config: SlidingWindowUCBConfig
+
+    def setup(self, rng: np.random.Generator) -> None:
+        """An empty window."""
+        super().setup(rng)
+        self._item: NDArray[np.int64] = np.full(self.config.window, -1)
+        self._gain: Floats64 = np.zeros(self.config.window)
+        self._seen: NDArray[np.int64] = np.zeros(1, np.int64)
+
+    def index(self) -> Floats64:
+        """The equation."""
+        total = max(float(min(self._seen[0], self.config.window)), 1.0)
+        return with_bonus(self.means(), self.counts.looks, float(self.config.xi * np.log(total)))
+
+    def update(self, transition: Transition) -> None:
+        """Looks enter the window in the order of lanes and slots, and push the oldest out."""
+        gains = self.gains(transition)
+        shown, seen = seen_slots(transition)
+        self.push(shown[seen], gains[seen])
+
+    def push(self, items: NDArray[np.int64], gains: Floats64) -> None:
+        """Adds looks [N] to the window."""
+        window, counts = self.config.window, self.counts
+        self._seen[0] += len(items)
+        items, gains = items[-window:], gains[-window:]
+        places = (self._seen[0] - np.arange(len(items), 0, -1)) % window
+        old, count = self._item[places], len(counts.looks)
+        left = old >= 0
+        counts.looks += np.bincount(items, minlength=count) - np.bincount(old[left], minlength=count)
+        lost = np.bincount(old[left], weights=self._gain[places][left], minlength=count)
+        counts.gains += np.bincount(items, weights=gains, minlength=count) - lost
+        counts.gains[counts.looks == 0.0] = 0.0  # nothing is left of rounding
+        self._item[places], self._gain[places] = items, gains
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The window, what it adds up to, and the looks so far."""
+        return {**super().arrays(), "item": self._item, "gain": self._gain, "seen": self._seen}
