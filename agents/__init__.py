@@ -19,11 +19,23 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
     "reference": {
         "random": ("recsim_llm.agents.uniform", "RandomAgent"),
         "popularity": ("recsim_llm.agents.popularity", "PopularityAgent"),
+        "recency": ("recsim_llm.agents.recency", "RecencyAgent"),
+        "best_static": ("recsim_llm.agents.best_static", "BestStaticAgent"),
         "oracle": ("recsim_llm.agents.oracle", "OracleAgent"),
+        "lookahead": ("recsim_llm.agents.lookahead", "LookaheadAgent"),
     },
     "bandit": {
         "epsilon_greedy": ("recsim_llm.agents.epsilon_greedy", "EpsilonGreedyAgent"),
+        "constant_step": ("recsim_llm.agents.constant_step", "ConstantStepAgent"),
+        "softmax": ("recsim_llm.agents.softmax", "SoftmaxAgent"),
+        "ucb1": ("recsim_llm.agents.ucb1", "UCB1Agent"),
+        "kl_ucb": ("recsim_llm.agents.kl_ucb", "KLUCBAgent"),
         "thompson": ("recsim_llm.agents.thompson", "ThompsonAgent"),
+        "exp3": ("recsim_llm.agents.exp3", "Exp3Agent"),
+        "sliding_window_ucb": ("recsim_llm.agents.sliding_window_ucb", "SlidingWindowUCBAgent"),
+        "discounted_ucb": ("recsim_llm.agents.discounted_ucb", "DiscountedUCBAgent"),
+        "discounted_thompson": ("recsim_llm.agents.discounted_thompson", "DiscountedThompsonAgent"),
+        "cascade_ucb": ("recsim_llm.agents.cascade_ucb", "CascadeUCBAgent"),
     },
     "contextual bandit": {
         "linucb": ("recsim_llm.agents.linucb", "LinUCBAgent"),
@@ -31,9 +43,12 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
     "temporal difference": {
         "q_learning": ("recsim_llm.agents.q_learning", "QLearningAgent"),
         "sarsa": ("recsim_llm.agents.sarsa", "SarsaAgent"),
+        "expected_sarsa": ("recsim_llm.agents.expected_sarsa", "ExpectedSarsaAgent"),
     },
     "policy gradient": {
         "ppo": ("recsim_llm.agents.ppo", "PPOAgent"),
+        "a2c": ("recsim_llm.agents.a2c", "A2CAgent"),
+        "masked_ppo": ("recsim_llm.agents.masked_ppo", "MaskedPPOAgent"),
     },
     "supervised": {
         "mf": ("recsim_llm.agents.mf", "MFAgent"),
