@@ -43,6 +43,7 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
     "temporal difference": {
         "q_learning": ("recsim_llm.agents.q_learning", "QLearningAgent"),
         "sarsa": ("recsim_llm.agents.sarsa", "SarsaAgent"),
+        "dqn": ("recsim_llm.agents.dqn", "DQNAgent"),
         "expected_sarsa": ("recsim_llm.agents.expected_sarsa", "ExpectedSarsaAgent"),
     },
     "policy gradient": {

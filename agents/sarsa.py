@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from recsim_llm.agents.lanes import Flags, Transition
-from recsim_llm.agents.tabular import Indices, TabularAgent, Values
-
-
-@dataclass(frozen=True)
-class Pending:
-    """Steps that wait for the action that comes next, B lanes."""
-
-    states: Indices  # [B]
-    clusters: Indices  # [B, K]
-    rewards: Values  # [B, K]
-    seen: Flags  # [B, K], False where nothing waits
+from recsim_llm.agents.lanes import Transition
+from recsim_llm.agents.tabular import TabularAgent
 
 
 class SarsaAgent(TabularAgent):
@@ -31,29 +21,48 @@ class SarsaAgent(TabularAgent):
     Paper: Rummery and Niranjan (1994), "On-line Q-learning using connectionist systems"; the name is Sutton's (1996);
     expected value: van Seijen et al. (2009).
 
-    Origin of the defaults, Deviations: as for :class:`~recsim_llm.agents.q_learning.QLearningAgent`. The step that
-    waits for the next action is not saved with the agent.
+    Origin of the defaults, Deviations: as for :class:`~recsim_llm.agents.q_learning.QLearningAgent`.
     """
 
     name: ClassVar[str] = "sarsa"
 
     def setup(self, rng: np.random.Generator) -> None:
-        """Nothing waits."""
+        """Nothing waits for the action that comes next."""
         super().setup(rng)
-        self._pending: Pending | None = None
+        self._clear(self.lanes.count)
 
     def update(self, transition: Transition) -> None:
         """One step of the equation for the slots of the step before, and at the end of an episode for this one."""
         rewards, seen = self.gains(transition)
         now, clusters = self.states(transition.observation), self.clusters(transition)
         gamma = self.config.gamma
-        if self._pending is not None and len(self._pending.seen) == len(seen):
-            before = self._pending
-            targets = before.rewards + gamma * self.table[now[:, None], clusters]
-            self.learn_towards(before.states, before.clusters, targets, before.seen & transition.valid[:, None])
+        if len(seen) != len(self._waits):  # transitions of other lanes than its own, which nothing waits for
+            self._clear(len(seen))
+        begins = self.setting.context("start", transition.observation) > 0.0
+        goes_on = (transition.valid & ~begins)[:, None]
+        targets = self._rewards + gamma * self.table[now[:, None], clusters]
+        self.learn_towards(self._states, self._clusters, targets, self._waits & goes_on)
         done = (transition.terminated | transition.truncated)[:, None]
-        values = self.table[self.states(transition.next_observation)]
-        expected = (1.0 - self.epsilon) * values.max(1) + self.epsilon * values.mean(1)
-        future = np.where(transition.terminated, 0.0, expected)
+        future = np.where(transition.terminated, 0.0, self.expected(self.states(transition.next_observation)))
         self.learn_towards(now, clusters, rewards + gamma * future[:, None], seen & done)
-        self._pending = Pending(now, clusters, rewards, seen & ~done)
+        self._states, self._clusters, self._rewards, self._waits = now, clusters, rewards, seen & ~done
+
+    def _clear(self, lanes: int) -> None:
+        slots = self.setting.slots
+        self._states, self._clusters = np.zeros(lanes, np.int64), np.zeros((lanes, slots), np.int64)
+        self._rewards, self._waits = np.zeros((lanes, slots)), np.zeros((lanes, slots), np.bool_)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The table and what belongs to it, and the steps that wait for the action that comes next."""
+        return {
+            **super().arrays(), "waiting_states": self._states, "waiting_clusters": self._clusters,
+            "waiting_rewards": self._rewards, "waits": self._waits,
+        }  # fmt: skip
+
+    def restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any], source: object) -> None:
+        """Takes over what was saved; steps of another number of lanes wait no more."""
+        own, given = self.arrays(), dict(arrays)
+        if "waits" in given and given["waits"].shape != own["waits"].shape:
+            for name in ("waiting_states", "waiting_clusters", "waiting_rewards", "waits"):
+                given[name] = own[name]
+        super().restore(given, extra, source)

@@ -83,6 +83,7 @@ class TabularAgent(RememberingAgent):
         rows = (len(self.interests) + 1) * FATIGUE_LEVELS  # one more for users of whom nothing is known
         self.table: Values = np.zeros((rows, len(self.groups)))
         self.visits: Values = np.zeros_like(self.table)
+        self.share: Values = np.bincount(self.groups.labels, minlength=len(self.groups)) / items
         self.counts = ItemCounts(items)
         self.ties = rng.random(items) * 1e-9
 
@@ -128,6 +129,12 @@ class TabularAgent(RememberingAgent):
         mean = (np.bincount(labels, weights=counts.gains) / np.maximum(looks, 1.0))[labels]
         advantage: Values = (counts.gains - mean * counts.looks) / (counts.looks + strength) + self.ties
         return advantage
+
+    def expected(self, states: Indices) -> Values:
+        """Mean of Q over what a slot shows, [B]: the best cluster, or with probability epsilon that of any item."""
+        values = self.table[states]
+        mean: Values = (1.0 - self.epsilon) * values.max(1) + self.epsilon * (values @ self.share)
+        return mean
 
     def clusters(self, transition: Transition) -> Indices:
         """Cluster of each slot that was asked for, [B, K]."""
