@@ -48,6 +48,12 @@ class Factors:
             np.ones(factors),
         )
 
+    def widen(self, rows: Indices, count: int) -> None:
+        """Makes room for ``count`` users: those known move to ``rows``, the new ones are the mean of them."""
+        bias, users = np.full(count, self.user_bias.mean()), np.tile(self.users.mean(0), (count, 1))
+        bias[rows], users[rows] = self.user_bias, self.users
+        self.user_bias, self.users = bias, users
+
 
 @jit
 def descend(
@@ -99,3 +105,22 @@ def fit(
             model.items, model.weights, now, shrink_bias, shrink,
         )  # fmt: skip
         model.noise[0] = squares / len(rating)
+
+
+def fit_more(
+    model: Factors,
+    user: NDArray[np.int64],
+    item: NDArray[np.int64],
+    rating: Floats64,
+    *,
+    rate: float,
+    shrink_bias: float,
+    shrink: float,
+    rng: np.random.Generator,
+) -> None:
+    """One pass over new ratings in random order, the model changed in place; its mean and its noise stay."""
+    mu = model.mu.copy()
+    descend(
+        rng.permutation(len(rating)), user, item, rating, mu, model.user_bias, model.item_bias, model.users,
+        model.items, model.weights, rate, shrink_bias, shrink,
+    )  # fmt: skip

@@ -717,6 +717,6 @@ class TestValidation:
 def test_logs_of_agents_hold_nothing_of_users_who_opted_out(world_folder: str) -> None:
     envs = gym.make_vec("recsim_llm/News-v0", num_envs=16, world=world_folder, slate_size=2, opt_out=0.5)
     agent = agents.make("mf", envs, seed=0, epochs=1).learn(320)
-    logged = set(agent.arrays()["user"].tolist()) if "user" in agent.arrays() else set(agent._user.tolist())
+    logged = set(agent.arrays()["log/user"].tolist())
     assert logged
     assert min(logged) >= 0
