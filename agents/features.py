@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.lanes import Flags, Floats, Setting, Slates
 from recsim_llm.agents.memory import Memory
-from recsim_llm.rules.jit import jit
+from recsim_llm.agents.selection import add_remembered, select
+from recsim_llm.rules.jit import jit, kernel, loaded
 
 SHORT, LONG = 1.0, 5.0  # [day] lives of the two measures of freshness
 OLDEST = 60.0  # [day] older than this is all the same, and smaller numbers would be slow
 SCALARS = 9  # profile . item, interest . item, wear of its topic, freshness (2), mean reward, price, looks, clicks
+FARTHEST = 25.0  # [day] users whose clocks differ by less are scored together: e^25 squared is a float32
+TOGETHER = 64  # users scored at a time: their scores stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,9 @@ class Features:
 
     x is the item's encoding, p the profile's, z that of recent interest; * is elementwise over the leading principal
     components, the dot products over all; wear is how often the item's topic was consumed lately, looks and clicks how
-    often the item itself. Everything but the slot is linear in x for a given user, so that scores of B x
-    I pairs are one product of matrices.
+    often the item itself. For a given user everything but the slot, looks and clicks is linear in what is known of
+    the item: x, its topic, e^(release / life), mean reward and price, so that scores of B x I pairs are one product
+    of matrices.
 
     Args:
         setting: The public catalogue.
@@ -58,9 +62,11 @@ class Features:
         self.width = min(width, catalog.width)
         scale = float(np.sqrt(np.square(catalog.embedding).sum(1).mean())) or 1.0
         self.scale = np.float32(1.0 / scale)
-        self.items: Floats = catalog.embedding * self.scale
+        self.items: Floats = np.ascontiguousarray(catalog.embedding * self.scale)
         self.topic = catalog.topic
         self.released: Floats = catalog.released_at
+        self._latest = np.argsort(-self.released, kind="stable").astype(np.int64)
+        self._topics: Floats = np.eye(len(catalog.topics), dtype=np.float32)[self.topic]
         spread = float(catalog.price.std()) or 1.0
         self.price: Floats = (catalog.price - catalog.price.mean()) / np.float32(spread)
         self.slots = setting.slots
@@ -70,74 +76,183 @@ class Features:
 
     def newest(self, allowed: Flags) -> Floats:
         """[B] [day] release of the newest item on the shelf."""
-        newest: Floats = np.where(allowed, self.released, self.released.min()).max(1)
+        newest = np.empty(len(allowed), np.float32)
+        loaded(_newest, np.ascontiguousarray(allowed), self._latest, self.released, newest)
         return newest
 
     def of(self, s: Situation, items: Slates, slots: NDArray[np.int64] | None = None) -> Floats:
         """Vectors of users and their items [B, N], as [B, N, d]; ``slots`` [N] says where each was shown."""
         lanes, count = items.shape
-        w, f = self.width, self.fixed
-        x = self.items[items]  # [B, N, D]
-        p, z = s.profile * self.scale, s.interest * self.scale
-        phi = np.zeros((lanes, count, self.count), np.float32)
-        phi[:, :, 0] = 1.0
-        phi[:, :, 1 : 1 + s.context.shape[1]] = s.context[:, None]
-        if slots is not None:
-            lower = np.flatnonzero(slots > 0)
-            phi[:, lower, f - self.slots + slots[lower]] = 1.0
-        phi[:, :, f : f + w] = x[:, :, :w]
-        np.multiply(x[:, :, :w], p[:, None, :w], out=phi[:, :, f + w : f + 2 * w])
-        np.multiply(x[:, :, :w], z[:, None, :w], out=phi[:, :, f + 2 * w : f + 3 * w])
-        at = f + 3 * w
-        phi[:, :, at] = np.einsum("bnd,bd->bn", x, p)
-        phi[:, :, at + 1] = np.einsum("bnd,bd->bn", x, z)
-        phi[:, :, at + 2] = np.take_along_axis(s.memory.wear, self.topic[items].astype(np.int64), 1)
-        age = np.clip(s.newest[:, None] - self.released[items], 0.0, OLDEST)
-        phi[:, :, at + 3], phi[:, :, at + 4] = np.exp(-age / SHORT), np.exp(-age / LONG)
-        phi[:, :, at + 5], phi[:, :, at + 6] = s.rate[items], self.price[items]
-        phi[:, :, at + 7] = np.take_along_axis(s.memory.looks, items, 1)
-        phi[:, :, at + 8] = np.take_along_axis(s.memory.takes, items, 1)
-        return phi
+        places = np.zeros(count, np.int64) if slots is None else slots
+        rows = self.rows(s, np.repeat(np.arange(lanes), count), items.reshape(-1), np.tile(places, lanes))
+        return rows.reshape(lanes, count, self.count)
+
+    def rows(self, s: Situation, lane: Slates, item: Slates, slot: Slates) -> Floats:
+        """Vectors of N pairs of a user and an item in a slot, each [N], as [N, d]; lanes in ascending order."""
+        out = np.zeros((len(lane), self.count), np.float32)
+        place = np.full(len(self.items), -1, np.int32)
+        tables = self.items, self.topic, self.released, self.price, np.ascontiguousarray(s.rate)
+        users = s.profile * self.scale, s.interest * self.scale, np.ascontiguousarray(s.context), s.newest
+        memory = s.memory.item, s.memory.looks, s.memory.takes, s.memory.wear
+        loaded(
+            _write, lane, np.ascontiguousarray(item), slot, self.width, self.slots, tables, users, memory, place, out
+        )
+        return out
+
+    def top(self, s: Situation, theta: Floats, allowed: Flags, count: int) -> tuple[Slates, Floats]:
+        """The ``count`` allowed items of highest score theta . phi and these scores, each [B, count], best first.
+
+        Of the scores is left out what is the same for all items. Ties go to the lower item; where fewer are allowed,
+        others fill up.
+        """
+        lanes = len(s.newest)
+        listed, values = np.empty((lanes, count), np.int64), np.empty((lanes, count), np.float32)
+        allowed = np.ascontiguousarray(allowed)
+        users, items = self._factors(s, theta)
+        work = np.empty(count, np.float32)
+        for start in range(0, lanes, TOGETHER):
+            part = slice(start, start + TOGETHER)
+            scores = self._block(s, theta, users, items, part)
+            loaded(select, scores, allowed[part], work, listed[part])
+            values[part] = np.take_along_axis(scores, listed[part], 1)
+        return listed, values
 
     def scores(self, s: Situation, theta: Floats) -> Floats:
         """The product theta . phi of every user and item, less what is the same for all items, [B, I]."""
+        users, items = self._factors(s, theta)
+        return self._block(s, theta, users, items, slice(0, len(users)))
+
+    def _block(self, s: Situation, theta: Floats, users: Floats, items: Floats, part: slice) -> Floats:
+        """Scores [b, I] of some of the users."""
+        at = self.fixed + 3 * self.width
+        scores: Floats = users[part] @ items.T
+        memory = s.memory
+        loaded(
+            add_remembered,
+            memory.item[part],
+            memory.looks[part],
+            memory.takes[part],
+            theta[at + 7],
+            theta[at + 8],
+            scores,
+        )
+        if self._far(s.newest):
+            fresh = self._freshness(s.newest[part, None] - self.released)
+            scores += theta[at + 3] * fresh[0] + theta[at + 4] * fresh[1]
+        return scores
+
+    def _factors(self, s: Situation, theta: Floats) -> tuple[Floats, Floats]:
+        """Vectors of users [B, E] and of items [I, E] whose products are the scores, but for looks and clicks.
+
+        Where the clocks of users are far apart, freshness is left out too.
+        """
         w, at = self.width, self.fixed + 3 * self.width
         p, z = s.profile * self.scale, s.interest * self.scale
         plain, with_profile, with_interest = (theta[self.fixed + n * w : self.fixed + (n + 1) * w] for n in range(3))
         direction = theta[at] * p + theta[at + 1] * z  # [B, D]
         direction[:, :w] += plain + with_profile * p[:, :w] + with_interest * z[:, :w]
-        scores: Floats = direction @ self.items.T
         alike = theta[at + 5] * s.rate + theta[at + 6] * self.price  # [I]
-        rest = theta[[at + 2, at + 7, at + 8, at + 3, at + 4]]
-        add_rest(
-            scores, alike, s.memory.wear, s.memory.looks, s.memory.takes, self.topic, self.released, s.newest, rest
-        )
-        return scores
+        parts = [direction, theta[at + 2] * s.memory.wear, np.ones((len(p), 1), np.float32)]
+        tables = [self.items, self._topics, alike[:, None]]
+        if not self._far(s.newest):
+            # e^-(newest - released) = e^(middle - newest) e^(released - middle)
+            middle = (s.newest.max() + s.newest.min()) / np.float32(2.0)
+            day = np.clip(self.released - middle, -OLDEST, OLDEST)
+            for weight, life in ((theta[at + 3], SHORT), (theta[at + 4], LONG)):
+                parts.append(weight * np.exp((middle - s.newest) / np.float32(life))[:, None])
+                tables.append(np.exp(day / np.float32(life))[:, None])
+        return np.concatenate(parts, 1), np.concatenate(tables, 1)
+
+    def _far(self, newest: Floats) -> bool:
+        return bool(newest.max() - newest.min() > FARTHEST)
+
+    def _freshness(self, age: Floats) -> tuple[Floats, Floats]:
+        """Both measures for ages [day] of any shape."""
+        age = np.clip(age, 0.0, OLDEST)
+        return np.exp(-age / np.float32(SHORT)), np.exp(-age / np.float32(LONG))
+
+
+Pair = tuple[Floats, Floats]
+ItemTables = tuple[Floats, NDArray[np.int32], Floats, Floats, Floats]
+Users = tuple[Floats, Floats, Floats, Floats]
+Remembered = tuple[NDArray[np.int32], Floats, Floats, Floats]
+
+
+@kernel
+def _newest(allowed: Flags, latest: Slates, released: Floats, out: Floats) -> None:
+    """Writes the last release among the allowed items of each lane; the first of all where none is allowed."""
+    for b in range(allowed.shape[0]):
+        n = 0
+        while n < latest.shape[0] - 1 and not allowed[b, latest[n]]:
+            n += 1
+        out[b] = released[latest[n]]
 
 
 @jit
-def add_rest(
-    scores: Floats, alike: Floats, wear: Floats, looks: Floats, takes: Floats, topic: NDArray[np.int32],
-    released: Floats, newest: Floats, theta: Floats,
+def _dots(x: Floats, p: Floats, z: Floats) -> tuple[np.float32, np.float32]:
+    """Dot products x . p and x . z; two sums of each, as one would wait for itself."""
+    a = b = c = d = np.float32(0.0)
+    even = x.shape[0] // 2 * 2
+    for n in range(0, even, 2):
+        a += x[n] * p[n]
+        b += x[n + 1] * p[n + 1]
+        c += x[n] * z[n]
+        d += x[n + 1] * z[n + 1]
+    for n in range(even, x.shape[0]):
+        a += x[n] * p[n]
+        c += x[n] * z[n]
+    return a + b, c + d
+
+
+@kernel
+def _write(
+    lane: Slates, item: Slates, slot: Slates, width: int, slots: int, tables: ItemTables, users: Users,
+    memory: Remembered, place: NDArray[np.int32], out: Floats,
 ) -> None:  # fmt: skip
-    """Adds to scores [B, I] what is no product of encodings, in one pass.
+    """Writes the vectors of N pairs.
 
     Args:
-        scores: [B, I], changed.
-        alike: [I] what is added for all users.
-        wear: [B, T] as in Memory.
-        looks: [B, I] as in Memory.
-        takes: [B, I] as in Memory.
-        topic: [I] topic of each item.
-        released: [I] [day].
-        newest: [B] [day].
-        theta: [5] coefficients of wear, looks, takes and the two measures of freshness.
+        lane: [N] ascending.
+        item: [N].
+        slot: [N].
+        width: Principal components in the elementwise products.
+        slots: K.
+        tables: Encodings [I, D], topics, releases, prices and mean rewards [I].
+        users: Profiles and interests [B, D], contexts [B, C], today [B] [day].
+        memory: Items, looks and clicks [B, H], wear [B, T].
+        place: [I] -1, working space: where an item stands in the memory of a lane.
+        out: [N, d] zeros, written.
     """
-    zero, oldest, life = np.float32(0.0), np.float32(OLDEST), np.float32(-1.0 / LONG)
-    for b in range(scores.shape[0]):
-        for i in range(scores.shape[1]):
-            long = np.exp(min(max(newest[b] - released[i], zero), oldest) * life)
-            square = long * long
-            total = alike[i] + theta[0] * wear[b, topic[i]] + theta[1] * looks[b, i] + theta[2] * takes[b, i]
-            # exp(-age / SHORT) is the fifth power, as LONG is 5 SHORT
-            scores[b, i] += total + theta[3] * square * square * long + theta[4] * long
+    x, topic, released, price, rate = tables
+    profile, interest, context, newest = users
+    known, looks, takes, wear = memory
+    first = 1 + context.shape[1] + slots - 1
+    at = first + 3 * width
+    for n in range(item.shape[0]):
+        b, i = lane[n], item[n]
+        if n == 0 or lane[n - 1] != b:
+            for h in range(known.shape[1]):
+                if 0 <= known[b, h] < place.shape[0]:
+                    place[known[b, h]] = h
+        out[n, 0] = np.float32(1.0)
+        for c in range(context.shape[1]):
+            out[n, 1 + c] = context[b, c]
+        if slot[n] > 0:
+            out[n, first - slots + slot[n]] = np.float32(1.0)
+        near_profile, near_interest = _dots(x[i], profile[b], interest[b])
+        for c in range(width):
+            out[n, first + c] = x[i, c]
+            out[n, first + width + c] = x[i, c] * profile[b, c]
+            out[n, first + 2 * width + c] = x[i, c] * interest[b, c]
+        age = min(max(newest[b] - released[i], np.float32(0.0)), np.float32(OLDEST))
+        out[n, at], out[n, at + 1] = near_profile, near_interest
+        out[n, at + 2] = wear[b, topic[i]]
+        out[n, at + 3] = np.exp(-age / np.float32(SHORT))
+        out[n, at + 4] = np.exp(-age / np.float32(LONG))
+        out[n, at + 5], out[n, at + 6] = rate[i], price[i]
+        if place[i] >= 0:
+            out[n, at + 7], out[n, at + 8] = looks[b, place[i]], takes[b, place[i]]
+        if n == item.shape[0] - 1 or lane[n + 1] != b:
+            for h in range(known.shape[1]):
+                if 0 <= known[b, h] < place.shape[0]:
+                    place[known[b, h]] = -1

@@ -14,7 +14,8 @@ from recsim_llm.agents.features import Features, Situation
 from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
 from recsim_llm.agents.memory import Memory
 from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.slates import best
+from recsim_llm.agents.slates import best, uniform
+from recsim_llm.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class LinUCBConfig(RememberingConfig):
     after_look: int = 0
     alpha: float = 0.2
     ridge: float = 1.0
-    width: int = 48
-    shortlist: int = 12
+    width: int = 16
+    shortlist: int = 8
     strength: float = 10.0
     growth: float = 0.05
 
@@ -83,6 +84,7 @@ class LinUCBAgent(RememberingAgent):
 
     name: ClassVar[str] = "linucb"
     Config: ClassVar[type[Config]] = LinUCBConfig
+    State: ClassVar[type | None] = Recall
     config: LinUCBConfig
 
     def setup(self, rng: np.random.Generator) -> None:
@@ -106,24 +108,28 @@ class LinUCBAgent(RememberingAgent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best upper bounds, or the best estimates."""
+        if isinstance(state, Recall) and state.newest.shape != starts.shape:
+            raise ConfigError(f"state is of {state.newest.shape} lanes, the observation of {starts.shape}")
         memory = self.recall(rows, state.memory if isinstance(state, Recall) else state, starts)
         newest = self.features.newest(allowed)
         situation = self._situation(rows, memory, newest)
-        scores = self.features.scores(situation, self.theta)
         rested, slots = self.rested(memory, allowed), self.setting.slots
         if deterministic or self.config.alpha == 0.0:
-            slates = best(scores, rested, slots)
+            slates, _ = self.features.top(situation, self.theta, rested, slots)
         else:
-            scores += rng.random(scores.shape, np.float32) * np.float32(1e-6)
-            slates = self._optimistic(situation, scores, rested)
+            slates = self._optimistic(situation, rested, rng)
         return slates, Recall(memory.noting(slates), newest)
 
-    def _optimistic(self, situation: Situation, scores: Floats, allowed: Flags) -> Slates:
-        listed = best(scores, allowed, min(max(self.config.shortlist, self.setting.slots), scores.shape[1]))
-        phi = self.features.of(situation, listed)
-        width = np.sqrt(np.square(phi @ self.root.T).sum(2))
-        bounds = np.take_along_axis(scores, listed, 1) + self.config.alpha * width
-        picked = best(bounds, np.take_along_axis(allowed, listed, 1), self.setting.slots)
+    def _optimistic(self, situation: Situation, allowed: Flags, rng: np.random.Generator) -> Slates:
+        slots = self.setting.slots
+        count = min(max(self.config.shortlist, slots), allowed.shape[1])
+        if self.samples[1]:
+            listed, estimates = self.features.top(situation, self.theta, allowed, count)
+        else:  # nothing is known, all are equal
+            listed, estimates = uniform(allowed, count, rng), np.zeros((len(allowed), count), np.float32)
+        turned = self.features.of(situation, listed).reshape(-1, self.features.count) @ self.root.T
+        width = np.sqrt(np.einsum("nd,nd->n", turned, turned)).reshape(listed.shape)
+        picked = best(estimates + self.config.alpha * width, np.take_along_axis(allowed, listed, 1), slots)
         return np.take_along_axis(listed, picked, 1)
 
     def update(self, transition: Transition) -> None:
@@ -132,10 +138,10 @@ class LinUCBAgent(RememberingAgent):
         state, rows = transition.state, transition.observation
         if not isinstance(state, Recall):
             state = Recall(Memory.empty(len(rows), self.setting), np.full(len(rows), self.features.released.max()))
-        situation = self._situation(rows, state.memory, state.newest)
-        phi = self.features.of(situation, np.maximum(shown, 0), np.arange(self.setting.slots))[seen].astype(np.float64)
-        reward = np.asarray(transition.info["slot_reward"], np.float64)
-        self.gram += phi.T @ phi
+        lane, slot = np.nonzero(seen)
+        phi = self.features.rows(self._situation(rows, state.memory, state.newest), lane, shown[seen], slot)
+        reward = np.asarray(transition.info["slot_reward"], np.float32)
+        self.gram += phi.T @ phi  # products in single precision, sums over steps in double
         self.moment += reward[seen] @ phi
         self.counts.add(transition, reward)
         self.samples[0] += len(phi)
@@ -148,11 +154,6 @@ class LinUCBAgent(RememberingAgent):
         self.root[...] = inverse
         self.theta[...] = inverse.T @ (inverse @ self.moment)
         self.samples[1] = self.samples[0]
-
-    def finish(self) -> None:
-        """Takes in what is left."""
-        if self.samples[0] > self.samples[1]:
-            self._solve()
 
     def _situation(self, rows: Floats, memory: Memory, newest: Floats) -> Situation:
         setting = self.setting

@@ -44,7 +44,7 @@ class RememberingAgent(Agent):
         """The memory of B lanes with the feedback in their observations [B, P] taken in."""
         lanes = len(rows)
         memory = Memory.empty(lanes, self.setting) if state is None else state
-        if not isinstance(memory, Memory) or len(memory.last) != lanes:
+        if not isinstance(memory, Memory) or not memory.fits(lanes, self.setting):
             raise ConfigError(f"state must be what predict() returned for the same {lanes} lanes, got {type(state)}")
         return memory.renewed(rows, starts, self.setting)
 

@@ -2,45 +2,70 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.rules.jit import jit
+from recsim_llm.rules.jit import kernel
+
+BLOCK = 32
+"""Columns that are looked at together; most blocks have none that is among the best."""
 
 
-@jit
-def select(
-    scores: NDArray[np.float64], allowed: NDArray[np.bool_], values: NDArray[np.float64], out: NDArray[np.int64]
-) -> None:
+@kernel
+def select(scores: NDArray[Any], allowed: NDArray[np.bool_], values: NDArray[Any], out: NDArray[np.int64]) -> None:
     """Writes the K allowed columns of highest score of each row, best first, the lower one of equals.
 
     Args:
-        scores: [B, I] float64, no NaN.
+        scores: [B, I] float64 or float32, no NaN.
         allowed: [B, I]; where fewer than K are, the first of the others fill up.
-        values: [K] float64, working space.
+        values: [K] of the same type, working space.
         out: [B, K], written.
     """
-    slots = out.shape[1]
+    slots, items = out.shape[1], scores.shape[1]
     for b in range(scores.shape[0]):
         filled = 0
         for k in range(slots):
             values[k] = -np.inf
             out[b, k] = -1
-        for i in range(scores.shape[1]):
-            value = scores[b, i]
-            if not allowed[b, i] or (filled == slots and value <= values[slots - 1]):
-                continue
-            k = min(filled, slots - 1)
-            while k > 0 and values[k - 1] < value:
-                values[k] = values[k - 1]
-                out[b, k] = out[b, k - 1]
-                k -= 1
-            values[k] = value
-            out[b, k] = i
-            filled = min(filled + 1, slots)
+        for start in range(0, items, BLOCK):
+            end = min(start + BLOCK, items)
+            least = values[slots - 1]
+            if filled == slots:
+                better = 0
+                for i in range(start, end):  # without branches: the processor compares several at a time
+                    better += (scores[b, i] > least) & allowed[b, i]
+                if better == 0:
+                    continue
+            for i in range(start, end):
+                value = scores[b, i]
+                if not allowed[b, i] or (filled == slots and value <= values[slots - 1]):
+                    continue
+                k = min(filled, slots - 1)
+                while k > 0 and values[k - 1] < value:
+                    values[k] = values[k - 1]
+                    out[b, k] = out[b, k - 1]
+                    k -= 1
+                values[k] = value
+                out[b, k] = i
+                filled = min(filled + 1, slots)
         candidate = 0
-        while filled < slots and candidate < scores.shape[1]:
+        while filled < slots and candidate < items:
             if not allowed[b, candidate]:
                 out[b, filled] = candidate
                 filled += 1
             candidate += 1
+
+
+@kernel
+def add_remembered(
+    item: NDArray[np.int32], looks: NDArray[np.float32], takes: NDArray[np.float32], per_look: np.float32,
+    per_take: np.float32, scores: NDArray[np.float32],
+) -> None:  # fmt: skip
+    """Adds to scores [B, I] what is remembered of the items looked at, [B, H] each, -1 for an empty place."""
+    for b in range(item.shape[0]):
+        for h in range(item.shape[1]):
+            i = item[b, h]
+            if 0 <= i < scores.shape[1]:
+                scores[b, i] += per_look * looks[b, h] + per_take * takes[b, h]

@@ -7,6 +7,7 @@ import itertools
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -702,26 +703,33 @@ class TestLinUCB:
         def draw(*shape: int) -> NDArray[np.float32]:
             return rng.uniform(0, 1, shape).astype(np.float32)
 
-        memory = Memory(
-            draw(4, setting.items), draw(4, setting.items), draw(4, len(setting.catalog.topics)), np.zeros((4, 3), int)
-        )
+        known = rng.permuted(np.tile(np.arange(setting.items, dtype=np.int32), (4, 1)), axis=1)[:, :40]
+        known[:, 30:] = -1
+        memory = Memory(known, draw(4, 40), draw(4, 40), draw(4, len(setting.catalog.topics)), np.zeros((4, 3), int))
         situation = Situation(
             draw(4, setting.catalog.width), draw(4, setting.catalog.width), draw(4, 10), memory,
             np.array([6.0, 3.0, 0.0, -1.0], np.float32), draw(setting.items),
         )  # fmt: skip
         return features, situation
 
-    def test_both_ways_to_score_agree(self, case: tuple[Features, Situation]) -> None:
+    @pytest.mark.parametrize("apart", [0.0, 30.0])
+    def test_both_ways_to_score_agree(self, apart: float, case: tuple[Features, Situation]) -> None:
         features, situation = case
+        situation = replace(
+            situation, newest=situation.newest + np.float32(apart) * np.arange(4, dtype=np.float32)
+        )  # far apart, freshness is no product
         rng = np.random.Generator(np.random.PCG64(1))
         theta = rng.normal(size=features.count).astype(np.float32)
         everything = np.tile(np.arange(60), (4, 1))
         slow = features.of(situation, everything) @ theta
         difference = slow - features.scores(situation, theta)
-        assert difference == pytest.approx(np.tile(difference[:, :1], 60), abs=1e-4)
+        shelf = features.released[:60] <= situation.newest[:, None]
+        for row, out in zip(difference, shelf, strict=True):
+            assert out.sum() > 1
+            assert row[out] == pytest.approx(row[out][0], abs=1e-4)
 
     def test_theta_is_the_ridge_solution(self, build: Make) -> None:
-        agent: Any = build("linucb")
+        agent: Any = build("linucb", config={"growth": 0.0})
         agent.learn(400)
         gram = agent.gram
         assert agent.theta == pytest.approx(np.linalg.solve(gram, agent.moment), abs=1e-4)
