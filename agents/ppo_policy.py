@@ -1,4 +1,4 @@
-"""The policy network of PPO: items are scored by their encodings. Needs PyTorch and Stable-Baselines3."""
+"""The policy network of PPO and its kin: items are scored by their encodings. Needs PyTorch, Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from stable_baselines3.common.distributions import MultiCategoricalDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor, nn
-from torch.distributions import Categorical
 
 LOWEST = -1e9
 """Logit of what cannot be chosen."""
+
+MOST_GONE = 1.0 - 1e-6
+"""Probability that the earlier slots of a slate can have taken: beyond it, float32 knows nothing of the rest."""
 
 
 class SideBySide(nn.Module):
@@ -111,47 +113,66 @@ class CandidateHead(nn.Module):
         return logits.masked_fill((listed == 0.0).all(2), LOWEST)
 
 
-class AlikeSlots(MultiCategoricalDistribution):
-    """K independent draws from one distribution over items: K times less work than K equal distributions."""
+class SlateDistribution(MultiCategoricalDistribution):
+    """Slates of K items drawn one after another from one distribution, none twice (Plackett-Luce).
 
-    one: Any  # torch's Categorical, which has no types
+    log P(i_1 .. i_K) = sum_k log(p_{i_k} / (1 - sum_{j<k} p_{i_j})), p = softmax(logits): one pass over the items for
+    the whole slate.
+    """
 
-    def proba_distribution(self, action_logits: Tensor) -> AlikeSlots:
+    def proba_distribution(self, action_logits: Tensor) -> SlateDistribution:
         """The distribution for logits [B, I]."""
-        self.one = Categorical(logits=action_logits)
+        self.logits = action_logits
+        self._logs: Tensor | None = None
         return self
+
+    def apply_masking(self, masks: Any) -> None:
+        """Leaves out items; masks are [B, I]."""
+        if masks is not None:
+            allowed = torch.as_tensor(masks, dtype=torch.bool, device=self.logits.device)
+            self.logits, self._logs = self.logits.masked_fill(~allowed, LOWEST), None
+
+    @property
+    def logs(self) -> Tensor:
+        """Logarithms of the probabilities of the first slot, [B, I]."""
+        if self._logs is None:
+            self._logs = torch.log_softmax(self.logits, 1)
+        return self._logs
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Logarithm of the probability of slates [B, K], [B]."""
-        chosen: Tensor = self.one.logits.gather(1, actions.long())
-        return chosen.sum(1)
+        chosen = self.logs.gather(1, actions.long())
+        if chosen.shape[1] == 1:
+            return chosen[:, 0]
+        gone = chosen.exp().cumsum(1)[:, :-1].clamp(max=MOST_GONE)
+        return chosen.sum(1) - torch.log1p(-gone).sum(1)
 
     def entropy(self) -> Tensor:
-        """Entropy of slates, [B]."""
-        entropy: Tensor = len(self.action_dims) * self.one.entropy()
+        """K times the entropy of the first slot, [B]: that of the slate, but for what the slots before have taken."""
+        logs = self.logs
+        entropy: Tensor = -len(self.action_dims) * (logs.exp() * logs).sum(1)
         return entropy
 
     def sample(self) -> Tensor:
-        """Slates [B, K]."""
-        slates: Tensor = self.one.sample(torch.Size([len(self.action_dims)])).T
-        return slates
+        """Slates [B, K]: the highest of the logits with Gumbel noise."""
+        noise = torch.empty_like(self.logits).exponential_().log_()
+        return (self.logits - noise).topk(len(self.action_dims), 1).indices
 
     def mode(self) -> Tensor:
-        """The most probable item in every slot, [B, K]."""
-        slates: Tensor = self.one.probs.argmax(1, keepdim=True).repeat(1, len(self.action_dims))
-        return slates
+        """The K most probable items, [B, K]."""
+        return self.logits.topk(len(self.action_dims), 1).indices
 
 
-class ItemPolicy(ActorCriticPolicy):
-    """Stable-Baselines3's actor-critic policy with :class:`SideBySide` and :class:`ItemHead`.
+class ItemScoring:
+    """Makes an actor-critic policy of :class:`SideBySide` and :class:`ItemHead`.
 
     Args:
         embedding: [I, D] encodings of the items.
         slots: K.
         hidden: Width of the hidden layers.
         candidates: Where the encodings of candidates stand in the observation; None where items are chosen from all.
-        *args: As for Stable-Baselines3.
-        **kwargs: As for Stable-Baselines3.
+        *args: As for the library's policy.
+        **kwargs: As for the library's policy.
     """
 
     def __init__(
@@ -168,24 +189,28 @@ class ItemPolicy(ActorCriticPolicy):
 
     def _build_mlp_extractor(self) -> None:
         embedding, _, hidden, candidates = self._parts
-        self.mlp_extractor: Any = SideBySide(self.features_dim, 2 * embedding.shape[1], hidden, candidates)
+        width: int = self.features_dim  # type: ignore[attr-defined]
+        self.mlp_extractor: Any = SideBySide(width, 2 * embedding.shape[1], hidden, candidates)
 
     def _build(self, lr_schedule: Any) -> None:
-        super()._build(lr_schedule)
+        super()._build(lr_schedule)  # type: ignore[misc]
         embedding, slots, hidden, candidates = self._parts
         self.action_net = ItemHead(embedding, hidden) if candidates is None else CandidateHead(embedding, hidden)
-        if slots > 1:
-            sizes: Any = self.action_space
-            self.action_dist = AlikeSlots(sizes.nvec.tolist())
-        optimizer: Any = self.optimizer_class
-        self.optimizer = optimizer(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+        self.action_dist = SlateDistribution([len(embedding)] * slots)
+        policy: Any = self
+        policy.optimizer = policy.optimizer_class(policy.parameters(), lr=lr_schedule(1), **policy.optimizer_kwargs)
 
     def logits(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Logits [B, I] of one slot, or [B, C] of candidates."""
+        device = next(self.action_net.parameters()).device
         with torch.no_grad():
-            latent = self.mlp_extractor.forward_actor(torch.as_tensor(rows))
+            latent = self.mlp_extractor.forward_actor(torch.as_tensor(rows, device=device))
             logits: Tensor = self.action_net(latent)
-        return logits.numpy().astype(np.float64)
+        return logits.cpu().numpy().astype(np.float64)
+
+
+class ItemPolicy(ItemScoring, ActorCriticPolicy):
+    """Stable-Baselines3's actor-critic policy, scoring items."""
 
 
 class OwnOrderBuffer(RolloutBuffer):

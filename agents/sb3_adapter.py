@@ -1,0 +1,123 @@
+"""The lanes of an agent as Stable-Baselines3's ``VecEnv``, so that its algorithms learn where all other agents do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
+
+from recsim_llm.agents.lanes import Flags, Lanes, Transition
+from recsim_llm.errors import ConfigError
+
+MOST_REPORTED = 100
+"""Finished episodes of one step that the algorithm is told of; it keeps no more of them."""
+
+Episodes = Sequence[tuple[float, int]]
+
+
+class LanesVecEnv(VecEnv):
+    """Steps lanes by an agent's own hand.
+
+    Observations are flat whatever the environment's form, and a lane whose episode ended begins the next one within
+    the same step.
+
+    Args:
+        lanes: The lanes.
+        action_space: What the algorithm believes that it chooses from.
+        play: Shows what the algorithm chose to the users; gives the transition and the last episodes that have ended,
+            (return, length), the latest last.
+        masks: Items that may be shown next, [B, I].
+    """
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        action_space: spaces.Space[Any],
+        play: Callable[[NDArray[Any]], tuple[Transition, Episodes]],
+        masks: Callable[[], Flags],
+    ) -> None:
+        if lanes.mode is AutoresetMode.NEXT_STEP:
+            lanes.mode = AutoresetMode.DISABLED  # the lanes reset what has ended, before the environment would
+        self.lanes, self._play, self._masks = lanes, play, masks
+        self._given: Any = None
+        super().__init__(lanes.count, spaces.Box(-1.0, 1.0, (lanes.setting.width,), np.float32), action_space)
+
+    def reset(self) -> NDArray[np.float32]:
+        """The present observations; episodes go on."""
+        return self.lanes.observation
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Remembers the actions."""
+        self._given = actions
+
+    def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], Flags, list[dict[str, Any]]]:
+        """Steps all lanes.
+
+        The info of a lane has the reward of each slot, and at the end of an episode what the algorithms look for.
+        """
+        transition, episodes = self._play(self._given)
+        done = transition.terminated | transition.truncated
+        clock = transition.truncated & ~transition.terminated
+        rows: list[dict[str, Any]] = [
+            {"TimeLimit.truncated": cut, "slot_reward": row}
+            for cut, row in zip(clock.tolist(), slot_rewards(transition), strict=True)
+        ]
+        for lane in np.flatnonzero(done).tolist():
+            rows[lane]["terminal_observation"] = transition.next_observation[lane]
+        for lane, (total, length) in zip(np.flatnonzero(done)[::-1].tolist(), reversed(episodes), strict=False):
+            rows[lane]["episode"] = {"r": total, "l": length}
+        return self.lanes.observation, transition.reward.astype(np.float32), done, rows
+
+    def close(self) -> None:
+        """Nothing to do: the environment is the agent's."""
+
+    def has_attr(self, attr_name: str) -> bool:
+        """Whether the environment has an attribute."""
+        return attr_name == "action_masks" or hasattr(self.lanes.env.unwrapped, attr_name)
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute, once for each lane."""
+        return [getattr(self.lanes.env.unwrapped, attr_name) for _ in self._chosen(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Not possible: all lanes share one environment.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(f"attribute {attr_name!r} cannot be set through the algorithm; set it on the agent's env")
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Calls a method: masks give each lane its row, other results are the same for all."""
+        if method_name == "action_masks":
+            masks = self._masks()
+            return [masks[lane] for lane in self._chosen(indices)]
+        result = getattr(self.lanes.env.unwrapped, method_name)(*method_args, **method_kwargs)
+        return [result for _ in self._chosen(indices)]
+
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
+        """No scalar wrappers here."""
+        return [False for _ in self._chosen(indices)]
+
+    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+        """Does not render."""
+        return [None] * self.num_envs
+
+    def _chosen(self, indices: VecEnvIndices) -> Iterable[int]:
+        return list(super()._get_indices(indices))
+
+
+def slot_rewards(transition: Transition) -> NDArray[np.float32]:
+    """What each slot contributed to the reward, [B, K]; what no slot earned is shared by all of them."""
+    shares = np.asarray(transition.info["slot_reward"], np.float64)
+    rest = transition.reward - shares.sum(1)
+    rewards: NDArray[np.float32] = (shares + rest[:, None] / shares.shape[1]).astype(np.float32)
+    return rewards
