@@ -45,16 +45,26 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "sarsa": ("recsim_llm.agents.sarsa", "SarsaAgent"),
         "dqn": ("recsim_llm.agents.dqn", "DQNAgent"),
         "expected_sarsa": ("recsim_llm.agents.expected_sarsa", "ExpectedSarsaAgent"),
+        "sarsa_lambda": ("recsim_llm.agents.sarsa_lambda", "SarsaLambdaAgent"),
     },
     "policy gradient": {
         "ppo": ("recsim_llm.agents.ppo", "PPOAgent"),
         "a2c": ("recsim_llm.agents.a2c", "A2CAgent"),
         "masked_ppo": ("recsim_llm.agents.masked_ppo", "MaskedPPOAgent"),
+        "sac": ("recsim_llm.agents.sac", "SACAgent"),
+        "td3": ("recsim_llm.agents.td3", "TD3Agent"),
     },
     "supervised": {
         "mf": ("recsim_llm.agents.mf", "MFAgent"),
     },
-    "wrapper": {},
+    "wrapper": {
+        "mmr": ("recsim_llm.agents.mmr", "MMRAgent"),
+        "dpp": ("recsim_llm.agents.dpp", "DPPAgent"),
+        "fair_exposure": ("recsim_llm.agents.fair_exposure", "FairExposureAgent"),
+        "explore_epsilon": ("recsim_llm.agents.explore_epsilon", "ExploreEpsilonAgent"),
+        "explore_softmax": ("recsim_llm.agents.explore_softmax", "ExploreSoftmaxAgent"),
+        "scalarised": ("recsim_llm.agents.scalarised", "ScalarisedAgent"),
+    },
 }
 _TABLE: dict[str, tuple[str, str]] = {name: place for family in _FAMILIES.values() for name, place in family.items()}
 _registered: dict[str, type[Agent]] = {}
