@@ -26,7 +26,7 @@ class BanditConfig(RememberingConfig):
 
     Attributes:
         gain: What is gained by an item that was looked at: "reward", the reward of its slot, or "click", 1 or 0.
-        span: Largest gain of one slot; 0 takes the largest that was seen so far.
+        span: Gain of one slot that counts as 1; 0 takes what makes gains vary as those of 0 or 1 do.
     """
 
     gain: str = "reward"
@@ -42,9 +42,12 @@ class BanditConfig(RememberingConfig):
 class BanditAgent(RememberingAgent, abc.ABC):
     """Counts what each item gains, whoever looks at it.
 
-    Bounds and posteriors of the literature are of gains in [0, 1]. Revenue and minutes are not: gains are divided by
-    the largest that was seen (negative ones are first shifted by the most negative). The scale is applied to the sums
-    whenever they are used, so that it may grow without making what was learnt before wrong.
+    Bounds and posteriors of the literature are of gains in [0, 1]; clicks are, revenue and minutes are not. Gains are
+    divided by s = sum g^2 / sum g over all looks so far, at which their second moment equals their mean, as for gains
+    of 0 and 1, for which s = 1. (Divided by the largest gain they would all be close to 0, far below what bounds that
+    allow for any distribution can tell apart.) Negative gains are first shifted by the most negative. The scale is
+    applied to sums whenever they are used, so that it may change without making wrong what was learnt before. Theorems
+    hold where ``span`` is set to the largest gain there can be.
 
     Every slot is a play of its own: it is credited with its own gain, if it was looked at. Items just shown rest. With
     ``deterministic`` the items of highest mean gain are served. Users are served B at a time: what is learnt from them
@@ -58,7 +61,7 @@ class BanditAgent(RememberingAgent, abc.ABC):
         """Counts at zero; ties between means are broken in an order drawn once."""
         self.counts = ItemCounts(self.setting.items)
         self.ties = rng.random(self.setting.items) * 1e-9
-        self.range: Floats64 = np.array([0.0, self.config.span])
+        self.scale: Floats64 = np.zeros(4)  # the most negative gain, looks, sum of gains, sum of squares
 
     @abc.abstractmethod
     def scores(self) -> Floats64:
@@ -95,20 +98,26 @@ class BanditAgent(RememberingAgent, abc.ABC):
         self.counts.add(transition, self.gains(transition))
 
     def gains(self, transition: Transition) -> Floats64:
-        """Gain of each slot [B, K]; widens the range that was seen."""
+        """Gain of each slot [B, K]; notes on which scale they are."""
         name = "click" if self.config.gain == "click" else "slot_reward"
         gains = np.asarray(transition.info[name], np.float64)
         _, seen = seen_slots(transition)
-        if seen.any():
-            self.range[0] = min(self.range[0], gains[seen].min())
-            if self.config.span == 0.0:
-                self.range[1] = max(self.range[1], gains[seen].max())
+        looked = gains[seen]
+        self.scale[0] = min(self.scale[0], looked.min(initial=0.0))
+        self.scale[1:] += len(looked), looked.sum(), np.square(looked).sum()
         return gains
+
+    def span(self) -> tuple[float, float]:
+        """What counts as 0, and how much more as 1."""
+        low, looks, total, squares = self.scale.tolist()
+        if self.config.span > 0.0:
+            return low, self.config.span - low
+        above = total - looks * low
+        return low, ((squares - 2.0 * low * total + looks * low**2) / above if above > 0.0 else 1.0)
 
     def unit(self, gains: Floats64, looks: Floats64) -> Floats64:
         """Sums of gains over so many looks on the scale from 0 to 1 for each look."""
-        low, high = self.range
-        width = high - low if high > low else 1.0
+        low, width = self.span()
         scaled: Floats64 = np.clip((gains - low * looks) / width, 0.0, looks)
         return scaled
 
@@ -119,8 +128,8 @@ class BanditAgent(RememberingAgent, abc.ABC):
                          out=np.zeros(len(counts.looks)))  # fmt: skip
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Counts, the order of ties and the range of gains."""
-        return {**self.counts.arrays(), "ties": self.ties, "range": self.range}
+        """Counts, the order of ties and the scale of gains."""
+        return {**self.counts.arrays(), "ties": self.ties, "scale": self.scale}
 
 
 @dataclass(frozen=True)

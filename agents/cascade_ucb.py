@@ -22,7 +22,7 @@ class CascadeUCBConfig(IndexConfig):
         width: Factor of the logarithm in the bound; 1.5 is the paper's.
     """
 
-    width: float = 1.5
+    width: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,13 +38,12 @@ class CascadeUCBAgent(IndexAgent):
     Paper: Kveton, Szepesvari, Wen and Ashkan (2015), "Cascading bandits: learning to rank in the cascade model",
     algorithm 1 with UCB1.
 
-    Origin of the defaults: TODO.
+    Origin of the defaults: width 0.1 and not 1.5 for the reason given for :class:`~recsim_llm.agents.ucb1.UCB1Agent`.
 
-    Deviations: where a user clicks more than once, everything above the last click counts as read (Katariya et al.,
-    2016, "DCM bandits"); with a gain other than clicks an item's own gain takes the click's place; gains are scaled by
-    the largest seen, see :class:`~recsim_llm.agents.bandit.BanditAgent`; users are served B at a time; items just shown
-    rest. What a user did not read although the cascade says so counts as if she had.
-    """
+    Deviations: a width below 1.5 has no guarantee; where a user clicks more than once, everything above the last click
+    counts as read (Katariya et al., 2016, "DCM bandits"); with a gain other than clicks an item's own gain takes the
+    click's place; gains are scaled, see :class:`~recsim_llm.agents.bandit.BanditAgent`; users are served B at a time;
+    items just shown rest. What a user did not read although the cascade says so counts as if she had."""
 
     name: ClassVar[str] = "cascade_ucb"
     Config: ClassVar[type[Config]] = CascadeUCBConfig

@@ -8,44 +8,43 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.bandit import BanditAgent, BanditConfig
 from recsim_llm.agents.config import Config
 from recsim_llm.agents.counts import Floats64, seen_slots
-from recsim_llm.agents.lanes import Flags, Slates, Transition
-from recsim_llm.agents.slates import Chances, best, mixed
+from recsim_llm.agents.epsilon_greedy import ExploringAgent, ExploringConfig
+from recsim_llm.agents.lanes import Transition
 from recsim_llm.rules.jit import jit
 
 
 @dataclass(frozen=True)
-class ConstantStepConfig(BanditConfig):
+class ConstantStepConfig(ExploringConfig):
     """Settings of :class:`ConstantStepAgent`.
 
     Attributes:
         alpha: Step size.
         initial: What an item is worth before anybody has looked at it; high values make it try everything.
-        epsilon: Probability that a slot explores.
     """
 
-    alpha: float = 0.05
+    alpha: float = 0.02
     initial: float = 0.0
-    epsilon: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._within(0.0, 1.0, "alpha", "epsilon")
+        self._within(0.0, 1.0, "alpha")
         self._within(-1e12, 1e12, "initial")
 
 
-class ConstantStepAgent(BanditAgent):
+class ConstantStepAgent(ExploringAgent):
     """Moves what an item is worth a constant step towards what was observed, so that the past fades.
 
     Equation: r_i <- r_i + alpha (observed - r_i) for each look at item i; slot k holds the k-th best item with
-    probability 1 - epsilon, else a uniform one.
+    probability 1 - epsilon_t, else a uniform one, epsilon_t as for
+    :class:`~recsim_llm.agents.epsilon_greedy.EpsilonGreedyAgent`.
 
     Paper: Sutton and Barto (2018), "Reinforcement learning", section 2.5; the same update estimates what users like
     in recommenders that keep one number for each item.
 
-    Origin of the defaults: TODO.
+    Origin of the defaults: alpha was found on training users (seed 100) of the six scenarios, among 0.02, 0.05 and 0.1;
+    exploration is that of :class:`~recsim_llm.agents.epsilon_greedy.EpsilonGreedyAgent`.
 
     Deviations: looks of one batch of users move the estimate one after the other, in the order of lanes and slots;
     each slot explores for itself; items just shown rest. ``span`` is not used: nothing here depends on the scale.
@@ -63,11 +62,6 @@ class ConstantStepAgent(BanditAgent):
     def scores(self) -> Floats64:
         """What each item is worth."""
         return self.worth
-
-    def explore(self, allowed: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
-        """The best, each slot exploring with probability epsilon."""
-        greedy = best(self.worth + self.ties, allowed, self.setting.slots)
-        return mixed(greedy, allowed, self.config.epsilon, rng)
 
     def update(self, transition: Transition) -> None:
         """The equation for each slot that was looked at."""

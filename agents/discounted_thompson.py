@@ -35,7 +35,8 @@ class DiscountedThompsonAgent(ThompsonAgent):
 
     Paper: Raj and Kalyani (2017), "Taming non-stationary bandits: a Bayesian approach", algorithm 2.
 
-    Origin of the defaults: TODO.
+    Origin of the defaults: a memory of half the steps of an experiment forgets what is older than a change and still
+    knows a thousand items; the rest is as for :class:`~recsim_llm.agents.thompson.ThompsonAgent`.
 
     Deviations: B steps of users discount by gamma^B at once, before their looks are added; the rest is as for
     :class:`~recsim_llm.agents.thompson.ThompsonAgent`.

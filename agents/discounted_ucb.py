@@ -23,7 +23,7 @@ class DiscountedUCBConfig(IndexConfig):
     """
 
     memory: float = 10_000.0
-    xi: float = 0.6
+    xi: float = 0.02
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,12 +41,12 @@ class DiscountedUCBAgent(IndexAgent):
     Paper: Kocsis and Szepesvari (2006); Garivier and Moulines (2011), "On upper-confidence bound policies for switching
     bandit problems", section 2.
 
-    Origin of the defaults: xi TODO.
+    Origin of the defaults: xi for the reason given for :class:`~recsim_llm.agents.ucb1.UCB1Agent`; a memory of half the
+    steps of an experiment forgets what is older than a change and still knows a thousand items.
 
-    Deviations: gamma is per step of a user, whatever the number of her slots; gains are scaled by the largest seen, see
-    :class:`~recsim_llm.agents.bandit.BanditAgent`; slots of a slate are plays of their own, and users are served B at a
-    time; items just shown rest.
-    """
+    Deviations: xi below 1/2 has no guarantee; gamma is per step of a user, whatever the number of her slots; gains are
+    scaled, see :class:`~recsim_llm.agents.bandit.BanditAgent`; slots of a slate are plays of their own, and users are
+    served B at a time; items just shown rest."""
 
     name: ClassVar[str] = "discounted_ucb"
     Config: ClassVar[type[Config]] = DiscountedUCBConfig

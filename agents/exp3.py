@@ -39,12 +39,13 @@ class Exp3Agent(BanditAgent):
 
     Paper: Auer, Cesa-Bianchi, Freund and Schapire (2002), "The nonstochastic multiarmed bandit problem", section 3.
 
-    Origin of the defaults: TODO.
+    Origin of the defaults: gamma 0.3 is the sqrt(I ln I / ((e - 1) g)) of corollary 3.2 for 1,000 items and a total
+    gain g of 45,000.
 
     Deviations: each slot of a slate draws in turn from the items that are left, and is a play of its own with the
     probability given the slots before it, so that K plays raise the weights in one step; of slots that nobody looked at
     nothing is learnt; weights of B users are raised together; the weights' exponents are kept as sums of x / p, which
-    are scaled by the largest gain seen, see :class:`~recsim_llm.agents.bandit.BanditAgent`; items off the shelf and
+    are scaled, see :class:`~recsim_llm.agents.bandit.BanditAgent`; items off the shelf and
     those that rest are left out of the draw and keep their weights. With ``deterministic`` the largest weights are
     served.
     """

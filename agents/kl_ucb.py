@@ -42,7 +42,7 @@ class KLUCBAgent(IndexAgent):
 
     Origin of the defaults: c = 0 is what the paper recommends in practice (section 2).
 
-    Deviations: gains are scaled by the largest seen, see :class:`~recsim_llm.agents.bandit.BanditAgent`; slots of a
+    Deviations: gains are scaled, see :class:`~recsim_llm.agents.bandit.BanditAgent`; slots of a
     slate are plays of their own, and users are served B at a time; items just shown rest.
     """
 

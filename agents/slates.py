@@ -55,7 +55,8 @@ def either(slates: Slates, served: Slates, allowed: Flags, explore: float) -> Ch
     drawn[~np.take_along_axis(allowed, slates, 1)] = 0.0
     together = explore * drawn + (1.0 - explore) * np.logical_and.accumulate(slates == served, axis=1)
     before = np.concatenate([np.ones((len(slates), 1)), together[:, :-1]], 1)
-    return np.divide(together, before, where=before > 0.0, out=np.zeros(together.shape))
+    chances: Chances = np.divide(together, before, where=before > 0.0, out=np.zeros(together.shape))
+    return chances
 
 
 def mixed(greedy: Slates, allowed: Flags, epsilon: float, rng: np.random.Generator) -> tuple[Slates, Chances]:

@@ -42,10 +42,11 @@ class SoftmaxAgent(BanditAgent):
 
     Paper: Luce (1959), "Individual choice behavior"; Sutton and Barto (1998), "Reinforcement learning", section 2.3.
 
-    Origin of the defaults: TODO.
+    Origin of the defaults: the temperature was found on training users (seed 100) of the six scenarios, among 0.02,
+    0.05 and 0.1; strength as for :class:`~recsim_llm.agents.popularity.PopularityAgent`.
 
     Deviations: means are drawn towards that of all items, so that new ones start as average ones; the temperature is
-    constant; gains are scaled by the largest seen, see :class:`~recsim_llm.agents.bandit.BanditAgent`; items just shown
+    constant; gains are scaled, see :class:`~recsim_llm.agents.bandit.BanditAgent`; items just shown
     rest.
     """
 
@@ -55,8 +56,8 @@ class SoftmaxAgent(BanditAgent):
 
     def scores(self) -> Floats64:
         """Smoothed mean gains on the scale from 0 to 1."""
-        low, high = self.range
-        scaled: Floats64 = (self.counts.rate(self.config.strength) - low) / (high - low if high > low else 1.0)
+        low, width = self.span()
+        scaled: Floats64 = (self.counts.rate(self.config.strength) - low) / width
         return scaled
 
     def explore(self, allowed: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:

@@ -58,7 +58,7 @@ class ThompsonAgent(BanditAgent):
     (``mean`` = 0.5 gives the uniform prior); gains between 0 and 1 are added to the posterior as they are, where
     Agrawal and Goyal toss a coin; users are served B at a time from ``draws`` samples, since a Beta draw for every lane
     and item would take most of the time (the delay of feedback is what Chapelle and Li study in section 4); gains are
-    scaled by the largest seen, see :class:`~recsim_llm.agents.bandit.BanditAgent`; items just shown rest.
+    scaled, see :class:`~recsim_llm.agents.bandit.BanditAgent`; items just shown rest.
     """
 
     name: ClassVar[str] = "thompson"

@@ -35,9 +35,10 @@ class UCB1Agent(IndexAgent):
 
     Paper: Auer, Cesa-Bianchi and Fischer (2002), "Finite-time analysis of the multiarmed bandit problem", figure 1.
 
-    Origin of the defaults: alpha TODO.
+    Origin of the defaults: alpha was found on training users (seed 100) of the six scenarios, among 0.05, 0.1,
+    0.2 and 1: with 1, all of 20,000 steps go into trying a thousand items.
 
-    Deviations: alpha < 1 has no guarantee; gains are scaled by the largest seen, see
+    Deviations: alpha < 1 has no guarantee; gains are scaled, see
     :class:`~recsim_llm.agents.bandit.BanditAgent`; slots of a slate are plays of their own, and users are served B at a
     time; items just shown rest.
     """
