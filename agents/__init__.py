@@ -56,6 +56,7 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "supervised": {
         "mf": ("recsim_llm.agents.mf", "MFAgent"),
+        "two_tower": ("recsim_llm.agents.two_tower", "TwoTowerAgent"),
     },
     "wrapper": {
         "mmr": ("recsim_llm.agents.mmr", "MMRAgent"),
