@@ -68,11 +68,14 @@ class OracleAgent(Agent):
             listed = self.setting.listed(rows)
             appeal = _spread(appeal, listed, self.setting.items, -np.inf)
             value = _spread(value, listed, self.setting.items, 0.0)
-        usable = allowed & np.isfinite(appeal)
+        return self.slates(appeal, value, allowed & np.isfinite(appeal)), state
+
+    def slates(self, appeal: Floats64, value: Floats64, usable: Flags) -> Slates:
+        """The best slates [B, K] for attraction, expected reward of a click and items on the shelf, [B, I] each."""
         if self.choice == "multinomial":
-            return best_assortment(appeal, value, usable, self.attention, self.no_click)[0], state
+            return best_assortment(appeal, value, usable, self.attention, self.no_click)[0]
         click = 1.0 / (1.0 + np.exp(-np.clip(appeal - self.no_click, -LARGEST_UTILITY, LARGEST_UTILITY)))
-        return best(click * value, usable, self.setting.slots), state
+        return best(click * value, usable, self.setting.slots)
 
     def _truth(self, lanes: int) -> tuple[Floats64, Floats64]:
         shown, self._shown = self._shown, None
