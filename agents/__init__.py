@@ -55,7 +55,13 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "td3": ("recsim_llm.agents.td3", "TD3Agent"),
     },
     "supervised": {
+        "item_knn": ("recsim_llm.agents.item_knn", "ItemKNNAgent"),
         "mf": ("recsim_llm.agents.mf", "MFAgent"),
+        "als": ("recsim_llm.agents.als", "ALSAgent"),
+        "bpr": ("recsim_llm.agents.bpr", "BPRAgent"),
+        "ease": ("recsim_llm.agents.ease", "EASEAgent"),
+        "kmeans": ("recsim_llm.agents.kmeans", "KMeansAgent"),
+        "nearest": ("recsim_llm.agents.nearest", "NearestAgent"),
         "two_tower": ("recsim_llm.agents.two_tower", "TwoTowerAgent"),
     },
     "wrapper": {

@@ -135,6 +135,10 @@ class LoggedAgent(RememberingAgent):
     def learnt(self) -> dict[str, NDArray[Any]]:
         """The model's arrays by name, of the sizes that :meth:`blank` makes; they are filled when a file is loaded."""
 
+    def sound(self) -> bool:
+        """Whether numbers in the model's arrays that stand for items or users are ones: compiled code trusts them."""
+        return True
+
     def fit_rng(self, *more: int) -> np.random.Generator:
         """The stream of a fit: the same at every fit, or for the same ``more``."""
         return np.random.Generator(np.random.PCG64([self.fit_seed, *more]))
@@ -280,6 +284,8 @@ class LoggedAgent(RememberingAgent):
         self.fitted = fitted
         self.blank(len(np.unique(log.user[:fitted])))
         saving.fill(self.arrays(), arrays, source)
+        if not self.sound():
+            raise DataError(f"{source}: the model names items or users that there are not")
 
     def snapshot(self) -> dict[str, Any]:
         """Where its lanes stand, their places in the log included."""

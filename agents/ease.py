@@ -1,0 +1,99 @@
+"""EASE: a linear auto-encoder of users' clicks in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.agents.baskets import Baskets
+from recsim_llm.agents.blending import BlendedAgent, BlendedConfig, Scores, sum_rows
+from recsim_llm.agents.config import Config
+from recsim_llm.agents.lanes import Floats, Setting
+from recsim_llm.agents.log import Log
+
+MOST_ITEMS = 20_000
+
+
+@dataclass(frozen=True)
+class EASEConfig(BlendedConfig):
+    """Settings of :class:`EASEAgent`.
+
+    Attributes:
+        ridge: lambda, L2 penalty of the weights.
+    """
+
+    ridge: float = 50.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(1e-6, 1e9, "ridge")
+
+
+class EASEAgent(BlendedAgent):
+    """Predicts each click from the user's other clicks, by weights between items that have a closed form.
+
+    Equation: B minimises |X - X B|^2 + lambda |B|^2 with a zero diagonal, X the binary matrix of users and clicked
+    items:
+
+        P = (X^T X + lambda I)^-1,  B_ij = -P_ij / P_jj for i != j,  B_jj = 0,
+
+    and the personal score of item j is the sum of B_ij over the clicks i of the episode.
+
+    Paper: Steck (2019), "Embarrassingly shallow autoencoders for sparse data".
+
+    Items that nobody clicked have zero weights. Users need not be known: their clicks are all that counts. Online, the
+    weights are computed anew: the inverse, not the sums, is what takes time.
+
+    Origin of the defaults: Steck found 200 to 1,000 on logs of 10^5 users and more; the penalty is that of as many
+    pseudo-users, and the built-in training logs are smaller. Deviations: (1) the score is blended with popularity;
+    (2) the log is gathered under uniform random slates; (3) what was just shown rests.
+    """
+
+    name: ClassVar[str] = "ease"
+    Config: ClassVar[type[Config]] = EASEConfig
+    config: EASEConfig
+
+    @classmethod
+    def refusal(cls, setting: Setting, config: Any) -> str | None:
+        """It holds a weight for every pair of items."""
+        if setting.items <= MOST_ITEMS:
+            return None
+        return (
+            f"ease inverts a matrix of all pairs of items, at most {MOST_ITEMS:,} items, and this catalogue has "
+            f"{setting.items:,}; use item_knn, which keeps the nearest ones only"
+        )
+
+    def blank(self, users: int) -> None:
+        """Weights of zero."""
+        self.weights: Floats = np.zeros((self.setting.items, self.setting.items), np.float32)
+
+    def fit(self, log: Log) -> None:
+        """In closed form."""
+        self.weights = weights(Baskets.of(log, self.setting.items).gram(), self.config.ridge).astype(np.float32)
+
+    def personal(self, rows: Floats, session: Any) -> Scores:
+        """Sums of weights from the clicks of the episode."""
+        scores = np.empty((len(rows), self.setting.items), np.float32)
+        sum_rows(session.history, self.weights, scores)
+        return scores
+
+    def learnt(self) -> dict[str, NDArray[Any]]:
+        """The weights."""
+        return {"weights": self.weights}
+
+
+def weights(gram: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
+    """The weights B [I, I] from X^T X [I, I].
+
+    Items without clicks are left out of the inverse: their weights are zero.
+    """
+    used = np.flatnonzero(np.diag(gram) > 0)
+    inverse = np.linalg.inv(gram[np.ix_(used, used)] + ridge * np.eye(len(used)))
+    inner = -inverse / np.diag(inverse)
+    np.fill_diagonal(inner, 0.0)
+    found = np.zeros_like(gram)
+    found[np.ix_(used, used)] = inner
+    return found
