@@ -43,7 +43,8 @@ class CascadeUCBAgent(IndexAgent):
     Deviations: a width below 1.5 has no guarantee; where a user clicks more than once, everything above the last click
     counts as read (Katariya et al., 2016, "DCM bandits"); with a gain other than clicks an item's own gain takes the
     click's place; gains are scaled, see :class:`~recsim_llm.agents.bandit.BanditAgent`; users are served B at a time;
-    items just shown rest. What a user did not read although the cascade says so counts as if she had."""
+    items just shown rest. What a user did not read although the cascade says so counts as if she had.
+    """
 
     name: ClassVar[str] = "cascade_ucb"
     Config: ClassVar[type[Config]] = CascadeUCBConfig

@@ -46,7 +46,8 @@ class DiscountedUCBAgent(IndexAgent):
 
     Deviations: xi below 1/2 has no guarantee; gamma is per step of a user, whatever the number of her slots; gains are
     scaled, see :class:`~recsim_llm.agents.bandit.BanditAgent`; slots of a slate are plays of their own, and users are
-    served B at a time; items just shown rest."""
+    served B at a time; items just shown rest.
+    """
 
     name: ClassVar[str] = "discounted_ucb"
     Config: ClassVar[type[Config]] = DiscountedUCBConfig

@@ -45,7 +45,8 @@ class SlidingWindowUCBAgent(IndexAgent):
     steps of an experiment forgets what is older than a change and still knows a thousand items.
 
     Deviations: xi below 1/2 has no guarantee; gains are scaled, see :class:`~recsim_llm.agents.bandit.BanditAgent`;
-    slots of a slate are plays of their own, and users are served B at a time; items just shown rest."""
+    slots of a slate are plays of their own, and users are served B at a time; items just shown rest.
+    """
 
     name: ClassVar[str] = "sliding_window_ucb"
     Config: ClassVar[type[Config]] = SlidingWindowUCBConfig
