@@ -102,12 +102,13 @@ class Features:
     def top(self, s: Situation, theta: Floats, allowed: Flags, count: int) -> tuple[Slates, Floats]:
         """The ``count`` allowed items of highest score theta . phi and these scores, each [B, count], best first.
 
-        Of the scores is left out what is the same for all items. Ties go to the lower item; where fewer are allowed,
-        others fill up.
+        Theta is [d], or [B, d] with one for each user. Of the scores is left out what is the same for all items. Ties
+        go to the lower item; where fewer are allowed, others fill up.
         """
         lanes = len(s.newest)
         listed, values = np.empty((lanes, count), np.int64), np.empty((lanes, count), np.float32)
         allowed = np.ascontiguousarray(allowed)
+        theta = np.atleast_2d(theta)
         users, items = self._factors(s, theta)
         work = np.empty(count, np.float32)
         for start in range(0, lanes, TOGETHER):
@@ -118,7 +119,11 @@ class Features:
         return listed, values
 
     def scores(self, s: Situation, theta: Floats) -> Floats:
-        """The product theta . phi of every user and item, less what is the same for all items, [B, I]."""
+        """The product theta . phi of every user and item, less what is the same for all items, [B, I].
+
+        Items that are released later than the newest on the shelf are not scored as they deserve.
+        """
+        theta = np.atleast_2d(theta)
         users, items = self._factors(s, theta)
         return self._block(s, theta, users, items, slice(0, len(users)))
 
@@ -126,19 +131,14 @@ class Features:
         """Scores [b, I] of some of the users."""
         at = self.fixed + 3 * self.width
         scores: Floats = users[part] @ items.T
-        memory = s.memory
+        memory, own = s.memory, theta[part] if len(theta) > 1 else theta
         loaded(
-            add_remembered,
-            memory.item[part],
-            memory.looks[part],
-            memory.takes[part],
-            theta[at + 7],
-            theta[at + 8],
-            scores,
+            add_remembered, memory.item[part], memory.looks[part], memory.takes[part], own[:, at + 7 : at + 9], scores
         )
         if self._far(s.newest):
-            fresh = self._freshness(s.newest[part, None] - self.released)
-            scores += theta[at + 3] * fresh[0] + theta[at + 4] * fresh[1]
+            age = np.clip(s.newest[part, None] - self.released, 0.0, OLDEST)
+            for column, life in ((at + 3, SHORT), (at + 4, LONG)):
+                scores += own[:, column, None] * np.exp(-age / np.float32(life))
         return scores
 
     def _factors(self, s: Situation, theta: Floats) -> tuple[Floats, Floats]:
@@ -146,19 +146,20 @@ class Features:
 
         Where the clocks of users are far apart, freshness is left out too.
         """
-        w, at = self.width, self.fixed + 3 * self.width
+        w, f, at = self.width, self.fixed, self.fixed + 3 * self.width
         p, z = s.profile * self.scale, s.interest * self.scale
-        plain, with_profile, with_interest = (theta[self.fixed + n * w : self.fixed + (n + 1) * w] for n in range(3))
-        direction = theta[at] * p + theta[at + 1] * z  # [B, D]
-        direction[:, :w] += plain + with_profile * p[:, :w] + with_interest * z[:, :w]
-        alike = theta[at + 5] * s.rate + theta[at + 6] * self.price  # [I]
-        parts = [direction, theta[at + 2] * s.memory.wear, np.ones((len(p), 1), np.float32)]
-        tables = [self.items, self._topics, alike[:, None]]
+        column = [theta[:, at + n, None] for n in range(SCALARS)]  # [1 or B, 1]
+        direction = column[0] * p + column[1] * z  # [B, D]
+        direction[:, :w] += theta[:, f : f + w]
+        direction[:, :w] += theta[:, f + w : f + 2 * w] * p[:, :w] + theta[:, f + 2 * w : at] * z[:, :w]
+        ones = np.ones((len(p), 1), np.float32)
+        parts = [direction, column[2] * s.memory.wear, column[5] * ones, column[6] * ones]
+        tables = [self.items, self._topics, s.rate[:, None], self.price[:, None]]
         if not self._far(s.newest):
             # e^-(newest - released) = e^(middle - newest) e^(released - middle)
             middle = (s.newest.max() + s.newest.min()) / np.float32(2.0)
             day = np.clip(self.released - middle, -OLDEST, OLDEST)
-            for weight, life in ((theta[at + 3], SHORT), (theta[at + 4], LONG)):
+            for weight, life in ((column[3], SHORT), (column[4], LONG)):
                 parts.append(weight * np.exp((middle - s.newest) / np.float32(life))[:, None])
                 tables.append(np.exp(day / np.float32(life))[:, None])
         return np.concatenate(parts, 1), np.concatenate(tables, 1)
@@ -166,13 +167,7 @@ class Features:
     def _far(self, newest: Floats) -> bool:
         return bool(newest.max() - newest.min() > FARTHEST)
 
-    def _freshness(self, age: Floats) -> tuple[Floats, Floats]:
-        """Both measures for ages [day] of any shape."""
-        age = np.clip(age, 0.0, OLDEST)
-        return np.exp(-age / np.float32(SHORT)), np.exp(-age / np.float32(LONG))
 
-
-Pair = tuple[Floats, Floats]
 ItemTables = tuple[Floats, NDArray[np.int32], Floats, Floats, Floats]
 Users = tuple[Floats, Floats, Floats, Floats]
 Remembered = tuple[NDArray[np.int32], Floats, Floats, Floats]
@@ -190,18 +185,23 @@ def _newest(allowed: Flags, latest: Slates, released: Floats, out: Floats) -> No
 
 @jit
 def _dots(x: Floats, p: Floats, z: Floats) -> tuple[np.float32, np.float32]:
-    """Dot products x . p and x . z; two sums of each, as one would wait for itself."""
-    a = b = c = d = np.float32(0.0)
-    even = x.shape[0] // 2 * 2
-    for n in range(0, even, 2):
+    """Dot products x . p and x . z, each as four sums: none waits for the one before."""
+    a = b = c = d = e = f = g = h = np.float32(0.0)
+    whole = x.shape[0] // 4 * 4
+    for n in range(0, whole, 4):
+        xs, ps, zs = x[n : n + 4], p[n : n + 4], z[n : n + 4]
+        a += xs[0] * ps[0]
+        b += xs[1] * ps[1]
+        c += xs[2] * ps[2]
+        d += xs[3] * ps[3]
+        e += xs[0] * zs[0]
+        f += xs[1] * zs[1]
+        g += xs[2] * zs[2]
+        h += xs[3] * zs[3]
+    for n in range(whole, x.shape[0]):
         a += x[n] * p[n]
-        b += x[n + 1] * p[n + 1]
-        c += x[n] * z[n]
-        d += x[n + 1] * z[n + 1]
-    for n in range(even, x.shape[0]):
-        a += x[n] * p[n]
-        c += x[n] * z[n]
-    return a + b, c + d
+        e += x[n] * z[n]
+    return (a + b) + (c + d), (e + f) + (g + h)
 
 
 @kernel
@@ -234,24 +234,24 @@ def _write(
             for h in range(known.shape[1]):
                 if 0 <= known[b, h] < place.shape[0]:
                     place[known[b, h]] = h
-        out[n, 0] = np.float32(1.0)
-        for c in range(context.shape[1]):
-            out[n, 1 + c] = context[b, c]
+        row, now = out[n], context[b]
+        row[0] = np.float32(1.0)
+        for c in range(now.shape[0]):
+            row[1 + c] = now[c]
         if slot[n] > 0:
-            out[n, first - slots + slot[n]] = np.float32(1.0)
-        near_profile, near_interest = _dots(x[i], profile[b], interest[b])
+            row[first - slots + slot[n]] = np.float32(1.0)
+        xs, ps, zs = x[i], profile[b], interest[b]
+        plain, of_profile, of_interest = row[first:], row[first + width :], row[first + 2 * width :]
         for c in range(width):
-            out[n, first + c] = x[i, c]
-            out[n, first + width + c] = x[i, c] * profile[b, c]
-            out[n, first + 2 * width + c] = x[i, c] * interest[b, c]
+            plain[c], of_profile[c], of_interest[c] = xs[c], xs[c] * ps[c], xs[c] * zs[c]
+        rest = row[at:]
         age = min(max(newest[b] - released[i], np.float32(0.0)), np.float32(OLDEST))
-        out[n, at], out[n, at + 1] = near_profile, near_interest
-        out[n, at + 2] = wear[b, topic[i]]
-        out[n, at + 3] = np.exp(-age / np.float32(SHORT))
-        out[n, at + 4] = np.exp(-age / np.float32(LONG))
-        out[n, at + 5], out[n, at + 6] = rate[i], price[i]
+        rest[0], rest[1] = _dots(xs, ps, zs)
+        rest[2] = wear[b, topic[i]]
+        rest[3], rest[4] = np.exp(-age / np.float32(SHORT)), np.exp(-age / np.float32(LONG))
+        rest[5], rest[6] = rate[i], price[i]
         if place[i] >= 0:
-            out[n, at + 7], out[n, at + 8] = looks[b, place[i]], takes[b, place[i]]
+            rest[7], rest[8] = looks[b, place[i]], takes[b, place[i]]
         if n == item.shape[0] - 1 or lane[n + 1] != b:
             for h in range(known.shape[1]):
                 if 0 <= known[b, h] < place.shape[0]:

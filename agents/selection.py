@@ -30,17 +30,15 @@ def select(scores: NDArray[Any], allowed: NDArray[np.bool_], values: NDArray[Any
             values[k] = -np.inf
             out[b, k] = -1
         for start in range(0, items, BLOCK):
-            end = min(start + BLOCK, items)
-            least = values[slots - 1]
-            if filled == slots:
-                better = 0
-                for i in range(start, end):  # without branches: the processor compares several at a time
-                    better += (scores[b, i] > least) & allowed[b, i]
-                if better == 0:
-                    continue
-            for i in range(start, end):
-                value = scores[b, i]
-                if not allowed[b, i] or (filled == slots and value <= values[slots - 1]):
+            row, shelf = scores[b, start : min(start + BLOCK, items)], allowed[b, start : min(start + BLOCK, items)]
+            least, better = values[slots - 1], 0
+            for i in range(row.shape[0]):  # without branches: the processor compares several at a time
+                better += (row[i] > least) & shelf[i]
+            if filled == slots and better == 0:
+                continue
+            for i in range(row.shape[0]):
+                value = row[i]
+                if not shelf[i] or (filled == slots and value <= values[slots - 1]):
                     continue
                 k = min(filled, slots - 1)
                 while k > 0 and values[k - 1] < value:
@@ -48,7 +46,7 @@ def select(scores: NDArray[Any], allowed: NDArray[np.bool_], values: NDArray[Any
                     out[b, k] = out[b, k - 1]
                     k -= 1
                 values[k] = value
-                out[b, k] = i
+                out[b, k] = start + i
                 filled = min(filled + 1, slots)
         candidate = 0
         while filled < slots and candidate < items:
@@ -60,12 +58,21 @@ def select(scores: NDArray[Any], allowed: NDArray[np.bool_], values: NDArray[Any
 
 @kernel
 def add_remembered(
-    item: NDArray[np.int32], looks: NDArray[np.float32], takes: NDArray[np.float32], per_look: np.float32,
-    per_take: np.float32, scores: NDArray[np.float32],
+    item: NDArray[np.int32], looks: NDArray[np.float32], takes: NDArray[np.float32], weights: NDArray[np.float32],
+    scores: NDArray[np.float32],
 ) -> None:  # fmt: skip
-    """Adds to scores [B, I] what is remembered of the items looked at, [B, H] each, -1 for an empty place."""
+    """Adds to scores [B, I] what is remembered of the items looked at.
+
+    Args:
+        item: [B, H], -1 for an empty place.
+        looks: [B, H].
+        takes: [B, H].
+        weights: [B, 2] or [1, 2] of looks and takes.
+        scores: [B, I], changed.
+    """
     for b in range(item.shape[0]):
+        row = min(b, weights.shape[0] - 1)
         for h in range(item.shape[1]):
             i = item[b, h]
             if 0 <= i < scores.shape[1]:
-                scores[b, i] += per_look * looks[b, h] + per_take * takes[b, h]
+                scores[b, i] += weights[row, 0] * looks[b, h] + weights[row, 1] * takes[b, h]

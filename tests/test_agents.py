@@ -731,18 +731,18 @@ class TestLinUCB:
     def test_theta_is_the_ridge_solution(self, build: Make) -> None:
         agent: Any = build("linucb", config={"growth": 0.0})
         agent.learn(400)
-        gram = agent.gram
-        assert agent.theta == pytest.approx(np.linalg.solve(gram, agent.moment), abs=1e-4)
-        assert agent.root.T @ agent.root == pytest.approx(np.linalg.inv(gram), abs=1e-4)
-        assert agent.samples[0] == agent.counts.looks.sum()
+        model = agent.model
+        assert model.theta == pytest.approx(np.linalg.solve(model.gram, model.moment), abs=1e-4)
+        assert model.root.T @ model.root == pytest.approx(np.linalg.inv(model.gram), abs=1e-4)
+        assert model.samples[0] == agent.counts.looks.sum()
 
     def test_width_falls_as_data_come(self, build: Make, case: tuple[Features, Situation]) -> None:
         agent: Any = build("linucb")
         features, situation = agent.features, case[1]
         phi = features.of(situation, np.tile(np.arange(60), (4, 1)))
-        before = np.square(phi @ agent.root.T).sum()
+        before = np.square(phi @ agent.model.root.T).sum()
         agent.learn(400)
-        assert np.square(phi @ agent.root.T).sum() < 0.8 * before
+        assert np.square(phi @ agent.model.root.T).sum() < 0.8 * before
 
 
 class TestMF:

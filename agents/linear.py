@@ -1,0 +1,73 @@
+"""Ridge regression by sums: what LinUCB, LinTS, ridge and the head of neural-linear have in common."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.agents.lanes import Floats
+
+Floats64 = NDArray[np.float64]
+
+
+class RidgeSums:
+    """A = ridge I + sum phi phi^T and b = sum r phi, with theta = A^-1 b computed now and then.
+
+    Sums are float64; products of the rows of one step and what is solved for serve as float32.
+
+    Args:
+        count: d, length of phi.
+        ridge: Precision of the prior of theta.
+        growth: Share by which the rows must have grown before theta is computed again; 0 computes it at every step.
+
+    Attributes:
+        gram: A [d, d].
+        moment: b [d].
+        theta: [d].
+        root: L^-1 [d, d] with A = L L^T, so that A^-1 = root^T root.
+        samples: [2] rows added; rows when theta was computed.
+    """
+
+    def __init__(self, count: int, ridge: float, growth: float) -> None:
+        self.growth = growth
+        self.gram: Floats64 = ridge * np.eye(count)
+        self.moment: Floats64 = np.zeros(count)
+        self.theta: Floats = np.zeros(count, np.float32)
+        self.root: Floats = (np.eye(count) / np.sqrt(ridge)).astype(np.float32)
+        self.samples: Floats64 = np.zeros(2)
+
+    @property
+    def known(self) -> bool:
+        """Whether anything was learnt yet."""
+        return bool(self.samples[1] > 0.0)
+
+    def add(self, phi: Floats, reward: Floats) -> None:
+        """Adds rows phi [N, d] with their rewards [N]; computes theta if it is time."""
+        self.gram += phi.T @ phi
+        self.moment += reward @ phi
+        self.samples[0] += len(phi)
+        if self.samples[0] > self.samples[1] * (1.0 + self.growth):
+            self.solve()
+
+    def solve(self) -> None:
+        """Computes theta and the root."""
+        inverse = np.linalg.inv(np.linalg.cholesky(self.gram))
+        self.root[...] = inverse
+        self.theta[...] = inverse.T @ (inverse @ self.moment)
+        self.samples[1] = self.samples[0]
+
+    def widths(self, phi: Floats) -> Floats:
+        """sqrt(phi^T A^-1 phi) of rows [N, d], [N]."""
+        turned = phi @ self.root.T
+        return np.sqrt(np.einsum("nd,nd->n", turned, turned))
+
+    def draws(self, count: int, scale: float, rng: np.random.Generator) -> Floats:
+        """Parameters [count, d] drawn from N(theta, scale^2 A^-1)."""
+        noise = rng.standard_normal((count, len(self.theta)), np.float32)
+        return self.theta + np.float32(scale) * (noise @ self.root)
+
+    def arrays(self) -> dict[str, NDArray[np.floating]]:
+        """Sums and what was solved for, by name."""
+        return {
+            "gram": self.gram, "moment": self.moment, "theta": self.theta, "root": self.root, "samples": self.samples,
+        }  # fmt: skip
