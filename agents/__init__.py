@@ -39,6 +39,7 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "contextual bandit": {
         "linucb": ("recsim_llm.agents.linucb", "LinUCBAgent"),
+        "lints": ("recsim_llm.agents.lints", "LinTSAgent"),
     },
     "temporal difference": {
         "q_learning": ("recsim_llm.agents.q_learning", "QLearningAgent"),
@@ -55,6 +56,7 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "td3": ("recsim_llm.agents.td3", "TD3Agent"),
     },
     "supervised": {
+        "ridge": ("recsim_llm.agents.ridge", "RidgeAgent"),
         "item_knn": ("recsim_llm.agents.item_knn", "ItemKNNAgent"),
         "mf": ("recsim_llm.agents.mf", "MFAgent"),
         "als": ("recsim_llm.agents.als", "ALSAgent"),
