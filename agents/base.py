@@ -33,7 +33,7 @@ from recsim_llm.agents.lanes import (
 from recsim_llm.agents.persistence import Persistent
 from recsim_llm.agents.progress import Progress
 from recsim_llm.agents.propensity import estimated
-from recsim_llm.errors import ConfigError
+from recsim_llm.errors import ConfigError, RefusedError
 
 __all__ = ["Agent", "Config", "Transition"]
 
@@ -92,7 +92,7 @@ class Agent(Persistent, abc.ABC):
         self.setting = Setting.of(self.env)
         refused = self.refusal(self.setting, self.config)
         if refused:
-            raise ConfigError(refused)
+            raise RefusedError(refused)
         self.seed = int(seed)
         streams = np.random.SeedSequence(self.seed).spawn(3)
         self.rng, self._serving, setup = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents import families
 from recsim_llm.benchmarks import scores
 from recsim_llm.benchmarks.results import ORACLE, RANDOM, Results
 from recsim_llm.errors import ConfigError, require
@@ -42,6 +43,8 @@ COLOURS: Mapping[str, str] = MappingProxyType(
 )
 """Colour by agent, from the palettes of Okabe and Ito (2008) and of P. Tol (2021)."""
 _SPARE = ("#332288", "#44AA99", "#8C564B", "#AA4499", "#117733", "#DDAA33", "#661100", "#6699CC")
+MOST_CURVES = 12
+"""More lines than this in one panel cannot be told apart."""
 _MARKERS = "osD^vP*X<>hp"
 _CHARACTERS_PER_INCH = 15
 _LABEL_GAP = 11.0  # between the middles of two labels [pt]
@@ -107,6 +110,7 @@ def reward_curves(results: Results, seed: int = 0) -> Figure:
     """
     from matplotlib.figure import Figure
 
+    results = results.main
     experiment = results.experiment
     columns = min(len(experiment.scenarios), 2)
     rows = -(-len(experiment.scenarios) // columns)
@@ -137,6 +141,8 @@ def _curve_caption(results: Results, cut: bool) -> str:
         f"n = {len(size.seeds)} seeds, {size.episodes} held-out users each. Lines: interquartile mean; bands: 95 % "
         "bootstrap interval over seeds."
     )
+    if len(size.agents) > MOST_CURVES:
+        caption += f" Of {len(size.agents)} agents the {MOST_CURVES} with the highest scores, one of a family at first."
     if cut:
         caption += " What lies far below all others before learning is cut off."
     if results.failed or results.missing:
@@ -147,9 +153,10 @@ def _curve_caption(results: Results, cut: bool) -> str:
 def _curve_panel(axes: Axes, results: Results, n: int, seed: int) -> bool:
     """Draws one scenario; returns whether a part of a line lies below the panel."""
     experiment = results.experiment
-    palette = colours(experiment.agents)
+    shown = drawn(results)
+    palette = colours(shown)
     x = np.asarray(experiment.checkpoints, dtype=np.float64)
-    bands = {agent: scores.curve_interval(results.curves(agent)[:, n], seed) for agent in experiment.agents}
+    bands = {agent: scores.curve_interval(results.curves(agent)[:, n], seed) for agent in shown}
     bands = {agent: band for agent, band in bands.items() if np.isfinite(band[0]).any()}
     bottom, top = _limits(list(bands.values()))
     for agent, (value, low, high) in bands.items():
@@ -168,6 +175,21 @@ def _curve_panel(axes: Axes, results: Results, n: int, seed: int) -> bool:
     axes.set_ylabel("return per episode")
     _end_labels(axes, [(float(band[0][-1]), agent) for agent, band in bands.items()], palette)
     return any(bool(np.any(value < bottom)) for value, _, _ in bands.values())
+
+
+def drawn(results: Results) -> list[str]:
+    """Agents whose curves are drawn: all, or of many the best of each family, then the best of the rest."""
+    names = list(results.experiment.agents)
+    if len(names) <= MOST_CURVES:
+        return names
+    score = {name: float(np.nan_to_num(scores.pooled_iqm(results.scores(name)), nan=-np.inf)) for name in names}
+    ranked = sorted(names, key=lambda name: (-score[name], name))
+    family = {name: kind for kind, members in families().items() for name in members}
+    firsts = [
+        next(name for name in ranked if family.get(name) == kind) for kind in dict.fromkeys(map(family.get, ranked))
+    ]
+    kept = list(dict.fromkeys([RANDOM, ORACLE, "popularity", *firsts, *ranked]))
+    return sorted((name for name in kept[:MOST_CURVES] if name in names), key=names.index)
 
 
 def _limits(bands: Sequence[tuple[Floats, Floats, Floats]]) -> tuple[float, float]:
@@ -241,6 +263,7 @@ def score_intervals(results: Results, seed: int = 0) -> Figure:
     """Normalised score of every agent over all scenarios: interquartile mean, 95 % interval, a dot for each run."""
     from matplotlib.figure import Figure
 
+    results = results.main
     if not results.has_scores:
         raise ConfigError("scores need the agents random and oracle in the experiment")
     palette = colours(results.experiment.agents)

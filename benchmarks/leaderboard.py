@@ -12,6 +12,8 @@ from recsim_llm.benchmarks.results import ORACLE, RANDOM, Results
 from recsim_llm.benchmarks.scores import Estimate
 
 FEW_SEEDS = 5
+REFERENCES = (RANDOM, ORACLE, "lookahead")
+"""They know nothing, or the truth, and are no recommenders."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Line:
     Attributes:
         agent: Its name.
         score: Normalised score over all scenarios.
+        scores: Normalised score by scenario.
         returns: Return per episode, by scenario.
         ctr: Clicks per item shown, mean over runs.
         coverage: Share of the catalogue shown, mean over runs.
@@ -30,6 +33,7 @@ class Line:
 
     agent: str
     score: Estimate
+    scores: tuple[Estimate, ...]
     returns: tuple[Estimate, ...]
     ctr: float
     coverage: float
@@ -75,10 +79,11 @@ class Leaderboard:
 
 
 def leaderboard(results: Results, seed: int = 0) -> Leaderboard:
-    """Computes the leaderboard of an experiment; `seed` is that of the bootstrap."""
+    """Computes the leaderboard of an experiment's main scenarios; `seed` is that of the bootstrap."""
+    results = results.main
     lines = [_line(results, agent, seed) for agent in results.experiment.agents]
     lines.sort(key=lambda line: (-np.nan_to_num(line.score.value, nan=-np.inf), -_mean_return(line), line.agent))
-    able = [line for line in lines if line.agent not in (RANDOM, ORACLE) and line.runs]
+    able = [line for line in lines if line.agent not in REFERENCES and line.runs]
     best = able[0].agent if able else ""
     others = [line.agent for line in lines if line.agent not in (best, ORACLE) and line.runs]
     rivals = tuple(_rival(results, best, other, seed) for other in others) if best else ()
@@ -107,6 +112,7 @@ def _line(results: Results, agent: str, seed: int) -> Line:
     return Line(
         agent=agent,
         score=scores.interval(results.scores(agent), seed),
+        scores=tuple(scores.interval(one[:, None], seed) for one in results.scenario_scores(agent).T),
         returns=tuple(
             scores.mean_of_episodes(results.episodes(agent, scenario), seed)
             for scenario in results.experiment.scenarios
@@ -130,6 +136,12 @@ def warnings(results: Results) -> list[str]:
     """What a reader has to know before believing the numbers."""
     found = []
     seeds = len(results.experiment.seeds)
+    if fewer := results.experiment.fewer_seeds:
+        counts = sorted(set(fewer.values()))
+        found += [f"{n} seeds: {', '.join(name for name in fewer if fewer[name] == n)}." for n in counts]
+    for agent in sorted({agent for _, agent in results.refused}):
+        where = [short(scenario) for scenario, refused in results.refused if refused == agent]
+        found.append(f"Not in {', '.join(where)}: {next(v for k, v in results.refused.items() if k[1] == agent)}")
     if seeds < FEW_SEEDS:
         found.append(f"Only {seeds} seed{'s' * (seeds != 1)}: intervals from fewer than {FEW_SEEDS} are rough.")
     if results.failed:
@@ -142,6 +154,11 @@ def warnings(results: Results) -> list[str]:
     elif bad := int(np.sum(results.final(ORACLE) <= results.final(RANDOM))):
         found.append(f"In {bad} runs the oracle is not above random; these have no score.")
     return [*found, *results.problems]
+
+
+def short(scenario: str) -> str:
+    """A scenario's name for people."""
+    return scenario.removeprefix("recsim_llm/").removesuffix("-v0")
 
 
 def _headline(results: Results, able: list[Line], rivals: tuple[Rival, ...]) -> str:

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from recsim_llm.benchmarks import codec, worker
-from recsim_llm.benchmarks.records import DONE, FAILED, KILLED, TIMEOUT, Row
+from recsim_llm.benchmarks.records import DONE, FAILED, KILLED, REFUSED, TIMEOUT, Row
 from recsim_llm.benchmarks.suite import Cell
 from recsim_llm.errors import RecsimError
 
@@ -225,7 +225,7 @@ def row_from_answer(cell: Cell, message: str | bytes) -> Row:
     try:
         answer = codec.loads(message)
         state, result = answer["state"], answer["result"]
-        if state in (DONE, FAILED) and isinstance(result, dict):
+        if state in (DONE, FAILED, REFUSED) and isinstance(result, dict):
             return Row(cell, state, result)
     except (ValueError, KeyError, TypeError):
         pass

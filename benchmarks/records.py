@@ -18,8 +18,8 @@ from recsim_llm.errors import RecsimError, StoreError
 
 FILE = "results.jsonl"
 SCHEMA = 1
-DONE, FAILED, TIMEOUT, KILLED = "done", "failed", "timeout", "killed"
-STATES = (DONE, FAILED, TIMEOUT, KILLED)
+DONE, FAILED, TIMEOUT, KILLED, REFUSED = "done", "failed", "timeout", "killed", "refused"
+STATES = (DONE, FAILED, TIMEOUT, KILLED, REFUSED)
 WALL = "wall_"
 """Prefix of the result keys that hold wall-clock measurements; these differ from run to run."""
 
@@ -30,7 +30,8 @@ class Row:
 
     Attributes:
         cell: The cell.
-        state: "done", "failed" (an exception), "timeout" or "killed" (its process died).
+        state: "done", "failed" (an exception), "timeout", "killed" (its process died) or "refused" (the agent cannot
+            work in the scenario, and says so).
         result: What the cell function returned, or ``error_type``, ``error`` and ``last_lines`` of a failure.
     """
 

@@ -12,9 +12,9 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from recsim_llm.benchmarks.leaderboard import Leaderboard, leaderboard
+from recsim_llm.benchmarks.leaderboard import REFERENCES, Leaderboard, Line, leaderboard, short
 from recsim_llm.benchmarks.report_page import PageTable, page
-from recsim_llm.benchmarks.results import ORACLE, RANDOM, Results, csv_text, safe_cell
+from recsim_llm.benchmarks.results import Results, csv_text, safe_cell
 from recsim_llm.benchmarks.scores import Estimate
 from recsim_llm.errors import unknown
 from recsim_llm.files import write_file
@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 FORMATS = ("md", "csv", "json")
+MOST_RETURNS = 3
+"""More scenarios than this are shown by their scores, without intervals; those are in the CSV and JSON files."""
 _RIVAL_FOOTNOTE = (
     "P: probability that a run of the best agent scores higher than one of the other (Mann-Whitney), 0.5 is a tie. "
     "Difference: mean return of the best less that of the other, paired by held-out user under common random numbers. "
@@ -43,11 +45,28 @@ _FOOTNOTE = (
     "bootstrap interval. Return: mean over held-out episodes with 95 % two-level bootstrap interval (seeds, then "
     "episodes)."
 )
+_WIDE_FOOTNOTE = (
+    "Score: (agent - random) / (oracle - random) for each seed and scenario, interquartile mean with 95 % stratified "
+    "bootstrap interval. Columns of scenarios: interquartile mean of the scores there; returns and all intervals are "
+    "in leaderboard.csv and summary.json."
+)
+
+
+def _is_wide(board: Leaderboard) -> bool:
+    """Whether there are so many scenarios that a column shows the score alone."""
+    return len(board.scenarios) > MOST_RETURNS
+
+
+def _columns(board: Leaderboard, line: Line) -> list[str]:
+    """What is shown of each scenario."""
+    if _is_wide(board):
+        return [_number(one.value, 2) for one in line.scores]
+    return [one.text() for one in line.returns]
 
 
 def _best(board: Leaderboard) -> dict[str, set[str]]:
-    """Agents with the highest value, by column; the references random and oracle do not compete."""
-    able = [line for line in board.lines if line.agent not in (RANDOM, ORACLE)]
+    """Agents with the highest value, by column; the references, which know the truth or nothing, do not compete."""
+    able = [line for line in board.lines if line.agent not in REFERENCES]
     columns = {"score": [line.score.value for line in able]}
     for k, scenario in enumerate(board.scenarios):
         columns[scenario] = [line.returns[k].value for line in able]
@@ -67,8 +86,8 @@ def _cells(board: Leaderboard) -> list[list[tuple[str, bool]]]:
             (line.agent, line.agent in best.get("score", ())),
             (line.score.text(), line.agent in best.get("score", ())),
         ]
-        for scenario, value in zip(board.scenarios, line.returns, strict=True):
-            row.append((value.text(), line.agent in best.get(scenario, ())))
+        for scenario, text in zip(board.scenarios, _columns(board, line), strict=True):
+            row.append((text, line.agent in best.get(scenario, ())))
         row += [(_number(line.ctr, 3), False), (_number(line.coverage, 2), False), (_number(line.train_s, 1), False)]
         rows.append(row)
     return rows
@@ -79,8 +98,12 @@ def _number(value: float, digits: int) -> str:
 
 
 def _headers(board: Leaderboard) -> list[str]:
-    returns = [f"{scenario.removeprefix('recsim_llm/')} return" for scenario in board.scenarios]
-    return ["agent", "score [95% CI]", *returns, "ctr", "coverage", "train s"]
+    names = [short(scenario) if _is_wide(board) else f"{_plain(scenario)} return" for scenario in board.scenarios]
+    return ["agent", "score [95% CI]", *names, "ctr", "coverage", "train s"]
+
+
+def _plain(scenario: str) -> str:
+    return scenario.removeprefix("recsim_llm/")
 
 
 def _rival_cells(board: Leaderboard) -> list[list[str]]:
@@ -88,7 +111,7 @@ def _rival_cells(board: Leaderboard) -> list[list[str]]:
 
 
 def _rival_headers(board: Leaderboard) -> list[str]:
-    differences = [f"{scenario.removeprefix('recsim_llm/')} difference" for scenario in board.scenarios]
+    differences = [f"{_plain(scenario)} difference" for scenario in board.scenarios]
     return [f"{board.best} against", "P(better run)", *differences]
 
 
@@ -136,12 +159,12 @@ def to_csv(board: Leaderboard) -> str:
     """The leaderboard as CSV, all digits, with the ends of the intervals in columns of their own."""
     columns = ["agent", "score", "score_low", "score_high", "n"]
     for scenario in board.scenarios:
-        columns += [f"{scenario} return", f"{scenario} low", f"{scenario} high"]
+        columns += [f"{scenario} return", f"{scenario} low", f"{scenario} high", f"{scenario} score"]
     lines: list[tuple[object, ...]] = []
     for line in board.lines:
         values: list[object] = [safe_cell(line.agent), line.score.value, line.score.low, line.score.high, line.score.n]
-        for one in line.returns:
-            values += [one.value, one.low, one.high]
+        for one, score in zip(line.returns, line.scores, strict=True):
+            values += [one.value, one.low, one.high, score.value]
         lines.append((*values, line.ctr, line.coverage, line.train_s))
     return csv_text(tuple(safe_cell(name) for name in (*columns, "ctr", "coverage", "train_s")), lines)
 
@@ -180,6 +203,7 @@ def _content(board: Leaderboard) -> dict[str, Any]:
             "agent": line.agent,
             "score": estimate(line.score),
             "returns": {s: estimate(r) for s, r in zip(board.scenarios, line.returns, strict=True)},
+            "scores": {s: estimate(r) for s, r in zip(board.scenarios, line.scores, strict=True)},
             "ctr": known(line.ctr),
             "coverage": known(line.coverage),
             "train_s": known(line.train_s),
@@ -205,11 +229,18 @@ def _content(board: Leaderboard) -> dict[str, Any]:
 
 
 def _tables(board: Leaderboard) -> list[PageTable]:
-    tables = [PageTable("Leaderboard", _headers(board), _cells(board), _FOOTNOTE)]
+    footnote = _WIDE_FOOTNOTE if _is_wide(board) else _FOOTNOTE
+    tables = [PageTable("Leaderboard", _headers(board), _cells(board), footnote)]
     if board.rivals:
         rows = [[(text, False) for text in row] for row in _rival_cells(board)]
         tables.append(PageTable("The best against the others", _rival_headers(board), rows, _RIVAL_FOOTNOTE))
     return tables
+
+
+def extra_tables(results: Results, seed: int = 0) -> list[PageTable]:
+    """A leaderboard for each scenario that asks a question of its own."""
+    boards = [leaderboard(extra, seed) for extra in results.extras]
+    return [PageTable(short(board.scenarios[0]), _headers(board), _cells(board), _FOOTNOTE) for board in boards]
 
 
 def write_report(results: Results, folder: Path | str, seed: int = 0) -> list[Path]:
@@ -229,7 +260,7 @@ def write_report(results: Results, folder: Path | str, seed: int = 0) -> list[Pa
         "report.md": markdown_report(results, board, [figure.name for figure in figures if figure.suffix == ".png"]),
         "summary.json": _json(summary(results, board)),
         "leaderboard.csv": to_format(board, "csv"),
-        "report.html": page(results, board, _tables(board), figures),
+        "report.html": page(results, board, [*_tables(board), *extra_tables(results, seed)], figures),
     }
     for name, content in contents.items():
         write_file(folder / name, content.encode("utf-8"))
@@ -240,7 +271,8 @@ def markdown_report(results: Results, board: Leaderboard, figures: list[str]) ->
     """The whole report as Markdown."""
     experiment = results.experiment
     facts = [
-        f"{len(experiment.scenarios)} scenarios x {len(experiment.agents)} agents x {len(experiment.seeds)} seeds",
+        f"{len(results.main.experiment.scenarios)} scenarios x {len(experiment.agents)} agents x "
+        f"{len(experiment.seeds)} seeds",
         f"{experiment.budget:,} interactions for learning, over {experiment.lanes} users side by side",
         f"{experiment.episodes} held-out users per evaluation, the same for every agent (common random numbers)",
     ]
@@ -250,7 +282,7 @@ def markdown_report(results: Results, board: Leaderboard, figures: list[str]) ->
         *(f"> **Note:** {_markdown(w)}" for w in board.warnings),
     ]
     parts.append("\n".join(f"* {fact}" for fact in facts))
-    for table in _tables(board):
+    for table in [*_tables(board), *extra_tables(results)]:
         parts += [f"## {table.title}", _markdown_table(table.headers, table.rows).rstrip(), table.footnote]
     parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in figures]
     return "\n\n".join(parts) + "\n"

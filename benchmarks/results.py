@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.benchmarks import codec, scores
-from recsim_llm.benchmarks.records import DONE, Row, read
+from recsim_llm.benchmarks.records import DONE, REFUSED, Row, read
 from recsim_llm.benchmarks.suite import Experiment
 from recsim_llm.errors import StoreError, unknown
 
@@ -55,13 +55,34 @@ class Results:
     @property
     def failed(self) -> tuple[Row, ...]:
         """Rows of cells that failed."""
-        return tuple(row for row in self.rows if row.state != DONE)
+        return tuple(row for row in self.rows if row.state not in (DONE, REFUSED))
+
+    @cached_property
+    def refused(self) -> Mapping[tuple[str, str], str]:
+        """Why agents cannot work in scenarios, by scenario and agent."""
+        return {(r.cell.scenario, r.cell.agent): str(r.result.get("error")) for r in self.rows if r.state == REFUSED}
+
+    @cached_property
+    def main(self) -> Results:
+        """The scenarios that make up the score."""
+        return self.part([name for name in self.experiment.scenarios if name not in self.experiment.only])
+
+    @property
+    def extras(self) -> tuple[Results, ...]:
+        """The scenarios that ask a question of their own, one by one."""
+        return tuple(self.part([name]) for name in self.experiment.scenarios if name in self.experiment.only)
+
+    def part(self, scenarios: Sequence[str]) -> Results:
+        """The results of some scenarios; all of them where these are none."""
+        if not scenarios or (tuple(scenarios) == self.experiment.scenarios and not self.experiment.only):
+            return self
+        rows = tuple(row for row in self.rows if row.cell.scenario in scenarios)
+        return replace(self, experiment=self.experiment.part(scenarios), rows=rows)
 
     @property
     def missing(self) -> int:
         """Number of cells without a row."""
-        size = self.experiment
-        return len(size.scenarios) * len(size.agents) * len(size.seeds) - len(self.rows)
+        return self.experiment.size - len(self.rows)
 
     def curves(self, agent: str, metric: str = "return") -> Floats:
         """A metric at every checkpoint [S, N, points]; NaN where a run is missing."""
@@ -101,7 +122,16 @@ class Results:
         return {RANDOM, ORACLE} <= set(self.experiment.agents)
 
     def scores(self, agent: str) -> Floats:
-        """Normalised final scores [S, N]; all NaN without random and oracle."""
+        """Normalised final scores [S, N]; all NaN without random and oracle, or if it refused one of the scenarios.
+
+        A mean over other scenarios than those of the other agents would be no score.
+        """
+        if any(refused == agent for _, refused in self.refused):
+            return np.full((len(self.experiment.seeds), len(self.experiment.scenarios)), np.nan)
+        return self.scenario_scores(agent)
+
+    def scenario_scores(self, agent: str) -> Floats:
+        """Normalised final scores [S, N] wherever it ran."""
         if not self.has_scores:
             return np.full((len(self.experiment.seeds), len(self.experiment.scenarios)), np.nan)
         return scores.normalised(self.final(agent), self.final(RANDOM), self.final(ORACLE))

@@ -19,7 +19,7 @@ from rich.console import Console
 from recsim_llm.benchmarks import worker
 from recsim_llm.benchmarks.pool import Pool, row_from_answer
 from recsim_llm.benchmarks.progress import Display
-from recsim_llm.benchmarks.records import DONE, Row
+from recsim_llm.benchmarks.records import DONE, REFUSED, Row
 from recsim_llm.benchmarks.results import Results, load
 from recsim_llm.benchmarks.store import Store
 from recsim_llm.benchmarks.suite import Cell, Experiment
@@ -101,7 +101,7 @@ def usable_cores() -> int:
 
 
 def _wanted(row: Row | None, retry_failed: bool) -> bool:
-    return row is None or (row.state != DONE and retry_failed)
+    return row is None or (row.state not in (DONE, REFUSED) and retry_failed)
 
 
 Source = Callable[[Iterable[Cell]], Generator[Row]]

@@ -109,6 +109,9 @@ class Experiment:
         world: Name or folder of a world for all scenarios; None for each scenario's own.
         env_kwargs: Arguments of the environments, by scenario; those under "*" go to all.
         agent_configs: Settings by agent.
+        only: Agents by scenario, for scenarios that ask a question of their own: they run there alone, and the
+            scenario is not part of the score.
+        fewer_seeds: Number of seeds by agent, for agents that get only the first of them.
         name: A name for people; not part of the identity.
 
     Raises:
@@ -125,6 +128,8 @@ class Experiment:
     world: str | None = None
     env_kwargs: Mapping[str, Json] = field(default_factory=dict)
     agent_configs: Mapping[str, Json] = field(default_factory=dict)
+    only: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    fewer_seeds: Mapping[str, int] = field(default_factory=dict)
     name: str = "experiment"
 
     def __post_init__(self) -> None:
@@ -134,7 +139,7 @@ class Experiment:
         _freeze(
             self,
             tuples=("scenarios", "agents", "seeds", "checkpoints"),
-            mappings=("env_kwargs", "agent_configs"),
+            mappings=("env_kwargs", "agent_configs", "only", "fewer_seeds"),
         )
         for name in ("budget", "lanes", "episodes"):
             _check_integer(name, getattr(self, name), at_least=0 if name == "budget" else 1)
@@ -163,9 +168,14 @@ class Experiment:
         for name in self.env_kwargs:
             if name != ALL_SCENARIOS and name not in self.scenarios:
                 raise unknown("scenario of this experiment", name, (*self.scenarios, ALL_SCENARIOS))
-        for name in self.agent_configs:
+        for name in (*self.agent_configs, *self.fewer_seeds, *(one for some in self.only.values() for one in some)):
             if name not in self.agents:
                 raise unknown("agent of this experiment", name, self.agents)
+        for name in self.only:
+            if name not in self.scenarios:
+                raise unknown("scenario of this experiment", name, self.scenarios)
+        for count in self.fewer_seeds.values():
+            _check_integer("a number of seeds", count, at_least=1)
 
     def canonical(self, worlds: Mapping[str, str] | None = None) -> dict[str, Any]:
         """What decides the results, in an order of its own, so that reordering an experiment changes nothing.
@@ -177,15 +187,42 @@ class Experiment:
         content.pop("name")
         for name in ("scenarios", "agents", "seeds"):
             content[name] = sorted(content[name])
+        content["only"] = {scenario: sorted(some) for scenario, some in content["only"].items()}
+        for name in ("only", "fewer_seeds"):  # an experiment without them is the one it was before there were any
+            if not content[name]:
+                content.pop(name)
         if worlds:
             content.pop("world")
             content["worlds"] = dict(worlds)
         content["package"] = COMPATIBLE
         return content
 
+    def has(self, seed: int, scenario: str, agent: str) -> bool:
+        """Whether an agent runs in a scenario with a seed."""
+        first = self.seeds[: self.fewer_seeds.get(agent, len(self.seeds))]
+        return agent in self.only.get(scenario, self.agents) and seed in first
+
+    @property
+    def size(self) -> int:
+        """Number of cells."""
+        every = itertools.product(self.seeds, self.scenarios, self.agents)
+        return sum(self.has(seed, scenario, agent) for seed, scenario, agent in every)
+
+    def part(self, scenarios: Sequence[str]) -> Experiment:
+        """The experiment as if it had only some of its scenarios, all of them with the agents of the first."""
+        agents = tuple(agent for agent in self.agents if agent in self.only.get(scenarios[0], self.agents))
+        kept = {name: some for name, some in self.env_kwargs.items() if name in (*scenarios, ALL_SCENARIOS)}
+        return replace(
+            self, scenarios=tuple(scenarios), agents=agents, only={}, env_kwargs=kept,
+            agent_configs={name: some for name, some in self.agent_configs.items() if name in agents},
+            fewer_seeds={name: count for name, count in self.fewer_seeds.items() if name in agents},
+        )  # fmt: skip
+
     def cells(self, worlds: Mapping[str, str] | None = None) -> Iterator[Cell]:
         """The independent units of work, seeds outermost, so that an early stop leaves whole comparisons."""
         for seed, scenario, agent in itertools.product(self.seeds, self.scenarios, self.agents):
+            if not self.has(seed, scenario, agent):
+                continue
             yield Cell(
                 scenario=scenario,
                 agent=agent,

@@ -22,7 +22,7 @@ from typing import Any
 
 from recsim_llm.benchmarks import codec
 from recsim_llm.benchmarks.suite import Cell
-from recsim_llm.errors import unknown
+from recsim_llm.errors import RefusedError, unknown
 
 CELL_FUNCTIONS: Mapping[str, tuple[str, str]] = {
     "train_and_evaluate": ("recsim_llm.benchmarks.cell", "run_cell"),
@@ -52,13 +52,16 @@ def execute(function: str, cell: str) -> str:
         cell: The cell as JSON.
 
     Returns:
-        JSON of ``{"state": "done", "result": ...}`` or of a failure with ``error_type``, ``error`` and ``last_lines``.
+        JSON of ``{"state": "done", "result": ...}`` or of a failure or refusal with ``error_type``, ``error`` and
+        ``last_lines``.
     """
     try:
         result = cell_function(function)(Cell.from_json(cell))
         return codec.dumps({"state": "done", "result": dict(result)})
     except KeyboardInterrupt:
         raise
+    except RefusedError as error:
+        return json.dumps({"state": "refused", "result": describe(error)})
     except BaseException as error:
         return json.dumps({"state": "failed", "result": describe(error)})
 

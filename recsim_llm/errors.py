@@ -23,6 +23,10 @@ class ConfigError(RecsimError, ValueError):
     """An argument or setting is not valid."""
 
 
+class RefusedError(ConfigError):
+    """An agent cannot work in an environment; the message names one that can."""
+
+
 class StoreError(RecsimError):
     """A results store cannot be opened, read or continued."""
 
