@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.baskets import Baskets
-from recsim_llm.agents.blending import BlendedAgent, BlendedConfig, Scores
+from recsim_llm.agents.blending import Scores, TunedAgent, TunedConfig
 from recsim_llm.agents.config import Config
 from recsim_llm.agents.lanes import Floats, Slates
 from recsim_llm.agents.log import Log, Numbers
@@ -19,7 +19,7 @@ SPREAD = 0.1
 
 
 @dataclass(frozen=True)
-class ALSConfig(BlendedConfig):
+class ALSConfig(TunedConfig):
     """Settings of :class:`ALSAgent`.
 
     Attributes:
@@ -44,7 +44,7 @@ class ALSConfig(BlendedConfig):
         self._within(1e-9, 1e6, "shrink")
 
 
-class ALSAgent(BlendedAgent):
+class ALSAgent(TunedAgent):
     """Factorises clicks as implicit feedback: what was not clicked is a weak sign of dislike, a click a strong one.
 
     Equation: minimise the sum over all users u and items i of c_ui (p_ui - u . q_i)^2 + shrink (|u|^2 + |q_i|^2), p_ui
@@ -71,22 +71,22 @@ class ALSAgent(BlendedAgent):
         require("implicit", "agents")
         super().setup(rng)
 
-    def blank(self, users: int) -> None:
+    def blank_model(self, users: int) -> None:
         """Factors of zero."""
         factors = self.config.factors
         self.users: Floats = np.zeros((users, factors), np.float32)
         self.items: Floats = np.zeros((self.setting.items, factors), np.float32)
         self._known: Numbers = np.zeros(users, np.int64)
 
-    def fit(self, log: Log) -> None:
+    def fit_model(self, log: Log) -> None:
         """From small random factors."""
         baskets, rng = Baskets.of(log, self.setting.items), self.fit_rng()
-        self.blank(len(baskets.users))
+        self.blank_model(len(baskets.users))
         for start in (self.users, self.items):
             start[...] = SPREAD * rng.random(start.shape, np.float32)
         self._alternate(baskets, self.config.iterations)
 
-    def absorb(self, log: Log, start: int) -> None:
+    def absorb_model(self, log: Log, start: int) -> None:
         """A few rounds from where the items' factors stood; those of users follow from them."""
         baskets = Baskets.of(log, self.setting.items)
         self.users = np.zeros((len(baskets.users), self.config.factors), np.float32)
@@ -134,6 +134,6 @@ class ALSAgent(BlendedAgent):
         users: NDArray[np.float64] = np.linalg.solve(gram, config.alpha * q.sum(1)[:, :, None])[:, :, 0]
         return users
 
-    def learnt(self) -> dict[str, NDArray[Any]]:
+    def model_arrays(self) -> dict[str, NDArray[Any]]:
         """Factors."""
         return {"users": self.users, "items": self.items, "known": self._known}

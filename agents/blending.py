@@ -10,12 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.config import Config
+from recsim_llm.agents.counts import ItemCounts
 from recsim_llm.agents.lanes import Floats, Slates
-from recsim_llm.agents.logged import LoggedAgent, LoggedConfig
+from recsim_llm.agents.log import Log
+from recsim_llm.agents.logged import LoggedAgent, LoggedConfig, count_rows
 from recsim_llm.rules.jit import jit
 
 Scores = NDArray[np.floating]
 LEAST_SPREAD = 1e-9
+
+HELD_OUT = 3
+"""One of so many users is held out to find a weight."""
+
+LEAST_ROWS, MOST_ROWS, CHUNK = 50, 4_000, 512
+"""Slots of held-out users by which a weight is found, and so many of them at a time."""
+
+MOST_WEIGHT = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,10 @@ class BlendedAgent(LoggedAgent):
 
     def scores(self, rows: Floats, session: Any) -> Scores:
         """Popularity and the personal part."""
-        weight = self.config.personal * self.trust(rows, session)
+        return self._blend(rows, session, self.config.personal)
+
+    def _blend(self, rows: Floats, session: Any, personal: float) -> Scores:
+        weight = personal * self.trust(rows, session)
         blend = standardised(self.personal(rows, session), weight)
         blend += standardised(self.popularity()[None], np.ones(1))
         return blend
@@ -96,3 +109,120 @@ def sum_rows(history: Slates, matrix: Floats, out: Floats) -> None:
             if j >= 0:
                 for i in range(matrix.shape[1]):
                     out[b, i] += matrix[j, i]
+
+
+@dataclass(frozen=True)
+class TunedConfig(BlendedConfig):
+    """Settings of agents that find the weight of the personal part by themselves.
+
+    Attributes:
+        personal: w, as for others, where it is not tuned.
+        tuned: Find w by the clicks of users of the log that the model was not fitted to.
+    """
+
+    tuned: bool = True
+
+
+class TunedAgent(BlendedAgent):
+    """Base of agents that learn from clicks alone, of which there may be too few to say anything of a user.
+
+    Before each fit anew, the model is fitted to two thirds of the users; for the others, clicks are regressed on
+    the two parts of the score. The ratio of the coefficients, that of the personal part less its standard error, is
+    the weight w: 0 where the log is too small to show that the personal part helps. Subclasses write
+    :meth:`blank_model`, :meth:`fit_model` and :meth:`model_arrays`, and may write :meth:`absorb_model`.
+
+    Attributes:
+        weight: [1] w.
+        weighed: [1] rows of the log by which it was found.
+    """
+
+    Config: ClassVar[type[Config]] = TunedConfig
+    config: TunedConfig
+
+    @abc.abstractmethod
+    def blank_model(self, users: int) -> None:
+        """As :meth:`blank`."""
+
+    @abc.abstractmethod
+    def fit_model(self, log: Log) -> None:
+        """As :meth:`fit`."""
+
+    def absorb_model(self, log: Log, start: int) -> None:
+        """As :meth:`absorb`."""
+        self.fit_model(log)
+
+    @abc.abstractmethod
+    def model_arrays(self) -> dict[str, NDArray[Any]]:
+        """As :meth:`learnt`."""
+
+    def blank(self, users: int) -> None:
+        """An unfitted model and no weight for it."""
+        self.weight, self.weighed = np.zeros(1), np.zeros(1, np.int64)
+        self.blank_model(users)
+
+    def fit(self, log: Log) -> None:
+        """Finds the weight, then fits the model to all users."""
+        self.weight[0] = self._weigh(log) if self.config.tuned else self.config.personal
+        self.weighed[0] = len(log)
+        self.fit_model(log)
+
+    def absorb(self, log: Log, start: int) -> None:
+        """Takes in new rows; all is fitted anew whenever the log has doubled."""
+        if self.config.tuned and len(log) >= 2 * self.weighed[0]:
+            self.fit(log)
+        else:
+            self.absorb_model(log, start)
+
+    def scores(self, rows: Floats, session: Any) -> Scores:
+        """Popularity and the personal part."""
+        return self._blend(rows, session, float(self.weight[0]))
+
+    def learnt(self) -> dict[str, NDArray[Any]]:
+        """The model, and its weight."""
+        return {**self.model_arrays(), "weight": self.weight, "weighed": self.weighed}
+
+    def _weigh(self, log: Log) -> float:
+        """The weight found by held-out users; leaves the model fitted to the others."""
+        rng = self.fit_rng(HELD_OUT)
+        users = np.unique(log.user)
+        held = np.isin(log.user, rng.permutation(users)[: len(users) // HELD_OUT])
+        if len(users) < HELD_OUT:
+            return 0.0
+        train, test = log[~held], log[held]
+        history = test.clicks_before(self.config.history)
+        told = np.flatnonzero((history >= 0).any(1) & ~(history == test.item[:, None]).any(1))
+        told = rng.permutation(told)[:MOST_ROWS]
+        if len(told) < LEAST_ROWS:
+            return 0.0
+        self.fit_model(train)
+        counts = ItemCounts(self.setting.items)
+        count_rows(counts, train)
+        popular = standardised(counts.rate(self.config.strength)[None], np.ones(1))[0]
+        item, personal = test.item[told], np.zeros(len(told))
+        for part in np.array_split(np.arange(len(told)), -(-len(told) // CHUNK)):
+            session = self.session_of(history[told[part]])
+            rows = np.zeros((len(part), self.setting.width), np.float32)
+            scores = standardised(self.personal(rows, session), self.trust(rows, session))
+            personal[part] = scores[np.arange(len(part)), item[part]]
+        return ratio(popular[item], personal, test.click[told].astype(np.float64))
+
+
+def ratio(popular: NDArray[np.float64], personal: NDArray[np.float64], click: NDArray[np.float64]) -> float:
+    """How much more a personal score says of clicks than popularity does, cautiously: 0 to ``MOST_WEIGHT``.
+
+    Args:
+        popular: [N] standard score of the items' popularity.
+        personal: [N] personal scores.
+        click: [N] clicks.
+
+    Returns:
+        Ratio of the coefficients of a least-squares fit, that of the personal score less its standard error.
+    """
+    x = np.stack([np.ones(len(click)), popular, personal], 1)
+    if np.linalg.matrix_rank(x) < x.shape[1]:
+        return 0.0
+    inverse = np.linalg.inv(x.T @ x)
+    found = inverse @ (x.T @ click)
+    noise = np.square(click - x @ found).sum() / max(len(click) - x.shape[1], 1)
+    cautious = max(found[2] - np.sqrt(noise * inverse[2, 2]), 0.0)
+    return float(min(cautious / max(found[1], LEAST_SPREAD), MOST_WEIGHT))

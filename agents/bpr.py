@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.baskets import Baskets
-from recsim_llm.agents.blending import BlendedAgent, BlendedConfig, Scores
+from recsim_llm.agents.blending import Scores, TunedAgent, TunedConfig
 from recsim_llm.agents.config import Config
 from recsim_llm.agents.lanes import Floats
 from recsim_llm.agents.log import Log, Numbers
@@ -20,7 +20,7 @@ SPREAD = 0.1
 
 
 @dataclass(frozen=True)
-class BPRConfig(BlendedConfig):
+class BPRConfig(TunedConfig):
     """Settings of :class:`BPRAgent`.
 
     Attributes:
@@ -43,7 +43,7 @@ class BPRConfig(BlendedConfig):
         self._within(0.0, 1e6, "shrink")
 
 
-class BPRAgent(BlendedAgent):
+class BPRAgent(TunedAgent):
     """Learns factors by which users' clicked items rank before those they did not click.
 
     Equation: maximise the sum of ln sigma(x_ui - x_uj) - shrink |theta|^2 / 2 over users u, items i that they clicked
@@ -65,7 +65,7 @@ class BPRAgent(BlendedAgent):
     Config: ClassVar[type[Config]] = BPRConfig
     config: BPRConfig
 
-    def blank(self, users: int) -> None:
+    def blank_model(self, users: int) -> None:
         """Factors of zero."""
         factors, items = self.config.factors, self.setting.items
         self.users: Floats64 = np.zeros((users, factors))
@@ -73,16 +73,16 @@ class BPRAgent(BlendedAgent):
         self.bias: Floats64 = np.zeros(items)
         self._known: Numbers = np.zeros(users, np.int64)
 
-    def fit(self, log: Log) -> None:
+    def fit_model(self, log: Log) -> None:
         """From small random factors."""
         rng, factors, baskets = self.fit_rng(), self.config.factors, Baskets.of(log, self.setting.items)
-        self.blank(len(baskets.users))
+        self.blank_model(len(baskets.users))
         self._known = baskets.users
         self.users[...] = rng.normal(0.0, SPREAD, self.users.shape)
         self.items[...] = rng.normal(0.0, SPREAD, (self.setting.items, factors))
         self._ascend(baskets, np.arange(len(baskets.item)), self.config.epochs, rng)
 
-    def absorb(self, log: Log, start: int) -> None:
+    def absorb_model(self, log: Log, start: int) -> None:
         """Steps for the new clicks; users that are new start as vectors of zero."""
         baskets, rng = Baskets.of(log, self.setting.items), self.fit_rng(start)
         users = np.zeros((len(baskets.users), self.config.factors))
@@ -112,7 +112,7 @@ class BPRAgent(BlendedAgent):
         scores: Scores = users @ self.items.T
         return scores
 
-    def learnt(self) -> dict[str, NDArray[Any]]:
+    def model_arrays(self) -> dict[str, NDArray[Any]]:
         """Factors and biases."""
         return {"users": self.users, "items": self.items, "bias": self.bias, "known": self._known}
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.baskets import Baskets
-from recsim_llm.agents.blending import BlendedAgent, BlendedConfig, Scores, sum_rows
+from recsim_llm.agents.blending import Scores, TunedAgent, TunedConfig, sum_rows
 from recsim_llm.agents.config import Config
 from recsim_llm.agents.lanes import Floats, Setting
 from recsim_llm.agents.log import Log
@@ -18,7 +18,7 @@ MOST_ITEMS = 20_000
 
 
 @dataclass(frozen=True)
-class EASEConfig(BlendedConfig):
+class EASEConfig(TunedConfig):
     """Settings of :class:`EASEAgent`.
 
     Attributes:
@@ -32,7 +32,7 @@ class EASEConfig(BlendedConfig):
         self._within(1e-6, 1e9, "ridge")
 
 
-class EASEAgent(BlendedAgent):
+class EASEAgent(TunedAgent):
     """Predicts each click from the user's other clicks, by weights between items that have a closed form.
 
     Equation: B minimises |X - X B|^2 + lambda |B|^2 with a zero diagonal, X the binary matrix of users and clicked
@@ -66,11 +66,11 @@ class EASEAgent(BlendedAgent):
             f"{setting.items:,}; use item_knn, which keeps the nearest ones only"
         )
 
-    def blank(self, users: int) -> None:
+    def blank_model(self, users: int) -> None:
         """Weights of zero."""
         self.weights: Floats = np.zeros((self.setting.items, self.setting.items), np.float32)
 
-    def fit(self, log: Log) -> None:
+    def fit_model(self, log: Log) -> None:
         """In closed form."""
         self.weights = weights(Baskets.of(log, self.setting.items).gram(), self.config.ridge).astype(np.float32)
 
@@ -80,7 +80,7 @@ class EASEAgent(BlendedAgent):
         sum_rows(session.history, self.weights, scores)
         return scores
 
-    def learnt(self) -> dict[str, NDArray[Any]]:
+    def model_arrays(self) -> dict[str, NDArray[Any]]:
         """The weights."""
         return {"weights": self.weights}
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.baskets import Baskets
-from recsim_llm.agents.blending import BlendedAgent, BlendedConfig, Scores
+from recsim_llm.agents.blending import Scores, TunedAgent, TunedConfig
 from recsim_llm.agents.config import Config
 from recsim_llm.agents.lanes import Floats, Slates
 from recsim_llm.agents.log import Log, Numbers
@@ -17,7 +17,7 @@ from recsim_llm.rules.jit import jit
 
 
 @dataclass(frozen=True)
-class ItemKNNConfig(BlendedConfig):
+class ItemKNNConfig(TunedConfig):
     """Settings of :class:`ItemKNNAgent`.
 
     Attributes:
@@ -34,7 +34,7 @@ class ItemKNNConfig(BlendedConfig):
         self._within(0.0, 1e9, "shrink")
 
 
-class ItemKNNAgent(BlendedAgent):
+class ItemKNNAgent(TunedAgent):
     """Recommends the neighbours of what was clicked, neighbours being items clicked by the same users.
 
     Equation: s_ij = c_ij / (sqrt(c_i c_j) + h), c_ij the users who clicked both items and c_i those who clicked i: the
@@ -55,15 +55,15 @@ class ItemKNNAgent(BlendedAgent):
     Config: ClassVar[type[Config]] = ItemKNNConfig
     config: ItemKNNConfig
 
-    def blank(self, users: int) -> None:
+    def blank_model(self, users: int) -> None:
         """No neighbours."""
         count = min(self.config.neighbours, self.setting.items)
         self.neighbour: Numbers = np.full((self.setting.items, count), -1, np.int64)
         self.similarity: Floats = np.zeros((self.setting.items, count), np.float32)
 
-    def fit(self, log: Log) -> None:
+    def fit_model(self, log: Log) -> None:
         """Counts who clicked both of two items, and keeps the most similar."""
-        self.blank(0)
+        self.blank_model(0)
         baskets = Baskets.of(log, self.setting.items)
         by_item, user = baskets.transposed()
         _most_similar(
@@ -77,7 +77,7 @@ class ItemKNNAgent(BlendedAgent):
         _add_neighbours(session.history, self.neighbour, self.similarity, scores)
         return scores
 
-    def learnt(self) -> dict[str, NDArray[Any]]:
+    def model_arrays(self) -> dict[str, NDArray[Any]]:
         """The neighbours of each item and how similar they are."""
         return {"neighbour": self.neighbour, "similarity": self.similarity}
 

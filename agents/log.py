@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from recsim_llm.agents.counts import seen_slots
 from recsim_llm.agents.lanes import Flags, Floats, Transition
 from recsim_llm.errors import DataError
+from recsim_llm.rules.jit import jit
 
 Numbers = NDArray[np.int64]
 
@@ -139,6 +140,13 @@ class Log:
         order = np.argsort(number, kind="stable")
         return self.item[clicked][order], number[order]
 
+    def clicks_before(self, width: int) -> Numbers:
+        """Items [N, H] clicked in the same episode at steps before each slot, the newest last, -1 in front."""
+        order = np.argsort(self.sessions(), kind="stable")
+        histories = np.full((len(self), width), -1, np.int64)
+        _before(order, self.sessions(), self.step, self.item, self.click > 0, histories)
+        return histories
+
     def last_clicks(self, width: int) -> tuple[Numbers, Numbers]:
         """The last click of each episode that has two or more, and the clicks before it: to test a recommender.
 
@@ -232,6 +240,27 @@ class LogBook:
 
 def _made(columns: dict[str, Any]) -> Log:
     return Log(**columns)
+
+
+@jit
+def _before(
+    order: Numbers, session: Numbers, step: Numbers, item: Numbers, clicked: Flags, histories: Numbers
+) -> None:  # fmt: skip
+    """Writes the histories [N, H] of slots, visited session after session."""
+    width = histories.shape[1]
+    begin = 0
+    for at in range(len(order)):
+        n = order[at]
+        if at > 0 and session[order[at - 1]] != session[n]:
+            begin = at
+        place = width - 1
+        for back in range(at - 1, begin - 1, -1):
+            m = order[back]
+            if clicked[m] and step[m] < step[n]:
+                histories[n, place] = item[m]
+                place -= 1
+                if place < 0:
+                    break
 
 
 def _places(user: NDArray[Any]) -> Numbers:

@@ -228,7 +228,7 @@ class LoggedAgent(RememberingAgent):
         """Adds the slots that were looked at to the log; when online, updates the model now and then."""
         before = len(self.book)
         self.book.add(transition)
-        self._count_rows(self.book.log[before:])
+        count_rows(self.counts, self.book.log[before:])
         done, every = self.num_timesteps, self.config.refit
         if self.config.online and (done + int(transition.valid.sum())) // every > done // every:
             self._fit()
@@ -251,16 +251,12 @@ class LoggedAgent(RememberingAgent):
     def _share(self) -> float:
         return self.config.explore_online if self.fitted else 1.0
 
-    def _count_rows(self, log: Log) -> None:
-        self.counts.looks += np.bincount(log.item, minlength=self.setting.items)
-        self.counts.gains += np.bincount(log.item, weights=log.click, minlength=self.setting.items)
-
     def _take(self, log: Log, source: object) -> None:
         """Takes over a log, its model not fitted."""
         if len(log) and log.item.max() >= self.setting.items:
             raise DataError(f"{source} names item {log.item.max()}, the catalogue has {self.setting.items}")
         self.book, self.counts, self.fitted = LogBook(log), ItemCounts(self.setting.items), 0
-        self._count_rows(log)
+        count_rows(self.counts, log)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The log, the model and the order of ties."""
@@ -296,6 +292,12 @@ class LoggedAgent(RememberingAgent):
         """Goes on from a snapshot."""
         self.book.lanes = like(np.zeros((self.lanes.count, 4), np.int64), arrays["log"], "log").copy()
         super().resume(arrays, rest)
+
+
+def count_rows(counts: ItemCounts, log: Log) -> None:
+    """Adds the looks and clicks of a log."""
+    counts.looks += np.bincount(log.item, minlength=len(counts.looks))
+    counts.gains += np.bincount(log.item, weights=log.click, minlength=len(counts.looks))
 
 
 def sometimes_uniform(
