@@ -10,29 +10,22 @@ from __future__ import annotations
 import abc
 import functools
 import logging
-import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.callbacks import hooked
 from recsim_llm.agents.config import Config
-from recsim_llm.agents.lanes import (
-    Flags,
-    Floats,
-    Lanes,
-    Setting,
-    Slates,
-    Transition,
-    chosen_from,
-    make_env,
-    places,
-)
+from recsim_llm.agents.lanes import Flags, Floats, Lanes, Setting, Slates, Transition, chosen_from, make_env, places
 from recsim_llm.agents.persistence import Persistent
 from recsim_llm.agents.progress import Progress
 from recsim_llm.agents.propensity import estimated
+from recsim_llm.agents.run_logs import RunLogger, RunLogs
 from recsim_llm.errors import ConfigError, RefusedError
 
 __all__ = ["Agent", "Config", "Transition"]
@@ -40,7 +33,6 @@ __all__ = ["Agent", "Config", "Transition"]
 logger = logging.getLogger(__name__)
 
 Settings = Config
-Callback = Callable[[dict[str, Any], dict[str, Any]], Any]
 EPISODES_IN_MEAN = 100
 
 
@@ -98,7 +90,8 @@ class Agent(Persistent, abc.ABC):
         self.rng, self._serving, setup = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)
         self.lanes = Lanes(self.env, self.setting)
         self.num_timesteps = 0
-        self.logger: dict[str, float] = {}
+        self.logger = RunLogger()
+        self.logs: RunLogs | None = None
         self._state: Any = None
         self._returns: deque[tuple[float, int]] = deque(maxlen=EPISODES_IN_MEAN)
         self._running = np.zeros((2, self.lanes.count))
@@ -208,7 +201,7 @@ class Agent(Persistent, abc.ABC):
     def learn(
         self,
         total_timesteps: int,
-        callback: Callback | None = None,
+        callback: Any = None,
         log_interval: int | None = None,
         tb_log_name: str = "run",
         reset_num_timesteps: bool = False,
@@ -220,9 +213,11 @@ class Agent(Persistent, abc.ABC):
 
         Args:
             total_timesteps: Steps of users, summed over lanes (not vector steps); at most one step of each lane more.
-            callback: Called after every step with (locals, globals) as Stable-Baselines3 does; False ends learning.
-            log_interval: Episodes between two log messages; None logs nothing.
-            tb_log_name: Name of the run in log messages.
+            callback: A function called after every step with (locals, globals), False ends learning; or a callback of
+                this package or of Stable-Baselines3, or a list of them.
+            log_interval: Episodes between two rows of the logs (see :meth:`log_to`), 100 if None; without logs, between
+                two messages to ``logging``, none if None.
+            tb_log_name: Name of the run in logs.
             reset_num_timesteps: Count from 0 again. Unlike in Stable-Baselines3 false by default.
             progress_bar: Show one.
         """
@@ -230,25 +225,55 @@ class Agent(Persistent, abc.ABC):
             raise ConfigError(f"total_timesteps must not be negative, got {total_timesteps}")
         if reset_num_timesteps:
             self.num_timesteps = 0
-        started, begun_at, logged = time.perf_counter(), self.num_timesteps, 0
-        target = self.num_timesteps + total_timesteps
+        target, ended = self.num_timesteps + total_timesteps, 0
+        hook = hooked(callback, self)
         if not self.lanes.started:
             self.lanes.reset(seed=self.seed)
-        with Progress(total_timesteps, tb_log_name, progress_bar) as advance:
-            while self.num_timesteps < target:
-                transition = self.interact()
-                self.update(transition)
-                steps = int(transition.valid.sum())
-                self.num_timesteps += steps
-                advance(steps)
-                logged += self._count(transition)
-                if log_interval is not None and logged >= log_interval:
-                    logged = 0
-                    self._log(tb_log_name, (self.num_timesteps - begun_at) / (time.perf_counter() - started))
-                if callback is not None and callback(locals(), globals()) is False:
-                    break
+        with self._logging(tb_log_name, log_interval, reset_num_timesteps) as logs:
+            hook.begin(locals(), globals())
+            with Progress(total_timesteps, tb_log_name, progress_bar) as advance:
+                while self.num_timesteps < target:
+                    transition = self.interact()
+                    self.update(transition)
+                    steps = int(transition.valid.sum())
+                    self.num_timesteps += steps
+                    advance(steps)
+                    ended += self._count(transition)
+                    if logs is not None:
+                        logs.after_step(self, transition)
+                    elif log_interval is not None and ended >= log_interval:
+                        ended = 0
+                        logger.info("%s %s: %s", tb_log_name, self.name, self.logger)
+                    if not hook.step(locals(), globals()):
+                        break
         self.finish()
+        hook.end()
         return self
+
+    def log_to(
+        self, folder: str | Path, formats: Sequence[str] = ("csv", "tensorboard"), info_keywords: Sequence[str] = ()
+    ) -> Self:
+        """Writes logs as Stable-Baselines3 does from now on, into ``folder/<tb_log_name>_<number>``.
+
+        Args:
+            folder: Where to; made if it is not there.
+            formats: Some of "stdout", "csv", "json", "log" and "tensorboard".
+            info_keywords: Infos of an episode's last step that become columns of ``0.monitor.csv``.
+        """
+        self.logs = RunLogs(folder, formats, info_keywords)
+        return self
+
+    @contextmanager
+    def _logging(self, run: str, interval: int | None, anew: bool) -> Iterator[RunLogs | None]:
+        """The logs while the agent learns; whatever happens, what is there is written."""
+        if self.logs is None:
+            yield None
+            return
+        self.logs.begin(self, run, interval, anew)
+        try:
+            yield self.logs
+        finally:
+            self.logs.end(self)
 
     def interact(self) -> Transition:
         """One step of every lane: predict and step."""
@@ -295,7 +320,3 @@ class Agent(Persistent, abc.ABC):
             self.logger["rollout/ep_rew_mean"], self.logger["rollout/ep_len_mean"] = float(returns), float(lengths)
         self.logger["time/total_timesteps"] = self.num_timesteps
         return len(ended)
-
-    def _log(self, run: str, speed: float) -> None:
-        self.logger["time/fps"] = int(speed)
-        logger.info("%s %s: %s", run, self.name, ", ".join(f"{tag} {value:g}" for tag, value in self.logger.items()))
