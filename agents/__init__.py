@@ -39,7 +39,10 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "contextual bandit": {
         "linucb": ("recsim_llm.agents.linucb", "LinUCBAgent"),
+        "linucb_items": ("recsim_llm.agents.linucb_items", "LinUCBItemsAgent"),
         "lints": ("recsim_llm.agents.lints", "LinTSAgent"),
+        "logistic_thompson": ("recsim_llm.agents.logistic_thompson", "LogisticThompsonAgent"),
+        "shortlist": ("recsim_llm.agents.shortlist", "ShortlistAgent"),
     },
     "temporal difference": {
         "q_learning": ("recsim_llm.agents.q_learning", "QLearningAgent"),

@@ -12,6 +12,7 @@ from recsim_llm.agents.config import Config
 from recsim_llm.agents.counts import ItemCounts, seen_slots
 from recsim_llm.agents.features import Features, Situation
 from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
+from recsim_llm.agents.linear import RidgeSums
 from recsim_llm.agents.memory import Memory
 from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.slates import uniform
@@ -128,3 +129,48 @@ class ContextualAgent(RememberingAgent):
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Counts."""
         return dict(self.counts.arrays())
+
+
+@dataclass(frozen=True)
+class LinearConfig(ContextualConfig):
+    """Settings of agents whose model is linear in the features.
+
+    Attributes:
+        ridge: Precision of the prior of theta.
+        growth: Share by which the data must have grown before theta is computed again; 0 is at every step.
+    """
+
+    ridge: float = 1.0
+    growth: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(1e-9, 1e9, "ridge")
+        self._within(0.0, 1e6, "growth")
+
+
+class LinearAgent(ContextualAgent):
+    """Base of agents that fit theta . phi(u, i) to the rewards of the slots that were looked at."""
+
+    Config: ClassVar[type[Config]] = LinearConfig
+    config: LinearConfig
+
+    def setup(self, rng: np.random.Generator) -> None:
+        """A = ridge I, everything else zero."""
+        super().setup(rng)
+        self.model = RidgeSums(self.features.count, self.config.ridge, self.config.growth)
+
+    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> Floats:
+        """The estimates of reward, less what is the same for all items."""
+        situation, _ = self.situate(rows, state, starts, allowed)
+        return self.features.scores(situation, self.model.theta)
+
+    def update(self, transition: Transition) -> None:
+        """Adds the slots that were looked at; now and then computes theta again."""
+        seen = self.seen(transition)
+        self.model.add(seen.phi, seen.reward)
+        self.counts.add(transition, transition.info["slot_reward"])
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Sums, theta and counts."""
+        return {**self.model.arrays(), **super().arrays()}

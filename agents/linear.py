@@ -59,7 +59,8 @@ class RidgeSums:
     def widths(self, phi: Floats) -> Floats:
         """sqrt(phi^T A^-1 phi) of rows [N, d], [N]."""
         turned = phi @ self.root.T
-        return np.sqrt(np.einsum("nd,nd->n", turned, turned))
+        widths: Floats = np.sqrt(np.einsum("nd,nd->n", turned, turned))
+        return widths
 
     def draws(self, count: int, scale: float, rng: np.random.Generator) -> Floats:
         """Parameters [count, d] drawn from N(theta, scale^2 A^-1)."""

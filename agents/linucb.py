@@ -6,39 +6,32 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsim_llm.agents.config import Config
-from recsim_llm.agents.contextual import ContextualAgent, ContextualConfig
-from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
-from recsim_llm.agents.linear import RidgeSums
+from recsim_llm.agents.contextual import LinearAgent, LinearConfig
+from recsim_llm.agents.lanes import Flags, Floats, Slates
 from recsim_llm.agents.slates import best
 
 
 @dataclass(frozen=True)
-class LinUCBConfig(ContextualConfig):
+class LinUCBConfig(LinearConfig):
     """Settings of :class:`LinUCBAgent`.
 
     Attributes:
         alpha: Weight of the confidence width.
-        ridge: Regularisation, the precision of the prior of theta.
         shortlist: Items of highest estimate for which the width is computed.
-        growth: Share by which the data must have grown before theta is computed again; 0 is at every step.
     """
 
     alpha: float = 0.2
-    ridge: float = 1.0
     shortlist: int = 8
-    growth: float = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._within(0.0, 1e6, "alpha", "growth")
-        self._within(1e-9, 1e9, "ridge")
+        self._within(0.0, 1e6, "alpha")
         self._within(1, 1_000_000, "shortlist")
 
 
-class LinUCBAgent(ContextualAgent):
+class LinUCBAgent(LinearAgent):
     """Shows the items with the highest upper confidence bound on a linear estimate of reward.
 
     Equation: with one parameter vector for all users and items, A = ridge I + sum phi phi^T, b = sum r phi, theta =
@@ -66,11 +59,6 @@ class LinUCBAgent(ContextualAgent):
     Config: ClassVar[type[Config]] = LinUCBConfig
     config: LinUCBConfig
 
-    def setup(self, rng: np.random.Generator) -> None:
-        """A = ridge I, everything else zero."""
-        super().setup(rng)
-        self.model = RidgeSums(self.features.count, self.config.ridge, self.config.growth)
-
     def act(
         self,
         rows: Floats,
@@ -93,18 +81,3 @@ class LinUCBAgent(ContextualAgent):
         picked = best(bounds, np.take_along_axis(rested, listed, 1), slots)
         slates = np.take_along_axis(listed, picked, 1)
         return slates, self.after(situation, slates)
-
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> Floats:
-        """The estimates of reward, less what is the same for all items."""
-        situation, _ = self.situate(rows, state, starts, allowed)
-        return self.features.scores(situation, self.model.theta)
-
-    def update(self, transition: Transition) -> None:
-        """Adds the slots that were looked at; now and then computes theta again."""
-        seen = self.seen(transition)
-        self.model.add(seen.phi, seen.reward)
-        self.counts.add(transition, transition.info["slot_reward"])
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Sums, theta and counts."""
-        return {**self.model.arrays(), **super().arrays()}
