@@ -96,7 +96,7 @@ class EvaluationCallback(Hook):
 
     Args:
         env: Environment of this package to evaluate in, scalar or vector, with the catalogue that the agent knows.
-        n_eval_episodes: Episodes, as evenly spread over the lanes as possible, so that short ones do not come more often.
+        n_eval_episodes: Episodes, spread evenly over the lanes, so that short ones do not come more often.
         eval_freq: Steps of users between two evaluations, summed over lanes [steps].
         log_path: Folder for evaluations.npz: timesteps [E], results and ep_lengths [E, n], and successes where known.
         best_model_save_path: Folder for best_model.zip.
