@@ -42,6 +42,7 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "linucb_items": ("recsim_llm.agents.linucb_items", "LinUCBItemsAgent"),
         "lints": ("recsim_llm.agents.lints", "LinTSAgent"),
         "logistic_thompson": ("recsim_llm.agents.logistic_thompson", "LogisticThompsonAgent"),
+        "neural_linear": ("recsim_llm.agents.neural_linear", "NeuralLinearAgent"),
         "shortlist": ("recsim_llm.agents.shortlist", "ShortlistAgent"),
     },
     "temporal difference": {
@@ -68,6 +69,8 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "kmeans": ("recsim_llm.agents.kmeans", "KMeansAgent"),
         "nearest": ("recsim_llm.agents.nearest", "NearestAgent"),
         "two_tower": ("recsim_llm.agents.two_tower", "TwoTowerAgent"),
+        "sasrec": ("recsim_llm.agents.sasrec", "SASRecAgent"),
+        "gru4rec": ("recsim_llm.agents.gru4rec", "GRU4RecAgent"),
     },
     "wrapper": {
         "mmr": ("recsim_llm.agents.mmr", "MMRAgent"),

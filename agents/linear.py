@@ -62,10 +62,17 @@ class RidgeSums:
         widths: Floats = np.sqrt(np.einsum("nd,nd->n", turned, turned))
         return widths
 
-    def draws(self, count: int, scale: float, rng: np.random.Generator) -> Floats:
-        """Parameters [count, d] drawn from N(theta, scale^2 A^-1)."""
+    def draws(self, count: int, scale: float | Floats64, rng: np.random.Generator) -> Floats:
+        """Parameters [count, d] drawn from N(theta, scale^2 A^-1), with one ``scale`` or one for each draw."""
         noise = rng.standard_normal((count, len(self.theta)), np.float32)
-        return self.theta + np.float32(scale) * (noise @ self.root)
+        wide = np.broadcast_to(np.asarray(scale, np.float32), (count,))
+        return self.theta + wide[:, None] * (noise @ self.root)
+
+    def reset(self, ridge: float) -> None:
+        """Forgets all rows."""
+        self.gram[...] = ridge * np.eye(len(self.gram))
+        self.moment[...] = 0.0
+        self.samples[...] = 0.0
 
     def arrays(self) -> dict[str, NDArray[np.floating]]:
         """Sums and what was solved for, by name."""
