@@ -38,7 +38,9 @@ def bandit(
     name: str, folder: Path, items: int = 5, slots: int = 1, seed: int = 0, lanes: int = 2, **config: Any
 ) -> Any:
     """An agent that knows of so many items; nothing happens in its environment."""
-    env = tiny_env(tiny_world(np.eye(items), np.linspace(-1, 1, items)), folder, lanes=lanes, slate_size=slots)
+    place = folder / f"{items} items"
+    place.mkdir(exist_ok=True)
+    env = tiny_env(tiny_world(np.eye(items), np.linspace(-1, 1, items)), place, lanes=lanes, slate_size=slots)
     return agents.make(name, env, seed=seed, **config)
 
 
@@ -65,13 +67,15 @@ def play(agent: Any, means: Floats, seed: int) -> Floats:
         agent.update(happened(agent, slates, [[draws[step] < mean[item]]], chances))
         agent.num_timesteps += 1
         regret[step] = mean.max() - mean[item]
-    return np.cumsum(regret)
+    total: Floats = np.cumsum(regret)
+    return total
 
 
 def regrets(name: str, folder: Path, means: Floats, runs: int, **config: Any) -> Floats:
     """Regret [T], the mean of some runs."""
     agent = [bandit(name, folder, means.shape[1], seed=run, **UNIT, **config) for run in range(runs)]
-    return np.mean([play(one, means, seed=run) for run, one in enumerate(agent)], axis=0)
+    mean: Floats = np.mean([play(one, means, seed=run) for run, one in enumerate(agent)], axis=0)
+    return mean
 
 
 @pytest.fixture
@@ -293,7 +297,7 @@ class TestScale:
 class TestRegret:
     """Growth of regret on Bernoulli gains, the mean of some runs."""
 
-    MEANS = np.tile([0.1, 0.3, 0.7], (8_000, 1))
+    MEANS = np.tile([0.1, 0.3, 0.7], (6_000, 1))
     GAPS = np.array([0.6, 0.4])
 
     @staticmethod
@@ -305,7 +309,7 @@ class TestRegret:
         ("name", "config"), [("ucb1", {"alpha": 1.0}), ("thompson", {"mean": 0.5, "draws": 1}), ("kl_ucb", {})]
     )
     def test_bounds_and_samples_pay_a_logarithm(self, name: str, config: dict[str, Any], tmp_path: Path) -> None:
-        regret = regrets(name, tmp_path, self.MEANS, 4, **config)
+        regret = regrets(name, tmp_path, self.MEANS, 3, **config)
         steps = len(regret)
         # Auer et al. (2002), theorem 1; it also holds for the two that do better.
         bound = 8 * (np.log(steps) / self.GAPS).sum() + (1 + np.pi**2 / 3) * self.GAPS.sum()
@@ -320,12 +324,12 @@ class TestRegret:
 
     def test_exp3_pays_a_square_root(self, tmp_path: Path) -> None:
         paid = []
-        for steps in (500, 2_000, 8_000):
+        for steps in (400, 1_600, 6_000):
             means = self.MEANS[:steps]
             gamma = min(1.0, np.sqrt(3 * np.log(3) / ((np.e - 1) * 0.7 * steps)))  # corollary 3.2, the best gains 0.7 t
             paid.append(regrets("exp3", tmp_path, means, 4, gamma=float(gamma))[-1])
             assert paid[-1] < 2.63 * np.sqrt(0.7 * steps * 3 * np.log(3))
-        power = np.log(paid[-1] / paid[0]) / np.log(16)
+        power = np.log(paid[-1] / paid[0]) / np.log(15)
         assert 0.35 < power < 0.7
 
     def test_constant_epsilon_pays_for_ever(self, tmp_path: Path) -> None:
@@ -347,15 +351,17 @@ class TestRegret:
     def test_who_forgets_wins_after_a_change(
         self, forgets: str, remembers: str, config: dict[str, Any], other: dict[str, Any], tmp_path: Path
     ) -> None:
-        means = np.repeat([[0.8, 0.5, 0.2], [0.2, 0.5, 0.8]], 1_500, axis=0)
+        # The best item falls behind another that stays as it is: a long good past must be outweighed. (An item that
+        # rises is found by everybody who still tries it now and then.)
+        means = np.repeat([[0.9, 0.5], [0.1, 0.5]], 1_000, axis=0)
         after = [
-            regret[-1] - regret[1_499]
+            regret[-1] - regret[999]
             for regret in (
                 regrets(forgets, tmp_path, means, 2, **config),
                 regrets(remembers, tmp_path, means, 2, **other),
             )
         ]
-        assert after[0] < 0.6 * after[1]
+        assert after[0] < 0.5 * after[1]
 
 
 def frequencies(slates: NDArray[np.int64], chances: Floats) -> tuple[list[int], list[float]]:
@@ -380,7 +386,7 @@ class TestPropensity:
         seen = np.append(np.array(drawn)[kept], len(slates) - np.array(drawn)[kept].sum())
         if expected[-1] < 5:
             seen, expected = seen[:-1], expected[:-1] * seen[:-1].sum() / expected[:-1].sum()
-        assert stats.chisquare(seen, expected).pvalue > ALPHA
+        assert len(seen) == 1 or stats.chisquare(seen, expected).pvalue > ALPHA
 
     @pytest.mark.parametrize(
         "name", ["random", "epsilon_greedy", "constant_step", "softmax", "ucb1", "thompson", "exp3"]
