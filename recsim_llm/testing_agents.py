@@ -112,16 +112,17 @@ def _shapes(about: Subject) -> None:
     env = about.env()
     agent, (choices, slots) = about.agent(env=env), choices_and_slots(about, env)
     script = about.script
-    for index in (slice(None), slice(0, 1), np.arange(about.lanes)):
+    for count in {about.lanes, about.lanes if about.needs("truth") else 1}:  # the truth is that of all lanes
         state: Any = None
         for step in script[:3]:
-            actions, state = predict(agent, step, state, False, index)
-            count = 1 if isinstance(index, slice) and index.stop == 1 else about.lanes
+            actions, state = predict(agent, step, state, False, slice(0, count))
             expected = (count,) if slots == 1 else (count, slots)
             require(isinstance(actions, np.ndarray), f"actions are a {type(actions).__name__}, not an array")
             require(np.shape(actions) == expected, f"actions have shape {np.shape(actions)}, expected {expected}")
             require(actions.dtype.kind in "iu", f"actions are {actions.dtype}, not integers")
             require(0 <= actions.min() <= actions.max() < choices, f"actions must lie in [0, {choices}), got {actions}")
+    if about.needs("truth") and about.lanes > 1:
+        return
     single = _single(agent, script[0])
     require(np.shape(single) == (() if slots == 1 else (slots,)), f"one observation gives shape {np.shape(single)}")
 
@@ -288,19 +289,28 @@ def _no_pickle(about: Subject) -> None:
 
 
 def _twice(about: Subject) -> None:
-    whole, parts = learnt(about.agent(), about, 2), learnt(learnt(about.agent(), about), about)
-    require(
-        whole.num_timesteps == parts.num_timesteps,
-        f"num_timesteps is {parts.num_timesteps} after two calls and {whole.num_timesteps} after one of twice as many",
-    )
+    whole = learnt(about.agent(), about, 2)
+    parts = _up_to(learnt(about.agent(), about), whole)
     alike(whole, parts, about, "learning in two calls")
+
+
+def _up_to(agent: Any, whole: Any) -> Any:
+    """An agent that learns on until it has seen as many steps as another, which is a step of each lane more or less."""
+    left = whole.num_timesteps - agent.num_timesteps
+    require(
+        left > 0, f"it learnt from {agent.num_timesteps} steps at once; steps must be a multiple of its update period"
+    )
+    agent.learn(left)
+    seen, expected = agent.num_timesteps, whole.num_timesteps
+    require(seen == expected, f"num_timesteps is {seen} after two calls of learn and {expected} after one")
+    return agent
 
 
 def _continued(about: Subject) -> None:
     whole = learnt(about.agent(), about, 2)
     with tempfile.TemporaryDirectory() as folder:
         again = about.loaded(_file(learnt(about.agent(), about), folder), about.env())
-    alike(whole, learnt(again, about), about, "learning on after loading")
+    alike(whole, _up_to(again, whole), about, "learning on after loading")
 
 
 NEW_PROCESS = """
@@ -317,8 +327,9 @@ def _new_process(about: Subject) -> None:
         raise skipped("needs the name of a registered agent")
     whole = learnt(about.agent(), about, 2)
     with tempfile.TemporaryDirectory() as folder:
-        path, after = _file(learnt(about.agent(), about), folder), Path(folder) / "after.zip"
-        command = [sys.executable, "-c", NEW_PROCESS, str(path), str(after), str(about.steps)]
+        agent, after = learnt(about.agent(), about), Path(folder) / "after.zip"
+        left = whole.num_timesteps - agent.num_timesteps
+        command = [sys.executable, "-c", NEW_PROCESS, str(_file(agent, folder)), str(after), str(left)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
         require(done.returncode == 0, f"the new process ended with {done.returncode}: {done.stderr[-500:]}")
         again = about.loaded(after, about.env())
