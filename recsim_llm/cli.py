@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from recsim_llm._version import __version__
-from recsim_llm.commands import bench, look, pages, run, timeline, world
+from recsim_llm.commands import agents, bench, look, pages, run, timeline, world
 
 app = typer.Typer(
     name="recsim-llm",
@@ -28,6 +28,7 @@ app.command("results")(bench.results)
 app.command("report")(bench.report)
 app.command("list")(look.list_all)
 app.command("show")(look.show)
+app.command("agents")(agents.agents)
 app.command("check")(look.check)
 app.command("doctor")(look.doctor)
 app.command("speed")(look.speed)

@@ -32,16 +32,9 @@ def _rows(kind: str) -> list[dict[str, Any]]:
     if kind == "envs":
         return _environments()
     if kind == "agents":
-        from recsim_llm import agents
+        from recsim_llm.commands.agents import agent_rows
 
-        return [
-            {
-                "agent": name,
-                "what it is": (agents.get(name).__doc__ or "").split("\n")[0].rstrip("."),
-                "needs": "torch" if agents.get(name).needs_torch else "",
-            }
-            for name in agents.names()
-        ]
+        return agent_rows()
     if kind == "worlds":
         from recsim_llm.world import World, built_in_worlds
 
