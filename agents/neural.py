@@ -111,9 +111,11 @@ class NeuralAgent(LoggedAgent):
 
     @abc.abstractmethod
     def examples(self, log: Log, start: int, rng: np.random.Generator) -> tuple[int, Any]:
-        """How many examples rows from ``start`` on give (and, where that is not 0, as many old ones), and a function
-        that takes numbers of examples and gives the arrays of a batch.
-        """  # fmt: skip
+        """Examples for the rows from ``start`` on, and for as many old ones.
+
+        Returns:
+            Their number, and a function that takes numbers of examples and gives the arrays of a batch.
+        """
 
     @abc.abstractmethod
     def prepare(self) -> None:
