@@ -51,6 +51,8 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "dqn": ("recsim_llm.agents.dqn", "DQNAgent"),
         "expected_sarsa": ("recsim_llm.agents.expected_sarsa", "ExpectedSarsaAgent"),
         "sarsa_lambda": ("recsim_llm.agents.sarsa_lambda", "SarsaLambdaAgent"),
+        "double_dqn": ("recsim_llm.agents.double_dqn", "DoubleDQNAgent"),
+        "slateq": ("recsim_llm.agents.slateq", "SlateQAgent"),
     },
     "policy gradient": {
         "ppo": ("recsim_llm.agents.ppo", "PPOAgent"),
@@ -71,6 +73,7 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "two_tower": ("recsim_llm.agents.two_tower", "TwoTowerAgent"),
         "sasrec": ("recsim_llm.agents.sasrec", "SASRecAgent"),
         "gru4rec": ("recsim_llm.agents.gru4rec", "GRU4RecAgent"),
+        "multi_task": ("recsim_llm.agents.multi_task", "MultiTaskAgent"),
     },
     "wrapper": {
         "mmr": ("recsim_llm.agents.mmr", "MMRAgent"),
