@@ -134,7 +134,7 @@ class LookaheadAgent(OracleAgent):
         due = starts | (state.left <= 0)
         policy = np.where(due, self._best_policy(core), state.policy) if due.any() else state.policy
         left = np.where(due, self.config.replan, state.left) - 1
-        return self._slates(core, np.asarray(self.config.numbers)[policy]), Plan(policy, left)
+        return self._slates(core, np.asarray(self.config.numbers)[policy], allowed), Plan(policy, left)
 
     def _best_policy(self, core: Any) -> NDArray[np.int64]:
         """Which of the policies promises most to each lane, [B]."""
@@ -190,10 +190,10 @@ class LookaheadAgent(OracleAgent):
             left = np.minimum(left, (planner.protocol.retention * DAY - spent) * pace)
         return left
 
-    def _slates(self, core: Any, weights: Floats64) -> Slates:
-        """The best slates [B, K] for a weight on satisfaction for each lane [B]."""
+    def _slates(self, core: Any, weights: Floats64, allowed: Flags | None = None) -> Slates:
+        """The best slates [B, K] for a weight on satisfaction for each lane [B], of what is allowed [B, I]."""
         appeal, value = (part.astype(np.float64) for part in core.simulator.truth())
-        usable = np.isfinite(appeal)
+        usable = np.isfinite(appeal) if allowed is None else np.isfinite(appeal) & allowed
         if weights.any():
             unit = float(np.abs(value[usable]).mean())
             satisfaction = core.simulator.truth({"satisfaction": 1.0})[1]

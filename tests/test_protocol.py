@@ -271,6 +271,22 @@ class TestDrift:
             assert (made.state.lane["regime"] == 6).all()
             np.testing.assert_array_equal(made.state.code, codes)  # an even one: her own taste again, factors too
 
+    def test_common_drift_is_towards_one_taste(self, world: World) -> None:
+        """A fashion: everybody shifts to the taste of the same user, whatever the seed, and recurs if it recurs."""
+        protocol = Protocol(drift="abrupt", drift_period=4, drift_common=True)
+        codes = []
+        for seed in (0, 50):
+            made = simulator(world, protocol, lanes=6, seed=seed, **STILL)
+            for _, shown in zip(range(9), slates(6, 2, 60), strict=False):
+                made.step(shown)
+            assert (made.state.lane["regime"] == 2).all()
+            codes.append(made.state.code.copy())
+        assert (np.abs(np.diff(np.concatenate(codes), axis=0)) <= 1).all()  # up to the rounding of one sum
+        apart = simulator(world, Protocol(drift="abrupt", drift_period=4), lanes=6, **STILL)
+        for _, shown in zip(range(9), slates(6, 2, 60), strict=False):
+            apart.step(shown)
+        assert (np.abs(np.diff(apart.state.code, axis=0)) > 1).any(1).sum() >= 3
+
     def test_size_zero_and_drift_of_the_rules(self, world: World) -> None:
         for kind in ("abrupt", "gradual", "recurring"):
             none, zero = (
@@ -677,6 +693,7 @@ class TestValidation:
         ("axes", "words"),
         [
             ({"cold_users": 1}, "cold_users must be true or false, got 1"),
+            ({"drift_common": 0}, "drift_common must be true or false, got 0"),
             ({"warm_start": 2.5}, "warm_start must be a whole number, got 2.5"),
             ({"warm_start": True}, "warm_start must be a whole number, got True"),
             ({"warm_start": -1}, r"warm_start must lie in \[0, 1000\], got -1"),

@@ -146,6 +146,10 @@ def come_back(p, key, lane, taste, code, satiation):
         encode_taste(taste, code)
 
 
+FASHION = 1 << 26
+"""Key of the draws that decide whose taste everybody shifts to: the same for every user and seed."""
+
+
 @jit
 def whose_taste(p, lane, users, regime):
     """The user whose taste is aimed at after a number of shifts: her own at first, and at every other one if recurring.
@@ -156,7 +160,8 @@ def whose_taste(p, lane, users, regime):
         regime = regime % 2
     if regime == 0:
         return np.int64(lane["user"])
-    return np.int64(bits(lane["stream"], SHIFT + regime) >> HIGH_BITS) % users
+    stream = np.uint64(FASHION) if p["shift_common"] else lane["stream"]
+    return np.int64(bits(stream, SHIFT + regime) >> HIGH_BITS) % users
 
 
 @jit

@@ -26,6 +26,8 @@ class Protocol:
             ``drift_period`` steps; "gradual", on the way there all the time; "recurring", there and back.
         drift_period: Steps between change points.
         drift_size: Share of taste that is replaced, from 0 to 1.
+        drift_common: Whether all users shift to the taste of the same other user, as with a fashion, instead of one
+            each. Then what is liked on average shifts too.
         satiation: Factor on the attraction that a satiated topic loses.
         retention: Days after which an episode is truncated, whatever the number of steps; 0 is no such horizon.
         opt_out: Share of users who opted out: no profile, no id, and no history is kept of them.
@@ -46,6 +48,7 @@ class Protocol:
     drift: str = "none"
     drift_period: int = 50
     drift_size: float = 1.0
+    drift_common: bool = False
     satiation: float = 1.0
     retention: float = 0.0
     opt_out: float = 0.0
@@ -57,8 +60,9 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.drift not in DRIFTS:
             raise unknown("drift", self.drift, DRIFTS)
-        if not isinstance(self.cold_users, bool):
-            raise ConfigError(f"cold_users must be true or false, got {self.cold_users!r}")
+        for name in ("cold_users", "drift_common"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be true or false, got {getattr(self, name)!r}")
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             whole = name in _WHOLE
@@ -96,6 +100,7 @@ class Protocol:
             "shift": DRIFTS.index(self.drift),
             "shift_period": self.drift_period,
             "shift_size": self.drift_size,
+            "shift_common": self.drift_common,
             "opt_out": self.opt_out,
             "reports": self.reports,
             "flip": flip,
