@@ -84,7 +84,7 @@ class FairExposureAgent(Reranker):
 
     def inward(self, state: Any) -> Any:
         """The inner agent's part of the state."""
-        return None if state is None else state.inner
+        return getattr(state, "inner", state)
 
     def act(
         self,
@@ -113,7 +113,8 @@ class FairExposureAgent(Reranker):
         slates = shown(pool, self._ranked(pool, debt))
         if not pool.certain:
             self.propensity = np.full(slates.shape, np.nan)
-        np.subtract.at(debt, (np.arange(lanes)[:, None], self.provider[slates]), self.attention)
+        given = np.broadcast_to(self.attention, slates.shape)  # NumPy 2.4 reads beyond what it must broadcast itself
+        np.subtract.at(debt, (np.arange(lanes)[:, None], self.provider[slates]), given)
         return slates, self.State(told_of(pool.state, pool.slates, slates), debt)  # type: ignore[misc]
 
     def _shares(self, pool: Pool, present: Flags) -> Values:

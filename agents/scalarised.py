@@ -113,7 +113,7 @@ class ScalarisedAgent(Wrapper):
 
     def inward(self, state: Any) -> Any:
         """The state of the first inner agent."""
-        return getattr(state, self.objectives[0], None) if self.config.separate else state
+        return getattr(state, self.objectives[0], state) if self.config.separate else state
 
     def act(
         self,
@@ -165,7 +165,7 @@ class ScalarisedAgent(Wrapper):
             return
         for column, (name, one) in enumerate(self.parts.items()):
             told = _rewarded(transition, signals[:, :, column])
-            self._told(one).update(dataclasses.replace(told, state=getattr(transition.state, name, None)))
+            self._told(one).update(dataclasses.replace(told, state=getattr(transition.state, name, transition.state)))
 
     def _signals(self, transition: Transition) -> Values:
         """The objectives' signals, scaled, [B, K, O]."""

@@ -19,12 +19,18 @@ from recsim_llm.agents.base import Agent
 from recsim_llm.agents.config import Config
 from recsim_llm.agents.lanes import Flags, Floats, Setting, Slates, Transition
 from recsim_llm.agents.memory import Memory
-from recsim_llm.agents.packing import inside, unpack
+from recsim_llm.agents.packing import inside
 from recsim_llm.agents.remembering import RememberingAgent
 from recsim_llm.errors import ConfigError, DataError
 
 Arrays = dict[str, NDArray[Any]]
 Infos = dict[str, Any]
+
+MEMBERS = "members"
+"""Where the parts of inner agents stand in a snapshot."""
+
+OWN = (MEMBERS, "state", "running", "returns")
+"""Parts of a snapshot that are an agent's own."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +97,15 @@ class Wrapper(Agent):
     def _made(self, rng: np.random.Generator) -> Agent:
         kind, seed = agents.get(self.config.agent), int(rng.integers(2**31))
         inner = kind(self.env, self.config.inner(), seed=seed)
-        inner.lanes, inner.logger = self.lanes, self.logger
+        self._share(inner)
         return inner
+
+    def _share(self, inner: Agent) -> None:
+        """Puts an agent, and those inside it, into this one's lanes."""
+        inner.lanes, inner.logger = self.lanes, self.logger
+        inner._returns, inner._running = self._returns, self._running
+        for one in inner.members().values() if isinstance(inner, Wrapper) else ():
+            self._share(one)
 
     def members(self) -> dict[str, Agent]:
         """The inner agents by the name under which they are saved."""
@@ -166,6 +179,7 @@ class Wrapper(Agent):
         """As for other agents; an inner agent with a loop of its own learns in it, with its own slates."""
         if not self._own("learn"):
             return super().learn(total_timesteps, *args, **kwargs)
+        self.inner.logs = self.logs
         self._told(self.inner).learn(total_timesteps, *args, **kwargs)
         self.num_timesteps = self.inner.num_timesteps
         return self
@@ -183,18 +197,25 @@ class Wrapper(Agent):
             self._told(inner).finish()
 
     def snapshot(self) -> dict[str, Any]:
-        """Where the lanes stand, and the inner agent in them."""
+        """Where the lanes stand, and each inner agent in them."""
         if self._own("learn"):
             return self.inner.snapshot()
-        taken = super().snapshot()
-        return {**taken, "inner_state": self.inner._state} if taken else {}
+        taken, lanes = super().snapshot(), self.lanes.snapshot()
+        if not taken:
+            return {}
+        parts = {part: inner.snapshot() for part, inner in self.members().items()}
+        own = {part: {key: value for key, value in one.items() if key not in lanes} for part, one in parts.items()}
+        return {**taken, MEMBERS: own}
 
     def resume(self, arrays: Arrays, rest: dict[str, Any]) -> None:
         """Goes on from a snapshot."""
         if self._own("learn"):
             self.inner.resume(arrays, rest)
             return
-        self.inner._state = unpack(self.inner.State, arrays, rest, "inner_state")
+        for part, inner in self.members().items():
+            place = f"{MEMBERS}/{part}"
+            inner.resume(_shared(arrays) | inside(arrays, place), _shared(rest) | inside(rest, place))
+        self._returns.clear()  # it is shared, and each of them filled it
         super().resume(arrays, rest)
 
     def arrays(self) -> Arrays:
@@ -235,6 +256,11 @@ def told_of(state: Any, chosen: Slates, shown: Slates) -> Any:
         return state
     parts = {part.name: getattr(state, part.name) for part in dataclasses.fields(state)}
     return dataclasses.replace(state, **{name: told_of(value, chosen, shown) for name, value in parts.items()})
+
+
+def _shared(parts: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a snapshot that are the lanes'."""
+    return {name: part for name, part in parts.items() if name.partition("/")[0] not in OWN}
 
 
 def _memory(state: Any) -> Memory | None:
