@@ -25,6 +25,11 @@ BIDS = ("click_bid", "conversion_bid")
 
 MINUTE = 60.0
 LEAST_WEIGHT = 1e-4
+DWELL = 4
+"""Place of dwell among the heads."""
+
+SAMPLE = 2_000
+"""Slates on which the error of dwell is measured."""
 Floats64 = NDArray[np.float64]
 
 
@@ -155,6 +160,21 @@ class MultiTaskAgent(NeuralAgent):
         else:
             self._weights[:] = weights_of(log, self.setting.catalog)
 
+    def _train(self, log: Log, start: int, epochs: int, share: float) -> None:
+        """Trains, and sees how far dwell is from what is expected."""
+        super()._train(log, start, epochs, share)
+        import torch
+
+        rng = self.fit_rng(start, 2)
+        count, batch = self.examples(log, start, rng)
+        arrays = batch(rng.permutation(count)[:SAMPLE])
+        clicked, dwell = arrays["target"][:, 0] > 0, np.log1p(arrays["target"][:, DWELL])
+        if clicked.any():
+            with torch.no_grad():
+                given = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+                expected = self.trainer.net.logits(given)[:, DWELL].numpy()
+            self._noise[...] = np.square(dwell - expected)[clicked].mean(dtype=np.float64)
+
     def examples(self, log: Log, start: int, rng: np.random.Generator) -> tuple[int, Any]:
         """Slates with the situation before them, and what was done with each of their slots."""
         replay, index, target = self.replayed(log), self.views.index, targets(log)
@@ -182,8 +202,6 @@ class MultiTaskAgent(NeuralAgent):
             }  # fmt: skip
 
         self._rated[...] = (log.rating > 0).sum() / max(int((log.click > 0).sum()), 1)
-        dwell = np.log1p(log.dwell[log.click > 0])
-        self._noise[...] = dwell.var() if len(dwell) else 0.0
         return len(slates), batch
 
     def features(self, views: Floats, pooled: Floats, wear: Floats) -> Floats:
@@ -226,10 +244,11 @@ class MultiTaskAgent(NeuralAgent):
                 logits, memory.wear, catalog.topic, catalog.released_at, session.newest, self._timely[head]
             )  # fmt: skip
             if head < BINARY:
-                logits = 1.0 / (1.0 + np.exp(-logits))
+                found[name] = np.float32(1.0) / (np.float32(1.0) + np.exp(-logits))
             elif name == "dwell":
-                logits = np.expm1(np.clip(logits + 0.5 * self._noise.astype(np.float32), 0.0, LONGEST))
-            found[name] = logits
+                found[name] = np.expm1(np.clip(logits + np.float32(0.5 * self._noise[0]), np.float32(0.0), LONGEST))
+            else:
+                found[name] = logits
         return found
 
     def scores(self, rows: Floats, session: Any) -> NDArray[np.floating]:

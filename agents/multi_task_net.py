@@ -56,9 +56,10 @@ class MultiTaskNet(nn.Module):
         for name, array in (("items", table), ("released", released.copy()), ("topic", topic.astype(np.int64))):
             self.register_buffer(name, torch.as_tensor(array), persistent=False)
         self.uncertain, self.entire = uncertain, entire
-        self.experts = nn.ModuleList(Tower(users, hidden, self.width, drop, generator) for _ in range(experts))
-        for expert in self.experts:  # all at zero they would stay alike
+        made = [Tower(users, hidden, self.width, drop, generator) for _ in range(experts)]
+        for expert in made:  # all at zero they would stay alike
             nn.init.uniform_(expert.upper.weight, -0.01, 0.01, generator=generator)
+        self.experts = nn.ModuleList(made)
         self.gates = linear(users, heads * experts, generator, zero=True)
         self.item_tower = Tower(table.shape[1], hidden, self.width, drop, generator)
         start = torch.zeros(heads, 3, self.width)
@@ -117,9 +118,10 @@ def head_losses(logits: Tensor, target: Tensor, entire: bool) -> Tensor:
     mask = clicked[:, None].expand(-1, BINARY).clone()
     mask[:, 0] = 1.0
     if entire:
-        both = nn.functional.logsigmoid(binary[:, :1]) + nn.functional.logsigmoid(binary[:, 1:])
-        # log(1 - e^x), exact for small and large x
-        neither = torch.where(both > -0.7, torch.log(-torch.expm1(both).clamp(max=-1e-7)), torch.log1p(-both.exp()))
+        click, other = torch.broadcast_tensors(binary[:, :1], binary[:, 1:])
+        both = nn.functional.logsigmoid(click) + nn.functional.logsigmoid(other)
+        # 1 - s(a) s(b) = (e^-a + e^-b + e^-(a + b)) s(a) s(b): nothing cancels
+        neither = torch.logsumexp(torch.stack([-click, -other, -click - other]), 0) + both
         later = -(wanted[:, 1:] * both + (1.0 - wanted[:, 1:]) * neither)
         each, mask = torch.cat([each[:, :1], later], 1), torch.ones_like(mask)
     dwell = 0.5 * (logits[:, BINARY] - torch.log1p(target[:, BINARY])).square()

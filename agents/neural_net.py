@@ -48,7 +48,8 @@ class Drop(nn.Module):
 
 def linear(inputs: int, outputs: int, generator: torch.Generator, *, zero: bool = False) -> nn.Linear:
     """A linear layer with uniform weights of variance 1 / (3 inputs), or zeros; the global generator is not touched."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    skip_init: Any = nn.utils.skip_init  # has no types
+    layer: nn.Linear = skip_init(nn.Linear, inputs, outputs)
     bound = 0.0 if zero else 1.0 / math.sqrt(inputs)
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)

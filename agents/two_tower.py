@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.config import Config
 from recsim_llm.agents.lanes import Floats
 from recsim_llm.agents.log import Log, Numbers
+from recsim_llm.agents.logged import LoggedConfig
 from recsim_llm.agents.neural import NeuralAgent, NeuralConfig
 from recsim_llm.agents.views import add_timely
 
@@ -55,7 +55,7 @@ class TwoTowerAgent(NeuralAgent):
     """
 
     name: ClassVar[str] = "two_tower"
-    Config: ClassVar[type[Config]] = TwoTowerConfig
+    Config: ClassVar[type[LoggedConfig]] = TwoTowerConfig
     config: TwoTowerConfig
 
     def build(self, generator: Any) -> Any:
@@ -98,8 +98,8 @@ class TwoTowerAgent(NeuralAgent):
 
         with torch.no_grad():
             vectors, biases = self.trainer.net.catalogue()
-        self._vectors, biases = vectors.numpy().T.copy(), biases.numpy().astype(np.float64)
-        self._alike = (biases + self.config.value * np.log(self.value)).astype(np.float32)
+        self._vectors: Floats = vectors.numpy().T.copy()
+        self._alike: Floats = (biases.numpy() + self.config.value * np.log(self.value)).astype(np.float32)
         fresh, wear = (self.trainer.net.get_parameter(name).detach().numpy() for name in ("fresh", "wear"))
         self._timely = np.concatenate([wear, fresh])
 
@@ -123,5 +123,5 @@ def pooled_of(history: Numbers, encodings: Floats) -> Floats:
     pooled = np.zeros((len(history), encodings.shape[1]), np.float32)
     np.add.at(pooled, lane, encodings[history[lane, place]])
     count = np.bincount(lane, minlength=len(history)).astype(np.float32)
-    scaled: Floats = pooled / np.sqrt(np.maximum(count, 1.0))[:, None]
+    scaled: Floats = pooled / np.sqrt(np.maximum(count, np.float32(1.0)))[:, None]
     return scaled
