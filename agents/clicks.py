@@ -1,4 +1,4 @@
-"""A ridge regression of clicks on encodings: how likely an item that is shown is taken."""
+"""A logistic regression of clicks: how likely an item that is shown is taken."""
 
 from __future__ import annotations
 
@@ -6,64 +6,79 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.lanes import Flags, Floats, Slates
+from recsim_llm.agents.memory import Memory
 from recsim_llm.agents.pairs import Pairs
 
 Values = NDArray[np.float64]
-LEAST = 0.01
-"""Smallest probability: a linear estimate can fall below zero."""
-STRENGTH = 10.0
-"""Looks by which an item's share of clicks is drawn towards the mean."""
-RIDGE = 1.0
+RIDGE = 4.0
+"""Precision of the prior of weights."""
+STRENGTH = 2.0
+"""The same for items' own weights, in looks at probability one half times four."""
 GROWTH = 0.05
+"""Share by which the information must have grown before the inverse is computed again."""
+LARGEST = 15.0
 
 
 class ClickModel:
-    """P(click i | s) = theta . (psi(s, i), rate_i), rate_i the item's share of clicks.
+    """P(click i | s) = sigma(theta . (psi(s, i), wear) + c_i), learnt by online Newton steps.
+
+    theta <- theta + H^-1 sum (click - P) phi with H = ridge + sum P (1 - P) phi phi^T over all slots so far, and each
+    c_i likewise with its own sum; wear is how often the user took the item's topic lately. Items that were shown
+    beside it, and took its clicks, are left out of account: P is that among slates as they were.
 
     Args:
         pairs: The features psi.
-        items: I.
     """
 
-    def __init__(self, pairs: Pairs, items: int) -> None:
+    def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
-        count = pairs.count + 1
-        self.gram: Values = np.zeros((count, count))
-        self.moment: Values = np.zeros(count)
+        self.topic = pairs.setting.catalog.topic
+        count, items = pairs.count + 1, pairs.setting.items
+        self.information: Values = np.zeros((count, count))
+        self.inverse: Values = np.eye(count) / RIDGE
         self.theta: Values = np.zeros(count)
-        self.looks: Values = np.zeros(items)
-        self.hits: Values = np.zeros(items)
+        self.own: Values = np.zeros(items)
+        self.known: Values = np.zeros(items)  # sum of P (1 - P) of each item
         self.samples: Values = np.zeros(2)
 
-    def rate(self) -> Values:
-        """Share of clicks of each item, drawn to the mean of all, less that mean, [I]."""
-        mean = float(self.hits.sum()) / max(float(self.looks.sum()), 1.0)
-        rate: Values = (self.hits + STRENGTH * mean) / (self.looks + STRENGTH) - mean
-        return rate
-
-    def scores(self, rows: Floats) -> Values:
-        """Probabilities [B, I]."""
+    def logits(self, rows: Floats, memory: Memory) -> Values:
+        """Logits [B, I]."""
         theta = self.theta.astype(np.float32)
-        scores: Values = self.pairs.scores(rows, theta[:-1]) + self.theta[-1] * self.rate()
-        return np.maximum(scores, LEAST)
+        scores = self.pairs.scores(rows, theta[:-1])
+        scores += theta[-1] * memory.wear[:, self.topic]
+        logits: Values = scores + self.own
+        return logits
 
-    def add(self, rows: Floats, shown: Slates, clicked: Flags, seen: Flags) -> None:
+    def scores(self, rows: Floats, memory: Memory) -> Values:
+        """Probabilities [B, I]."""
+        return _sigmoid(self.logits(rows, memory))
+
+    def add(self, rows: Floats, memory: Memory, shown: Slates, clicked: Flags, seen: Flags) -> None:
         """Learns from slots [B, K]."""
         items = np.maximum(shown, 0)
-        phi = np.concatenate([self.pairs.of(rows, items), self.rate()[items][:, :, None]], 2)[seen].astype(np.float64)
-        self.gram += phi.T @ phi
-        self.moment += clicked[seen] @ phi
-        size = len(self.looks)
-        self.looks += np.bincount(items[seen], minlength=size)
-        self.hits += np.bincount(items[seen], weights=clicked[seen].astype(np.float64), minlength=size)
+        wear = np.take_along_axis(memory.wear, self.topic[items].astype(np.int64), 1)
+        phi = np.concatenate([self.pairs.of(rows, items), wear[:, :, None]], 2)[seen].astype(np.float64)
+        items = items[seen]
+        chance = _sigmoid(phi @ self.theta + self.own[items])
+        wrong, spread = clicked[seen] - chance, chance * (1.0 - chance)
+        self.information += phi.T @ (phi * spread[:, None])
+        size = len(self.own)
+        self.known += np.bincount(items, weights=spread, minlength=size)
         self.samples[0] += len(phi)
         if self.samples[0] > self.samples[1] * (1.0 + GROWTH):
-            self.theta[...] = np.linalg.solve(self.gram + RIDGE * np.eye(len(self.gram)), self.moment)
+            self.inverse[...] = np.linalg.inv(self.information + RIDGE * np.eye(len(self.theta)))
             self.samples[1] = self.samples[0]
+        self.theta += self.inverse @ (wrong @ phi)
+        self.own += np.bincount(items, weights=wrong, minlength=size) / (STRENGTH + self.known)
 
     def arrays(self) -> dict[str, Values]:
-        """Sums and theta."""
+        """Weights and what is known of them."""
         return {
-            "click_gram": self.gram, "click_moment": self.moment, "click_theta": self.theta,
-            "click_looks": self.looks, "click_hits": self.hits, "click_samples": self.samples,
+            "click_information": self.information, "click_inverse": self.inverse, "click_theta": self.theta,
+            "click_own": self.own, "click_known": self.known, "click_samples": self.samples,
         }  # fmt: skip
+
+
+def _sigmoid(logits: Values) -> Values:
+    chance: Values = 1.0 / (1.0 + np.exp(-np.clip(logits, -LARGEST, LARGEST)))
+    return chance
