@@ -39,6 +39,7 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "contextual bandit": {
         "linucb": ("recsim_llm.agents.linucb", "LinUCBAgent"),
+        "discounted_linucb": ("recsim_llm.agents.discounted_linucb", "DiscountedLinUCBAgent"),
         "linucb_items": ("recsim_llm.agents.linucb_items", "LinUCBItemsAgent"),
         "lints": ("recsim_llm.agents.lints", "LinTSAgent"),
         "logistic_thompson": ("recsim_llm.agents.logistic_thompson", "LogisticThompsonAgent"),
@@ -51,6 +52,7 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "dqn": ("recsim_llm.agents.dqn", "DQNAgent"),
         "expected_sarsa": ("recsim_llm.agents.expected_sarsa", "ExpectedSarsaAgent"),
         "sarsa_lambda": ("recsim_llm.agents.sarsa_lambda", "SarsaLambdaAgent"),
+        "lspi": ("recsim_llm.agents.lspi", "LSPIAgent"),
         "double_dqn": ("recsim_llm.agents.double_dqn", "DoubleDQNAgent"),
         "slateq": ("recsim_llm.agents.slateq", "SlateQAgent"),
     },

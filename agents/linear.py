@@ -68,6 +68,13 @@ class RidgeSums:
         wide = np.broadcast_to(np.asarray(scale, np.float32), (count,))
         return self.theta + wide[:, None] * (noise @ self.root)
 
+    def fade(self, left: float, ridge: float) -> None:
+        """Leaves a share of all rows; the prior stays whole."""
+        self.gram *= left
+        self.gram[np.diag_indices_from(self.gram)] += (1.0 - left) * ridge
+        self.moment *= left
+        self.samples *= left
+
     def reset(self, ridge: float) -> None:
         """Forgets all rows."""
         self.gram[...] = ridge * np.eye(len(self.gram))
