@@ -270,7 +270,7 @@ class RunLogs:
 def numbered(folder: Path, run: str) -> Path:
     """Makes ``folder/run_k``, k one more than the highest there; also where others do the same at the same time."""
     folder.mkdir(parents=True, exist_ok=True)
-    taken = [path.name.rpartition("_")[2] for path in folder.glob(f"{_literal(run)}_*")]
+    taken = [path.name.removeprefix(f"{run}_") for path in folder.glob(f"{_literal(run)}_*")]
     number = max((int(text) for text in taken if text.isdecimal()), default=0)
     while True:
         number += 1
