@@ -43,6 +43,6 @@ class A2CAgent(OnPolicyAgent):
         return require("stable_baselines3", "agents").A2C(
             ItemPolicy, env, n_steps=steps, learning_rate=config.learning_rate, gamma=config.gamma,
             gae_lambda=config.gae_lambda, ent_coef=config.entropy, use_rms_prop=False, normalize_advantage=True,
-            device=self.device, rollout_buffer_class=OwnOrderBuffer, rollout_buffer_kwargs={"rng": self.rng},
-            policy_kwargs=policy,
+            device=self.device, rollout_buffer_class=OwnOrderBuffer,
+            rollout_buffer_kwargs={"rng": self.rng, "begun": self.begun}, policy_kwargs=policy,
         )  # fmt: skip

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.lanes import Flags, Floats, Slates
+from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
+from recsim_llm.agents.memory import Memory
 from recsim_llm.agents.off_policy import OffPolicyAgent, OffPolicyConfig
 from recsim_llm.agents.slates import best, mixed
 
@@ -44,8 +45,8 @@ class DQNAgent(OffPolicyAgent):
     Paper: Mnih et al. (2015), "Human-level control through deep reinforcement learning"; the implementation is
     Stable-Baselines3's.
 
-    Network: Q(o, i) = V(o) + (W h(o) + a * p + c * z) . x_i + b_i, x_i the item's encoding, p and z those of profile
-    and interest: an item that was never shown has a value.
+    Network: Q(o, i) = V(o) + score_i(o), the scores of :class:`~recsim_llm.agents.ppo.PPOAgent`: an item that was
+    never shown has a value.
 
     Origin of the defaults: chosen at budgets of 20,000 steps on training users. Deviations: a slate is K actions at
     once, each with the reward of its slot (what no slot earned is shared by all), and what is served are the K items of
@@ -69,7 +70,7 @@ class DQNAgent(OffPolicyAgent):
         return SlateDQN(
             ItemQPolicy, self.vec_env(spaces.Discrete(setting.items)), agent=self,
             target_update_interval=max(config.target, self.lanes.count),
-            policy_kwargs={"embedding": setting.catalog.embedding, "hidden": config.hidden},
+            policy_kwargs={"shape": self.shape()},
             **self.arguments(by_slot=True),
         )  # fmt: skip
 
@@ -81,14 +82,21 @@ class DQNAgent(OffPolicyAgent):
         return config.epsilon_end + left * (config.epsilon_start - config.epsilon_end)
 
     def tried(self) -> Slates:
-        """What :meth:`act` draws."""
-        lanes = self.lanes
-        slates, _ = self.act(lanes.observation, self._state, lanes.fresh, False, lanes.available(), self.rng)
-        return slates
+        """The K items of highest value, each slot explored with probability epsilon."""
+        inputs, memory, allowed = self.now()
+        rested = self.rested(memory, allowed)
+        greedy = best(self.model.policy.values(inputs), rested, self.setting.slots)
+        return mixed(greedy, rested, self.epsilon, self.rng)[0]
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.float64]:
+    def played(self, actions: NDArray[Any]) -> Transition:
+        """Shows what :meth:`explored` chose; what items earned on average is a feature."""
+        transition = super().played(actions)
+        self.model.policy.learn_rates(self.rates())
+        return transition
+
+    def scores(self, rows: Floats, memory: Memory, allowed: Flags) -> NDArray[np.float64]:
         """Values of items, [B, I]."""
-        values: NDArray[np.float64] = self.model.policy.values(rows)
+        values: NDArray[np.float64] = self.model.policy.values(self.inputs(rows, memory, allowed))
         return values
 
     def act(
@@ -103,7 +111,7 @@ class DQNAgent(OffPolicyAgent):
         """The K items of highest value; unless deterministic, each slot explores with probability epsilon."""
         memory = self.recall(rows, state, starts)
         rested = self.rested(memory, allowed)
-        slates = best(self.relevance(rows, state, starts, allowed), rested, self.setting.slots)
+        slates = best(self.scores(rows, memory, allowed), rested, self.setting.slots)
         if not deterministic:
             slates, self.propensity = mixed(slates, rested, self.epsilon, rng)
         return slates, memory.noting(slates)

@@ -11,29 +11,27 @@ from stable_baselines3 import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor, nn
 
-from recsim_llm.agents.ppo_policy import ItemHead
+from recsim_llm.agents.ppo_policy import ItemHead, Shape
 
 
 class ItemQNetwork(nn.Module):
-    """Q(o, i) = V(o) + (W h(o) + p * a + z * c) . x_i + b_i.
+    """Q(o, i) = V(o) + score_i(o), the scores those of :class:`~recsim_llm.agents.ppo_policy.ItemHead`.
 
     Args:
-        width: P, width of the observation.
-        embedding: [I, D] encodings of the items.
-        hidden: Width of h.
+        shape: What it is made for.
     """
 
-    def __init__(self, width: int, embedding: NDArray[np.float32], hidden: int) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.encodings = 2 * embedding.shape[1]
-        self.latent = nn.Sequential(nn.Linear(width, hidden), nn.Tanh())
-        self.value = nn.Linear(hidden, 1)
-        self.head = ItemHead(embedding, hidden)
+        self.width = shape.width + len(shape.catalog.topics)
+        self.latent = nn.Sequential(nn.Linear(self.width, shape.hidden), nn.Tanh())
+        self.value = nn.Linear(shape.hidden, 1)
+        self.head = ItemHead(shape)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Values [B, I]."""
-        hidden = self.latent(rows)
-        values: Tensor = self.head(torch.cat([hidden, rows[:, : self.encodings]], 1)) + self.value(hidden)
+        hidden = self.latent(rows[:, : self.width])
+        values: Tensor = self.head(torch.cat([hidden, rows], 1)) + self.value(hidden)
         return values
 
     def set_training_mode(self, mode: bool) -> None:
@@ -45,20 +43,25 @@ class ItemQPolicy(DQNPolicy):
     """Stable-Baselines3's policy of DQN with :class:`ItemQNetwork`.
 
     Args:
-        embedding: [I, D] encodings of the items.
-        hidden: Width of the hidden layer.
+        shape: What it is made for.
         *args: As for Stable-Baselines3.
         **kwargs: As for Stable-Baselines3.
     """
 
-    def __init__(self, *args: Any, embedding: NDArray[np.float32], hidden: int, **kwargs: Any) -> None:
-        self._parts = (embedding, hidden)
+    def __init__(self, *args: Any, shape: Shape, **kwargs: Any) -> None:
+        self._shape = shape
         super().__init__(*args, **kwargs)
 
     def make_q_net(self) -> Any:
         """The network."""
-        shape: Any = self.observation_space.shape
-        return ItemQNetwork(int(shape[0]), *self._parts).to(self.device)
+        return ItemQNetwork(self._shape).to(self.device)
+
+    def learn_rates(self, rate: NDArray[np.float64]) -> None:
+        """Takes over what items earned on average, [I]."""
+        given = torch.as_tensor(rate, dtype=torch.float32)
+        for network in (self.q_net, self.q_net_target):
+            head: Any = network.head
+            head.rate.copy_(given)
 
     def values(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Values [B, I] of items."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from recsim_llm.agents.ppo_policy import ItemScoring
 
 
-class MaskedItemPolicy(ItemScoring, MaskableActorCriticPolicy):
+class MaskedItemPolicy(ItemScoring, MaskableActorCriticPolicy):  # type: ignore[misc]
     """sb3-contrib's actor-critic policy, scoring items."""
 
 
@@ -22,16 +22,18 @@ class MaskedOwnOrderBuffer(MaskableRolloutBuffer):
 
     Args:
         rng: The stream.
+        begun: Called before each rollout.
         *args: As for sb3-contrib.
         **kwargs: As for sb3-contrib.
     """
 
-    def __init__(self, *args: Any, rng: np.random.Generator, **kwargs: Any) -> None:
-        self.rng = rng
+    def __init__(self, *args: Any, rng: np.random.Generator, begun: Callable[[], None], **kwargs: Any) -> None:
+        self.rng, self.begun = rng, begun
         super().__init__(*args, **kwargs)
 
     def reset(self) -> None:
         """Empties it."""
+        self.begun()
         space: Any = self.action_space
         self.mask_dims = int(space.nvec[0])
         self.action_masks = np.ones((self.buffer_size, self.n_envs, self.mask_dims), np.bool_)

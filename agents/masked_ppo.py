@@ -38,5 +38,6 @@ class MaskedPPOAgent(OnPolicyAgent):
             MaskedItemPolicy, env, n_steps=steps, batch_size=divisor(steps * self.lanes.count, config.batch),
             n_epochs=config.epochs, learning_rate=config.learning_rate, gamma=config.gamma,
             gae_lambda=config.gae_lambda, clip_range=config.clip, ent_coef=config.entropy, device=self.device,
-            rollout_buffer_class=MaskedOwnOrderBuffer, rollout_buffer_kwargs={"rng": self.rng}, policy_kwargs=policy,
+            rollout_buffer_class=MaskedOwnOrderBuffer,
+            rollout_buffer_kwargs={"rng": self.rng, "begun": self.begun}, policy_kwargs=policy,
         )  # fmt: skip

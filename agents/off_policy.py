@@ -57,8 +57,15 @@ class OffPolicyAgent(Sb3Agent):
             "buffer_size": max(config.buffer, lanes), "learning_starts": config.warmup, "batch_size": config.batch,
             "train_freq": max(config.period // lanes, 1), "gradient_steps": config.updates,
             "replay_buffer_class": SlateReplay,
-            "replay_buffer_kwargs": {"rng": self.rng, "slots": self.setting.slots, **replay},
+            "replay_buffer_kwargs": {
+                "rng": self.rng, "slots": self.setting.slots, "scale": lambda: self.reward_scale, **replay,
+            },
         }  # fmt: skip
+
+    @property
+    def told_scale(self) -> float:
+        """The buffer keeps rewards as they are, and scales them when it is drawn from."""
+        return 1.0
 
     def explored(self) -> Slates:
         """What to show to the lanes next while learning, [B, K]."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
+from recsim_llm.agents.memory import Memory
 from recsim_llm.agents.sb3_agent import Sb3Agent, Sb3Config
 from recsim_llm.agents.slates import best
 
@@ -23,12 +24,12 @@ class OnPolicyConfig(Sb3Config):
     Attributes:
         rollout: Steps of users between two updates, summed over lanes [steps].
         gae_lambda: Trace of the advantage estimate.
-        entropy: Weight of the entropy bonus.
+        entropy: Weight of the entropy bonus; with 0 each update takes half the time.
     """
 
-    rollout: int = 1024
+    rollout: int = 512
     gae_lambda: float = 0.9
-    entropy: float = 0.001
+    entropy: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,11 +54,13 @@ class OnPolicyAgent(Sb3Agent):
         listed = self.lists and setting.candidates > 0
         choices = setting.candidates if listed else setting.items
         steps = max(self.config.rollout // self.lanes.count, 2)
-        policy = {
-            "embedding": setting.catalog.embedding, "slots": setting.slots, "hidden": self.config.hidden,
-            "candidates": setting.layout["candidates"] if listed else None,
-        }  # fmt: skip
-        return self.algorithm(self.vec_env(spaces.MultiDiscrete([choices] * setting.slots)), steps, policy)
+        shape = self.shape(setting.layout["candidates"] if listed else None, bonus=self.config.entropy > 0)
+        return self.algorithm(self.vec_env(spaces.MultiDiscrete([choices] * setting.slots)), steps, {"shape": shape})
+
+    def begun(self) -> None:
+        """What items earned on average is a feature: it stands still while a rollout is gathered and learnt from."""
+        if hasattr(self, "model"):
+            self.model.policy.learn_rates(self.rates())
 
     @abc.abstractmethod
     def algorithm(self, env: Any, steps: int, policy: dict[str, Any]) -> Any:
@@ -75,9 +78,9 @@ class OnPolicyAgent(Sb3Agent):
             actions = np.take_along_axis(np.asarray(self.lanes.info["candidates"], np.int64), actions, 1)
         return self.show(actions)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> Scores:
+    def scores(self, rows: Floats, memory: Memory, allowed: Flags) -> Scores:
         """Logits of items, [B, I]."""
-        scores: Scores = self.model.policy.logits(rows)
+        scores: Scores = self.model.policy.logits(self.inputs(rows, memory, allowed))
         if not (self.lists and self.setting.candidates):
             return scores
         everywhere = np.zeros((len(scores), self.setting.items + 1))
@@ -95,7 +98,7 @@ class OnPolicyAgent(Sb3Agent):
     ) -> tuple[Slates, Any]:
         """The most probable items, or K drawn without replacement (by adding Gumbel noise to the logits)."""
         memory = self.recall(rows, state, starts)
-        scores, rested = self.relevance(rows, state, starts, allowed), self.rested(memory, allowed)
+        scores, rested = self.scores(rows, memory, allowed), self.rested(memory, allowed)
         if deterministic:
             slates = best(scores, rested, self.setting.slots)
         else:

@@ -20,7 +20,7 @@ class PPOConfig(OnPolicyConfig):
     """
 
     batch: int = 256
-    epochs: int = 4
+    epochs: int = 2
     clip: float = 0.2
 
     def __post_init__(self) -> None:
@@ -64,5 +64,6 @@ class PPOAgent(OnPolicyAgent):
             ItemPolicy, env, n_steps=steps, batch_size=divisor(steps * self.lanes.count, config.batch),
             n_epochs=config.epochs, learning_rate=config.learning_rate, gamma=config.gamma,
             gae_lambda=config.gae_lambda, clip_range=config.clip, ent_coef=config.entropy, device=self.device,
-            rollout_buffer_class=OwnOrderBuffer, rollout_buffer_kwargs={"rng": self.rng}, policy_kwargs=policy,
+            rollout_buffer_class=OwnOrderBuffer,
+            rollout_buffer_kwargs={"rng": self.rng, "begun": self.begun}, policy_kwargs=policy,
         )  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,30 +15,58 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor, nn
 
+from recsim_llm.catalog import Catalog
+
 LOWEST = -1e9
 """Logit of what cannot be chosen."""
+
+LIFE = 2.0
+"""Age at which half of an item's freshness is gone [day]."""
 
 MOST_GONE = 1.0 - 1e-6
 """Probability that the earlier slots of a slate can have taken: beyond it, float32 knows nothing of the rest."""
 
 
-class SideBySide(nn.Module):
-    """Hidden layers for actor and critic; the actor's also hands on the encodings in the observation.
+@dataclass(frozen=True)
+class Shape:
+    """What the networks are made for.
 
-    Args:
-        width: P, width of the observation.
-        encodings: Leading numbers of the observation that are encodings: profile and interest, 2 D.
+    Attributes:
+        catalog: The public catalogue.
+        slots: K.
+        width: P, numbers of an observation; behind them stand the wear of T topics and the newest release [day].
         hidden: Width of the hidden layers.
-        candidates: Where the encodings of C candidates stand in the observation, C D; None where there are none.
+        candidates: Where the encodings of candidates stand in the observation; None where items are chosen from all.
+        bonus: Whether the entropy of slates is wanted.
     """
 
-    def __init__(self, width: int, encodings: int, hidden: int, candidates: slice | None = None) -> None:
+    catalog: Catalog
+    slots: int
+    width: int
+    hidden: int
+    candidates: slice | None = None
+    bonus: bool = True
+
+    @property
+    def scale(self) -> float:
+        """What encodings are multiplied with, so that most have a length of about 1."""
+        return 1.0 / (float(np.sqrt(np.square(self.catalog.embedding).sum(1).mean())) or 1.0)
+
+
+class SideBySide(nn.Module):
+    """Hidden layers for actor and critic; the actor's also hands on what it has seen.
+
+    Args:
+        shape: What they are made for.
+    """
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.encodings = encodings
-        self.candidates = candidates or slice(0, 0)
-        self.actor = nn.Sequential(nn.Linear(width, hidden), nn.Tanh())
-        self.critic = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
-        self.latent_dim_pi = hidden + encodings + self.candidates.stop - self.candidates.start
+        self.width = shape.width + len(shape.catalog.topics)
+        hidden = shape.hidden
+        self.actor = nn.Sequential(nn.Linear(self.width, hidden), nn.Tanh())
+        self.critic = nn.Sequential(nn.Linear(self.width, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
+        self.latent_dim_pi = hidden + self.width + 1
         self.latent_dim_vf = hidden
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,60 +74,78 @@ class SideBySide(nn.Module):
         return self.forward_actor(features), self.forward_critic(features)
 
     def forward_actor(self, features: Tensor) -> Tensor:
-        """[B, hidden + 2 D + C D]."""
-        kept = features[:, : self.encodings], features[:, self.candidates]
-        return torch.cat([self.actor(features), *kept], 1)
+        """[B, hidden + P + T + 1]."""
+        return torch.cat([self.actor(features[:, : self.width]), features], 1)
 
     def forward_critic(self, features: Tensor) -> Tensor:
         """[B, hidden]."""
-        latent: Tensor = self.critic(features)
+        latent: Tensor = self.critic(features[:, : self.width])
         return latent
 
 
 class ItemHead(nn.Module):
-    """logits_i = (W h + p * a + z * c) . x_i + b_i, the same for every slot.
+    """Scores of all items, the same for every slot.
+
+        score_i = (W h + p * a + z * c) . x_i + w wear_topic(i) + (V h + v) . (price_i, rate_i, freshness_i) + b_i
+
+    x_i is the item's encoding, p and z those of profile and interest, wear how often its topic was consumed lately,
+    rate what the item earned on average so far.
 
     Args:
-        embedding: [I, D] encodings of the items.
-        hidden: Width of h.
+        shape: What it is made for.
     """
 
     items: Tensor
+    released: Tensor
+    rate: Tensor
 
-    def __init__(self, embedding: NDArray[np.float32], hidden: int) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        scale = float(np.sqrt(np.square(embedding).sum(1).mean())) or 1.0
-        self.width, self.scale = embedding.shape[1], 1.0 / scale
-        self.register_buffer("items", torch.as_tensor(embedding / scale, dtype=torch.float32), persistent=False)
-        self.query = nn.Linear(hidden, self.width)
-        self.profile = nn.Parameter(torch.zeros(self.width))
-        self.interest = nn.Parameter(torch.zeros(self.width))
-        self.bias = nn.Parameter(torch.zeros(len(embedding)))
-        nn.init.orthogonal_(self.query.weight, 0.01)
-        nn.init.zeros_(self.query.bias)
+        catalog = shape.catalog
+        self.encoding, self.hidden, self.scale = catalog.width, shape.hidden, shape.scale
+        self.topics = len(catalog.topics)
+        price = np.log1p(np.maximum(catalog.price, 0.0))
+        price = (price - price.mean()) / (float(price.std()) or 1.0)
+        table = [catalog.embedding * self.scale, np.eye(self.topics)[catalog.topic], price[:, None]]
+        self.register_buffer("items", _tensor(np.concatenate(table, 1)), persistent=False)
+        self.register_buffer("released", _tensor(catalog.released_at), persistent=False)
+        self.register_buffer("rate", torch.zeros(len(catalog)))
+        self.query = nn.Linear(shape.hidden, self.encoding)
+        self.facts = nn.Linear(shape.hidden, 3)
+        self.profile = nn.Parameter(torch.zeros(self.encoding))
+        self.interest = nn.Parameter(torch.zeros(self.encoding))
+        self.wear = nn.Parameter(torch.zeros(1))
+        self.bias = nn.Parameter(torch.zeros(len(catalog)))
+        for layer in (self.query, self.facts):
+            nn.init.orthogonal_(layer.weight, 0.01)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Logits [B, I]."""
-        hidden, encodings = latent[:, : -2 * self.width], latent[:, -2 * self.width :] * self.scale
-        profile, interest = encodings[:, : self.width], encodings[:, self.width :]
-        query = self.query(hidden) + profile * self.profile + interest * self.interest
-        logits: Tensor = query @ self.items.T + self.bias
-        return logits
+        """Scores [B, I]."""
+        hidden, rows = latent[:, : self.hidden], latent[:, self.hidden :]
+        profile, interest = rows[:, : self.encoding], rows[:, self.encoding : 2 * self.encoding]
+        wear, newest = rows[:, -1 - self.topics : -1], rows[:, -1:]
+        query = self.query(hidden) + (profile * self.profile + interest * self.interest) * self.scale
+        facts = self.facts(hidden)
+        user = torch.cat([query, wear * self.wear, facts[:, :1]], 1)
+        scores = torch.addmm(self.bias, user, self.items.T)
+        fresh = LIFE / (LIFE + (newest - self.released).clamp_(min=0.0))
+        scores = torch.addcmul(scores, facts[:, 1:2], self.rate)
+        return torch.addcmul(scores, facts[:, 2:3], fresh)
 
 
 class CandidateHead(nn.Module):
     """logits_c = (W h + p * a + z * c) . x_c for the candidates whose encodings x_c are in the observation.
 
     Args:
-        embedding: [I, D] encodings of the items.
-        hidden: Width of h.
+        shape: What it is made for.
     """
 
-    def __init__(self, embedding: NDArray[np.float32], hidden: int) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.width, self.hidden = embedding.shape[1], hidden
-        self.scale = 1.0 / (float(np.sqrt(np.square(embedding).sum(1).mean())) or 1.0)
-        self.query = nn.Linear(hidden, self.width)
+        self.width, self.hidden, self.scale = shape.catalog.width, shape.hidden, shape.scale
+        self.place = shape.candidates
+        self.query = nn.Linear(self.hidden, self.width)
         self.profile = nn.Parameter(torch.zeros(self.width))
         self.interest = nn.Parameter(torch.zeros(self.width))
         nn.init.orthogonal_(self.query.weight, 0.01)
@@ -106,8 +153,9 @@ class CandidateHead(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Logits [B, C]; an empty place has an encoding of zeros and gets the lowest."""
-        hidden, encodings = latent[:, : self.hidden], latent[:, self.hidden :].reshape(len(latent), -1, self.width)
-        profile, interest, listed = encodings[:, 0], encodings[:, 1], encodings[:, 2:]
+        hidden, rows = latent[:, : self.hidden], latent[:, self.hidden :]
+        profile, interest = rows[:, : self.width], rows[:, self.width : 2 * self.width]
+        listed = rows[:, self.place].reshape(len(rows), -1, self.width)
         query = self.query(hidden) + (profile * self.profile + interest * self.interest) * self.scale
         logits: Tensor = (listed @ query[:, :, None])[:, :, 0] * self.scale
         return logits.masked_fill((listed == 0.0).all(2), LOWEST)
@@ -118,7 +166,15 @@ class SlateDistribution(MultiCategoricalDistribution):
 
     log P(i_1 .. i_K) = sum_k log(p_{i_k} / (1 - sum_{j<k} p_{i_j})), p = softmax(logits): one pass over the items for
     the whole slate.
+
+    Args:
+        sizes: I for each of K slots.
+        bonus: Whether the entropy is wanted, which takes as long as all the rest.
     """
+
+    def __init__(self, sizes: list[int], bonus: bool = True) -> None:
+        super().__init__(sizes)
+        self.bonus = bonus
 
     def proba_distribution(self, action_logits: Tensor) -> SlateDistribution:
         """The distribution for logits [B, I]."""
@@ -147,8 +203,10 @@ class SlateDistribution(MultiCategoricalDistribution):
         gone = chosen.exp().cumsum(1)[:, :-1].clamp(max=MOST_GONE)
         return chosen.sum(1) - torch.log1p(-gone).sum(1)
 
-    def entropy(self) -> Tensor:
+    def entropy(self) -> Tensor | None:  # type: ignore[override]
         """K times the entropy of the first slot, [B]: that of the slate, but for what the slots before have taken."""
+        if not self.bonus:
+            return None
         logs = self.logs
         entropy: Tensor = -len(self.action_dims) * (logs.exp() * logs).sum(1)
         return entropy
@@ -167,41 +225,37 @@ class ItemScoring:
     """Makes an actor-critic policy of :class:`SideBySide` and :class:`ItemHead`.
 
     Args:
-        embedding: [I, D] encodings of the items.
-        slots: K.
-        hidden: Width of the hidden layers.
-        candidates: Where the encodings of candidates stand in the observation; None where items are chosen from all.
+        shape: What it is made for.
         *args: As for the library's policy.
         **kwargs: As for the library's policy.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        embedding: NDArray[np.float32],
-        slots: int,
-        hidden: int,
-        candidates: slice | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self._parts = (embedding, slots, hidden, candidates)
+    mlp_extractor: Any
+    action_net: Any
+    action_dist: Any
+
+    def __init__(self, *args: Any, shape: Shape, **kwargs: Any) -> None:
+        self._shape = shape
         super().__init__(*args, **kwargs)
 
     def _build_mlp_extractor(self) -> None:
-        embedding, _, hidden, candidates = self._parts
-        width: int = self.features_dim  # type: ignore[attr-defined]
-        self.mlp_extractor: Any = SideBySide(width, 2 * embedding.shape[1], hidden, candidates)
+        self.mlp_extractor = SideBySide(self._shape)
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)  # type: ignore[misc]
-        embedding, slots, hidden, candidates = self._parts
-        self.action_net = ItemHead(embedding, hidden) if candidates is None else CandidateHead(embedding, hidden)
-        self.action_dist = SlateDistribution([len(embedding)] * slots)
+        shape = self._shape
+        self.action_net = ItemHead(shape) if shape.candidates is None else CandidateHead(shape)
+        self.action_dist = SlateDistribution([len(shape.catalog)] * shape.slots, shape.bonus)
         policy: Any = self
         policy.optimizer = policy.optimizer_class(policy.parameters(), lr=lr_schedule(1), **policy.optimizer_kwargs)
 
+    def learn_rates(self, rate: NDArray[np.float64]) -> None:
+        """Takes over what items earned on average, [I]."""
+        if isinstance(self.action_net, ItemHead):
+            self.action_net.rate.copy_(_tensor(rate))
+
     def logits(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Logits [B, I] of one slot, or [B, C] of candidates."""
+        """Logits [B, I] of one slot, or [B, C] of candidates, for rows [B, P + T + 1]."""
         device = next(self.action_net.parameters()).device
         with torch.no_grad():
             latent = self.mlp_extractor.forward_actor(torch.as_tensor(rows, device=device))
@@ -209,7 +263,7 @@ class ItemScoring:
         return logits.cpu().numpy().astype(np.float64)
 
 
-class ItemPolicy(ItemScoring, ActorCriticPolicy):
+class ItemPolicy(ItemScoring, ActorCriticPolicy):  # type: ignore[misc]
     """Stable-Baselines3's actor-critic policy, scoring items."""
 
 
@@ -218,13 +272,19 @@ class OwnOrderBuffer(RolloutBuffer):
 
     Args:
         rng: The stream.
+        begun: Called before each rollout.
         *args: As for Stable-Baselines3.
         **kwargs: As for Stable-Baselines3.
     """
 
-    def __init__(self, *args: Any, rng: np.random.Generator, **kwargs: Any) -> None:
-        self.rng = rng
+    def __init__(self, *args: Any, rng: np.random.Generator, begun: Callable[[], None], **kwargs: Any) -> None:
+        self.rng, self.begun = rng, begun
         super().__init__(*args, **kwargs)
+
+    def reset(self) -> None:
+        """Empties it."""
+        self.begun()
+        super().reset()
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Every step of every lane once, in minibatches."""
@@ -236,3 +296,7 @@ class OwnOrderBuffer(RolloutBuffer):
         size = batch_size or len(order)
         for start in range(0, len(order), size):
             yield self._get_samples(order[start : start + size])
+
+
+def _tensor(values: NDArray[Any]) -> Tensor:
+    return torch.tensor(np.asarray(values), dtype=torch.float32)

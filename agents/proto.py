@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.lanes import Flags, Floats, Slates
+from recsim_llm.agents.memory import Memory
 from recsim_llm.agents.off_policy import OffPolicyAgent, OffPolicyConfig
 from recsim_llm.agents.slates import best
 from recsim_llm.errors import unknown
@@ -67,43 +68,39 @@ class ProtoAgent(OffPolicyAgent):
 
         return spaces.Box(-1.0, 1.0, (self.setting.slots * self.codes.shape[1],), np.float32)
 
-    def parts(self) -> tuple[int, int, int, float]:
-        """Of the networks: D, K, width of the hidden layer, what encodings are multiplied with."""
-        embedding = self.setting.catalog.embedding
-        scale = 1.0 / (float(np.sqrt(np.square(embedding).sum(1).mean())) or 1.0)
-        return embedding.shape[1], self.setting.slots, self.config.hidden, scale
-
     def coded(self, items: Slates) -> Vectors:
         """The vectors [N, K * D] that items [N, K] are."""
         return self.codes[items].reshape(len(items), -1)
 
-    def vectors(self, rows: Floats, noise: NDArray[np.float32] | None) -> Vectors:
+    def vectors(self, inputs: Floats, noise: NDArray[np.float32] | None) -> Vectors:
         """What the actor wants to show, [B, K, D].
 
         Args:
-            rows: Observations [B, P].
+            inputs: [B, P + T + 1].
             noise: [B, K, D] standard normal numbers to explore with; None for none.
         """
-        flat: Vectors = self.model.policy.vectors(rows, None if noise is None else noise.reshape(len(rows), -1))
-        return flat.reshape(len(rows), self.setting.slots, -1)
+        flat: Vectors = self.model.policy.vectors(inputs, None if noise is None else noise.reshape(len(inputs), -1))
+        return flat.reshape(len(inputs), self.setting.slots, -1)
+
+    def noise(self, lanes: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Standard normal numbers [B, K, D]."""
+        return rng.standard_normal((lanes, self.setting.slots, self.codes.shape[1]), np.float32)
 
     def tried(self) -> Slates:
         """The items nearest to the actor's vectors with noise."""
-        lanes = self.lanes
-        shape = (lanes.count, self.setting.slots, self.codes.shape[1])
-        noise = self.rng.standard_normal(shape, np.float32)
-        return nearest(self.vectors(lanes.observation, noise), self.codes, self.open())
+        return nearest(self.vectors(self.now()[0], self.noise(self.lanes.count, self.rng)), self.codes, self.open())
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.float64]:
+    def scores(self, rows: Floats, memory: Memory, allowed: Flags) -> NDArray[np.float64]:
         """Nearness of items to the nearest of the actor's vectors, [B, I]."""
-        return (self.vectors(rows, None) @ self.codes.T).max(1).astype(np.float64)
+        return (self.vectors(self.inputs(rows, memory, allowed), None) @ self.codes.T).max(1).astype(np.float64)
 
     def served(
         self, rows: Floats, state: Any, starts: Flags, allowed: Flags, noise: NDArray[np.float32] | None
     ) -> tuple[Slates, Any]:
         """The items nearest to the actor's vectors, and the memory of them."""
         memory = self.recall(rows, state, starts)
-        slates = nearest(self.vectors(rows, noise), self.codes, self.rested(memory, allowed))
+        vectors = self.vectors(self.inputs(rows, memory, allowed), noise)
+        slates = nearest(vectors, self.codes, self.rested(memory, allowed))
         return slates, memory.noting(slates)
 
 

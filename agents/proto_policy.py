@@ -15,6 +15,8 @@ from stable_baselines3.td3.policies import Actor as TD3Actor
 from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor, nn
 
+from recsim_llm.agents.ppo_policy import Shape
+
 START = 0.3
 """Length of the actor's vectors at first, about; items have length 1."""
 
@@ -23,58 +25,68 @@ LOG_STD = -2.5
 
 
 class Directions(nn.Module):
-    """K vectors W h(o) + a * p + c * z, p and z the encodings of profile and interest.
+    """Vectors W_k h(o) + a * p + c * z, p and z the encodings of profile and interest.
 
     Args:
-        width: P, width of the observation.
-        encoding: D.
-        slots: K.
-        hidden: Width of h.
-        scale: What encodings are multiplied with, so that most have a length of about 1.
+        shape: What it is made for.
+        slots: Vectors, K or 1.
     """
 
-    def __init__(self, width: int, encoding: int, slots: int, hidden: int, scale: float) -> None:
+    def __init__(self, shape: Shape, slots: int) -> None:
         super().__init__()
-        self.encoding, self.scale = encoding, scale
-        self.latent = nn.Sequential(nn.Linear(width, hidden), nn.Tanh())
-        self.query = nn.Linear(hidden, slots * encoding)
-        self.profile = nn.Parameter(torch.zeros(encoding))
-        self.interest = nn.Parameter(torch.zeros(encoding))
-        nn.init.orthogonal_(self.query.weight, START / hidden**0.5)
+        self.encoding, self.scale = shape.catalog.width, shape.scale
+        self.latent = nn.Sequential(nn.Linear(shape.width + len(shape.catalog.topics), shape.hidden), nn.Tanh())
+        self.query = nn.Linear(shape.hidden, slots * self.encoding)
+        self.profile = nn.Parameter(torch.zeros(self.encoding))
+        self.interest = nn.Parameter(torch.zeros(self.encoding))
+        nn.init.orthogonal_(self.query.weight, START / shape.hidden**0.5)
         nn.init.zeros_(self.query.bias)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """[B, K * D]."""
-        profile, interest = (self.scale * part for part in rows[:, : 2 * self.encoding].split(self.encoding, 1))
+        """[B, slots * D] for rows [B, P + T + 1]."""
+        profile = self.scale * rows[:, : self.encoding]
+        interest = self.scale * rows[:, self.encoding : 2 * self.encoding]
         both = profile * self.profile + interest * self.interest
-        query = self.query(self.latent(rows))
+        query = self.query(self.latent(rows[:, :-1]))
         wanted: Tensor = query + both.repeat(1, query.shape[1] // self.encoding)
         return wanted
 
 
-class SlotValue(nn.Module):
-    """Q(o, a) = V(o) + sum_k (W h(o) + a * p + c * z + b) . a_k: every slot teaches of all items.
-
-    Vectors count by their direction, with length 1 where they are longer than that.
+class Deviation(nn.Module):
+    """Logarithm of the deviation of each number of K vectors, the same for all users.
 
     Args:
-        width: P, width of the observation.
-        encoding: D.
-        hidden: Width of h.
-        scale: As for :class:`Directions`.
+        shape: What it is made for.
     """
 
-    def __init__(self, width: int, encoding: int, hidden: int, scale: float) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.encoding = encoding
-        self.value = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1))
-        self.taste = Directions(width, encoding, 1, hidden, scale)
+        self.log = nn.Parameter(torch.full((shape.slots * shape.catalog.width,), LOG_STD))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[B, K * D]."""
+        return self.log.expand(len(rows), -1)
+
+
+class SlotValue(nn.Module):
+    """Q(o, a) = V(o) + sum_k u(o) . a_k / |a_k|, u of the form of :class:`Directions`: every slot teaches of all items.
+
+    Args:
+        shape: What it is made for.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.encoding = shape.catalog.width
+        width = shape.width + len(shape.catalog.topics)
+        self.value = nn.Sequential(nn.Linear(width, shape.hidden), nn.Tanh(), nn.Linear(shape.hidden, 1))
+        self.taste = Directions(shape, 1)
 
     def forward(self, rows: Tensor, actions: Tensor) -> Tensor:
         """Values [B, 1] of actions [B, K * D]."""
         vectors = actions.reshape(len(rows), -1, self.encoding)
-        lengths = vectors.norm(dim=2, keepdim=True).clamp(min=1e-6)
-        values: Tensor = self.value(rows) + ((vectors / lengths).sum(1) * self.taste(rows)).sum(1, keepdim=True)
+        wanted = nn.functional.normalize(vectors, dim=2).sum(1)
+        values: Tensor = self.value(rows[:, :-1]) + (wanted * self.taste(rows)).sum(1, keepdim=True)
         return values
 
 
@@ -82,17 +94,14 @@ class SlotCritic(ContinuousCritic):
     """Stable-Baselines3's pair of critics, of :class:`SlotValue`.
 
     Args:
-        parts: D, K, width of the hidden layer, scale of encodings.
+        shape: What it is made for.
         *args: As for Stable-Baselines3.
         **kwargs: As for Stable-Baselines3.
     """
 
-    def __init__(self, *args: Any, parts: tuple[int, int, int, float], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, shape: Shape, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "net_arch": []})
-        encoding, _, hidden, scale = parts
-        self.q_networks = [
-            SlotValue(int(kwargs["features_dim"]), encoding, hidden, scale) for _ in range(self.n_critics)
-        ]
+        self.q_networks = [SlotValue(shape) for _ in range(self.n_critics)]
         for number, network in enumerate(self.q_networks):
             setattr(self, f"qf{number}", network)
 
@@ -106,25 +115,30 @@ class SlotCritic(ContinuousCritic):
         return values
 
 
-class _Parts:
-    """Makes critics of :class:`SlotCritic` for a policy of Stable-Baselines3."""
+class Shaped:
+    """Makes critics of :class:`SlotCritic` for a policy of Stable-Baselines3.
 
-    def __init__(self, *args: Any, parts: tuple[int, int, int, float], **kwargs: Any) -> None:
-        self._parts = parts
+    Args:
+        shape: What they are made for.
+        *args: As for Stable-Baselines3.
+        **kwargs: As for Stable-Baselines3.
+    """
+
+    def __init__(self, *args: Any, shape: Shape, **kwargs: Any) -> None:
+        self._shape = shape
         super().__init__(*args, **kwargs)
 
     def make_critic(self, features_extractor: Any = None) -> Any:
         """A pair of critics."""
         policy: Any = self
         arguments = policy._update_features_extractor(policy.critic_kwargs, features_extractor)
-        return SlotCritic(parts=self._parts, **arguments).to(policy.device)
+        return SlotCritic(shape=self._shape, **arguments).to(policy.device)
 
 
-class ProtoTD3Policy(_Parts, TD3Policy):
+class ProtoTD3Policy(Shaped, TD3Policy):
     """Stable-Baselines3's policy of TD3 with :class:`Directions` as actor.
 
     Args:
-        parts: D, K, width of the hidden layer, scale of encodings.
         noise: Deviation of the exploration of a vector of length 1.
         *args: As for Stable-Baselines3.
         **kwargs: As for Stable-Baselines3.
@@ -136,42 +150,37 @@ class ProtoTD3Policy(_Parts, TD3Policy):
 
     def make_actor(self, features_extractor: Any = None) -> TD3Actor:
         """An actor."""
-        encoding, slots, hidden, scale = self._parts
         arguments = self._update_features_extractor(self.actor_kwargs, features_extractor)
         actor = TD3Actor(**{**arguments, "net_arch": []})
-        actor.mu = nn.Sequential(Directions(actor.features_dim, encoding, slots, hidden, scale), nn.Tanh())
+        actor.mu = nn.Sequential(Directions(self._shape, self._shape.slots), nn.Tanh())
         return actor.to(self.device)
 
     def vectors(self, rows: NDArray[np.float32], noise: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        """Vectors [B, K * D] for observations [B, P], with noise in proportion to their lengths."""
-        encoding = self._parts[0]
+        """Vectors [B, K * D] for rows [B, P + T + 1], with noise in proportion to their lengths."""
+        lanes, encoding = len(rows), self._shape.catalog.width
         with torch.no_grad():
-            wanted = self.actor(torch.as_tensor(rows, device=self.device)).cpu().numpy()
-        if noise is not None:
-            lengths = np.linalg.norm(wanted.reshape(len(rows), -1, encoding), axis=2, keepdims=True)
-            size = self.noise * lengths / np.float32(np.sqrt(encoding))
-            wanted = wanted + (size * noise.reshape(len(rows), -1, encoding)).reshape(len(rows), -1)
-        vectors: NDArray[np.float32] = wanted.astype(np.float32)
-        return vectors
+            vectors: NDArray[np.float32] = self.actor(torch.as_tensor(rows, device=self.device)).cpu().numpy()
+        if noise is None:
+            return vectors
+        wanted = vectors.reshape(lanes, -1, encoding)
+        size = np.float32(self.noise / encoding**0.5) * np.linalg.norm(wanted, axis=2, keepdims=True)
+        return (wanted + size * noise.reshape(wanted.shape)).reshape(lanes, -1)
 
 
-class ProtoSACPolicy(_Parts, SACPolicy):
+class ProtoSACPolicy(Shaped, SACPolicy):
     """Stable-Baselines3's policy of SAC with :class:`Directions` as the mean of its actor."""
 
     def make_actor(self, features_extractor: Any = None) -> SACActor:
         """An actor."""
-        encoding, slots, hidden, scale = self._parts
+        shape = self._shape
         arguments = self._update_features_extractor(self.actor_kwargs, features_extractor)
-        actor = SACActor(**{**arguments, "net_arch": []})
-        actor.mu = Directions(actor.features_dim, encoding, slots, hidden, scale)
-        deviation = nn.Linear(actor.features_dim, slots * encoding)
-        nn.init.zeros_(deviation.weight)
-        nn.init.constant_(deviation.bias, LOG_STD)
-        actor.log_std = deviation
-        return actor.to(self.device)
+        actor: Any = SACActor(**{**arguments, "net_arch": []})
+        actor.mu, actor.log_std = Directions(shape, shape.slots), Deviation(shape)
+        made: SACActor = actor.to(self.device)
+        return made
 
     def vectors(self, rows: NDArray[np.float32], noise: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        """Vectors [B, K * D] for observations [B, P], drawn if there is noise."""
+        """Vectors [B, K * D] for rows [B, P + T + 1], drawn if there is noise."""
         with torch.no_grad():
             wanted, deviation, _ = self.actor.get_action_dist_params(torch.as_tensor(rows, device=self.device))
             if noise is not None:

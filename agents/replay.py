@@ -22,6 +22,7 @@ class SlateReplay(ReplayBuffer):
     Args:
         rng: The agent's stream.
         slots: K.
+        scale: What rewards are to be multiplied with when they are drawn.
         by_slot: Keep the reward of each slot, [B, K], and not their sum, [B, 1].
         coded: Turns items [N, K] into what the algorithm calls an action; None leaves them as they are.
         *args: As for Stable-Baselines3.
@@ -33,12 +34,13 @@ class SlateReplay(ReplayBuffer):
         *args: Any,
         rng: np.random.Generator,
         slots: int,
+        scale: Callable[[], float],
         by_slot: bool = False,
         coded: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.rng, self.by_slot, self.coded = rng, by_slot, coded
+        self.rng, self.scale, self.by_slot, self.coded = rng, scale, by_slot, coded
         self.actions = np.zeros((self.buffer_size, self.n_envs, slots), np.int64)
         self.rewards = np.zeros((self.buffer_size, self.n_envs, slots if by_slot else 1), np.float32)
 
@@ -68,8 +70,8 @@ class SlateReplay(ReplayBuffer):
             self.observations[steps, lanes],
             items if self.coded is None else self.coded(items),
             self.next_observations[steps, lanes],
-            (self.dones[steps, lanes] * (1.0 - self.timeouts[steps, lanes]))[:, None],
-            self.rewards[steps, lanes],
+            (self.dones[steps, lanes] * (np.float32(1.0) - self.timeouts[steps, lanes]))[:, None],
+            self.rewards[steps, lanes] * np.float32(self.scale()),
         )
         return ReplayBufferSamples(*map(self.to_torch, parts))
 

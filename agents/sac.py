@@ -65,7 +65,7 @@ class SACAgent(ProtoAgent):
         return ProtoSAC(
             ProtoSACPolicy, self.vec_env(space), agent=self, tau=config.tau,
             ent_coef=f"auto_{config.temperature}", target_entropy=config.target_entropy * space.shape[0],
-            policy_kwargs={"parts": self.parts()}, **self.arguments(coded=self.coded),
+            policy_kwargs={"shape": self.shape()}, **self.arguments(coded=self.coded),
         )  # fmt: skip
 
     def optimizers(self) -> Mapping[str, Any]:
@@ -88,8 +88,7 @@ class SACAgent(ProtoAgent):
         if deterministic:
             return self.served(rows, state, starts, allowed, None)
         self.propensity = np.full((len(rows), self.setting.slots), np.nan)
-        shape = (len(rows), self.setting.slots, self.codes.shape[1])
-        return self.served(rows, state, starts, allowed, rng.standard_normal(shape, np.float32))
+        return self.served(rows, state, starts, allowed, self.noise(len(rows), rng))
 
     def arrays(self) -> Arrays:
         """Those of all agents with a buffer, and the logarithm of the temperature."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,45 +13,64 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
-from recsim_llm.agents.lanes import Flags, Lanes, Transition
+from recsim_llm.agents.lanes import Flags, Floats, Lanes, Transition
+from recsim_llm.agents.sb3_agent import slot_rewards
 from recsim_llm.errors import ConfigError
 
-MOST_REPORTED = 100
-"""Finished episodes of one step that the algorithm is told of; it keeps no more of them."""
 
-Episodes = Sequence[tuple[float, int]]
+@dataclass(frozen=True)
+class Step:
+    """One step of all lanes.
+
+    Attributes:
+        transition: What happened.
+        inputs: [B, W] what the algorithm sees next.
+        ended: [B, W] what it would see next had no episode ended; None where none did.
+        scale: What it is to multiply rewards with.
+        episodes: Return and length of the last episodes that ended, the latest last.
+    """
+
+    transition: Transition
+    inputs: Floats
+    ended: Floats | None
+    scale: float
+    episodes: Sequence[tuple[float, int]]
 
 
 class LanesVecEnv(VecEnv):
     """Steps lanes by an agent's own hand.
 
-    Observations are flat whatever the environment's form, and a lane whose episode ended begins the next one within
-    the same step.
+    A lane whose episode ended begins the next one within the same step.
 
     Args:
         lanes: The lanes.
+        width: W, numbers that the algorithm sees of each lane.
         action_space: What the algorithm believes that it chooses from.
-        play: Shows what the algorithm chose to the users; gives the transition and the last episodes that have ended,
-            (return, length), the latest last.
+        play: Shows what the algorithm chose to the users.
         masks: Items that may be shown next, [B, I].
     """
 
     def __init__(
         self,
         lanes: Lanes,
+        width: int,
         action_space: spaces.Space[Any],
-        play: Callable[[NDArray[Any]], tuple[Transition, Episodes]],
+        play: Callable[[NDArray[Any]], Step],
         masks: Callable[[], Flags],
     ) -> None:
         if lanes.mode is AutoresetMode.NEXT_STEP:
             lanes.mode = AutoresetMode.DISABLED  # the lanes reset what has ended, before the environment would
         self.lanes, self._play, self._masks = lanes, play, masks
         self._given: Any = None
-        super().__init__(lanes.count, spaces.Box(-1.0, 1.0, (lanes.setting.width,), np.float32), action_space)
+        super().__init__(lanes.count, spaces.Box(-np.inf, np.inf, (width,), np.float32), action_space)
 
     def reset(self) -> NDArray[np.float32]:
-        """The present observations; episodes go on."""
-        return self.lanes.observation
+        """Not possible.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError("the users of these lanes are the agent's, in the middle of their episodes: use agent.learn")
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Remembers the actions."""
@@ -61,18 +81,21 @@ class LanesVecEnv(VecEnv):
 
         The info of a lane has the reward of each slot, and at the end of an episode what the algorithms look for.
         """
-        transition, episodes = self._play(self._given)
+        step = self._play(self._given)
+        transition = step.transition
         done = transition.terminated | transition.truncated
         clock = transition.truncated & ~transition.terminated
         rows: list[dict[str, Any]] = [
             {"TimeLimit.truncated": cut, "slot_reward": row}
             for cut, row in zip(clock.tolist(), slot_rewards(transition), strict=True)
         ]
-        for lane in np.flatnonzero(done).tolist():
-            rows[lane]["terminal_observation"] = transition.next_observation[lane]
-        for lane, (total, length) in zip(np.flatnonzero(done)[::-1].tolist(), reversed(episodes), strict=False):
+        ended = np.flatnonzero(done)
+        if step.ended is not None:
+            for lane in ended.tolist():
+                rows[lane]["terminal_observation"] = step.ended[lane]
+        for lane, (total, length) in zip(ended[::-1].tolist(), reversed(step.episodes), strict=False):
             rows[lane]["episode"] = {"r": total, "l": length}
-        return self.lanes.observation, transition.reward.astype(np.float32), done, rows
+        return step.inputs, (step.scale * transition.reward).astype(np.float32), done, rows
 
     def close(self) -> None:
         """Nothing to do: the environment is the agent's."""
@@ -113,11 +136,3 @@ class LanesVecEnv(VecEnv):
 
     def _chosen(self, indices: VecEnvIndices) -> Iterable[int]:
         return list(super()._get_indices(indices))
-
-
-def slot_rewards(transition: Transition) -> NDArray[np.float32]:
-    """What each slot contributed to the reward, [B, K]; what no slot earned is shared by all of them."""
-    shares = np.asarray(transition.info["slot_reward"], np.float64)
-    rest = transition.reward - shares.sum(1)
-    rewards: NDArray[np.float32] = (shares + rest[:, None] / shares.shape[1]).astype(np.float32)
-    return rewards

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import abc
-import time
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -13,15 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents import saving
-from recsim_llm.agents.lanes import Flags, Slates, Transition
+from recsim_llm.agents.callbacks import Hook, hooked
+from recsim_llm.agents.counts import ItemCounts
+from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
+from recsim_llm.agents.memory import Memory
 from recsim_llm.agents.progress import Progress
 from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.errors import ConfigError, DataError, require, unknown
+
+logger = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[Any]]
 DEVICES = ("cpu", "cuda", "auto")
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What Adam keeps of each weight."""
+
+STRENGTH = 10.0
+"""Looks at an item that weigh as much as what all items earned on average."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +83,12 @@ class Sb3Agent(RememberingAgent):
         self._streams = {"cpu": self._torch.Generator().manual_seed(seed).get_state()}
         if self.device.type == "cuda":
             self._streams["cuda"] = self._torch.Generator(self.device).manual_seed(seed).get_state()
+        self.counts, self.squares = ItemCounts(self.setting.items), np.zeros(2)
+        self._now: tuple[Floats, Memory, Flags] | None = None
+        self._ended: Floats | None = None
         with self._own_streams():
             self.model = self.build()
-        # Its own logger would write into a folder of its own at each call of learn().
-        self.model.set_logger(sb3.common.logger.Logger(folder=None, output_formats=[]))
+        self.model.set_logger(self.logger)  # its own would write into a folder of its own at each call of learn()
 
     @abc.abstractmethod
     def build(self) -> Any:
@@ -90,27 +100,73 @@ class Sb3Agent(RememberingAgent):
 
     def vec_env(self, action_space: Any) -> Any:
         """The agent's lanes as the library wants them."""
-        from recsim_llm.agents.sb3_adapter import MOST_REPORTED, LanesVecEnv
+        from recsim_llm.agents.sb3_adapter import LanesVecEnv, Step
 
-        def play(actions: NDArray[Any]) -> tuple[Transition, list[tuple[float, int]]]:
+        def play(actions: NDArray[Any]) -> Step:
             transition = self.played(actions)
             self.num_timesteps += self.lanes.count
-            self._report(transition)
-            return transition, list(self._returns)[-MOST_REPORTED:]
+            self._course.step(transition)
+            return Step(transition, self.now()[0], self._ended, self.told_scale, list(self._returns))
 
-        return LanesVecEnv(self.lanes, action_space, play, self.open)
+        width = self.setting.width + len(self.setting.catalog.topics) + 1
+        return LanesVecEnv(self.lanes, width, action_space, play, self.open)
+
+    def shape(self, candidates: slice | None = None, bonus: bool = False) -> Any:
+        """What the networks are made for."""
+        from recsim_llm.agents.ppo_policy import Shape
+
+        setting = self.setting
+        return Shape(setting.catalog, setting.slots, setting.width, self.config.hidden, candidates, bonus)
+
+    def inputs(self, rows: Floats, memory: Memory, allowed: Flags) -> Floats:
+        """What networks see, [B, P + T + 1]: observations, the wear of topics, and the newest release on the shelf."""
+        released = self.setting.catalog.released_at
+        newest = np.where(allowed, released, -np.inf).max(1, keepdims=True)
+        newest = np.where(np.isfinite(newest), newest, released.min())
+        inputs: Floats = np.concatenate([rows, memory.wear, newest], 1, dtype=np.float32)
+        return inputs
+
+    def now(self) -> tuple[Floats, Memory, Flags]:
+        """Inputs, memory and shelf of the present moment; worked out once."""
+        lanes = self.lanes
+        if self._now is None:
+            memory, allowed = self.recall(lanes.observation, self._state, lanes.fresh), lanes.available()
+            self._now = self.inputs(lanes.observation, memory, allowed), memory, allowed
+        return self._now
 
     def open(self) -> Flags:
         """Items that may be shown next, [B, I]: on the shelf and rested."""
-        lanes = self.lanes
-        memory = self.recall(lanes.observation, self._state, lanes.fresh)
-        return self.rested(memory, lanes.available())
+        _, memory, allowed = self.now()
+        return self.rested(memory, allowed)
 
     def show(self, slates: Slates) -> Transition:
-        """Shows slates [B, K] and remembers them."""
-        lanes = self.lanes
-        self._state = self.recall(lanes.observation, self._state, lanes.fresh).noting(slates)
-        return lanes.step(slates, self._state)
+        """Shows slates [B, K], remembers them, and counts what they earned."""
+        _, memory, allowed = self.now()
+        self._state, self._now = memory.noting(slates), None
+        transition = self.lanes.step(slates, self._state)
+        self.squares += np.square(transition.reward).sum(), len(slates)
+        self.counts.add(transition, slot_rewards(transition))
+        self._ended = None
+        if (transition.terminated | transition.truncated).any():
+            rows = transition.next_observation
+            self._ended = self.inputs(rows, self.recall(rows, self._state, np.zeros(len(rows), np.bool_)), allowed)
+        return transition
+
+    @property
+    def reward_scale(self) -> float:
+        """What rewards are multiplied with before the algorithm sees them: their root mean square becomes 1."""
+        total, count = self.squares.tolist()
+        return float(np.sqrt(count / total)) if total > 0 else 1.0
+
+    @property
+    def told_scale(self) -> float:
+        """The same at the moment of a step; 1 where rewards are kept and scaled later."""
+        return self.reward_scale
+
+    def rates(self) -> NDArray[np.float64]:
+        """What each item earned when it was looked at, less the mean of all, in units of rewards as scaled, [I]."""
+        rates: NDArray[np.float64] = (self.counts.rate(STRENGTH) - self.counts.mean()) * self.reward_scale
+        return rates
 
     def learn(
         self,
@@ -128,32 +184,28 @@ class Sb3Agent(RememberingAgent):
             self.num_timesteps = 0
         if total_timesteps == 0:
             return self
+        hook = hooked(callback, self)
         if not self.lanes.started:
             self.lanes.reset(seed=self.seed)
-        model = self.model
+        model, self._now = self.model, None
         model.num_timesteps = self.num_timesteps
-        model._last_obs, model._last_episode_starts = self.lanes.observation, self.lanes.fresh
-        self._log_every, self._logged, self._run = log_interval, 0, tb_log_name
-        self._begun = time.perf_counter(), self.num_timesteps
-        with self._own_streams(), Progress(total_timesteps, tb_log_name, progress_bar) as self._advance:
-            model.learn(
-                total_timesteps, callback, log_interval=None, tb_log_name=tb_log_name, reset_num_timesteps=False
-            )
-        self.logger |= {
-            tag: float(value) for tag, value in model.logger.name_to_value.items() if isinstance(value, int | float)
-        }
-        self.logger["time/total_timesteps"] = self.num_timesteps
+        model._last_obs, model._last_episode_starts = self.now()[0], self.lanes.fresh
+        with self._logging(tb_log_name, log_interval, reset_num_timesteps) as logs, self._own_streams():
+            hook.begin(locals(), globals())
+            with Progress(total_timesteps, tb_log_name, progress_bar) as advance:
+                self._course = _Course(self, hook, logs, log_interval, tb_log_name, advance)
+                model.learn(total_timesteps, self._course.goes_on, log_interval=None, reset_num_timesteps=False)
         self.finish()
+        hook.end()
         return self
 
-    def _report(self, transition: Transition) -> None:
-        """Counts returns, moves the bar, writes messages."""
-        self._advance(self.lanes.count)
-        self._logged += self._count(transition)
-        if self._log_every is not None and self._logged >= self._log_every:
-            self._logged = 0
-            started, before = self._begun
-            self._log(self._run, (self.num_timesteps - before) / (time.perf_counter() - started))
+    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.float64]:
+        """Scores by which it ranks items, [B, I]."""
+        return self.scores(rows, self.recall(rows, state, starts), allowed)
+
+    @abc.abstractmethod
+    def scores(self, rows: Floats, memory: Memory, allowed: Flags) -> NDArray[np.float64]:
+        """Scores of items [B, I] for observations [B, P]."""
 
     def optimizers(self) -> Mapping[str, Any]:
         """Its optimisers, by name."""
@@ -169,6 +221,8 @@ class Sb3Agent(RememberingAgent):
         for part, optimizer in self.optimizers().items():
             for number, values in optimizer.state_dict()["state"].items():
                 found |= {f"optimizer/{part}/{number}/{name}": _array(value) for name, value in values.items()}
+        found |= {f"counts/{name}": array for name, array in self.counts.arrays().items()}
+        found["rewards/squares"] = self.squares
         return found | {f"stream/{device}": stream.numpy().copy() for device, stream in self._streams.items()}
 
     def extra(self) -> dict[str, Any]:
@@ -177,7 +231,7 @@ class Sb3Agent(RememberingAgent):
 
     def restore(self, arrays: Arrays, extra: dict[str, Any], source: object) -> None:
         """Takes them over, every name and shape checked."""
-        parts: dict[str, Arrays] = {"policy": {}, "optimizer": {}, "stream": {}}
+        parts: dict[str, Arrays] = {"policy": {}, "optimizer": {}, "stream": {}, "counts": {}, "rewards": {}}
         for name, array in arrays.items():
             part, _, rest = name.partition("/")
             if part not in parts:
@@ -190,6 +244,8 @@ class Sb3Agent(RememberingAgent):
             self._restore_optimizer(part, optimizer, parts["optimizer"], source)
         if parts["optimizer"]:
             raise DataError(f"{source}: unexpected arrays of the optimisers: {sorted(parts['optimizer'])[:4]}")
+        saving.fill(self.counts.arrays(), parts["counts"], source)
+        saving.fill({"squares": self.squares}, parts["rewards"], source)
         self._restore_counters(extra, source)
         self._restore_streams(parts["stream"], source)
 
@@ -247,7 +303,42 @@ class Sb3Agent(RememberingAgent):
             torch.set_num_threads(threads)
 
 
+class _Course:
+    """What happens around each step of a call of ``learn``: counts, logs, callbacks, as in the loop of all agents."""
+
+    def __init__(
+        self, agent: Sb3Agent, hook: Hook, logs: Any, interval: int | None, run: str, advance: Callable[[int], None]
+    ) -> None:
+        self.agent, self.hook, self.logs = agent, hook, logs
+        self.interval, self.run, self.advance = interval, run, advance
+        self.ended, self.going = 0, True
+
+    def step(self, transition: Transition) -> None:
+        """Takes note of a step."""
+        agent = self.agent
+        self.advance(agent.lanes.count)
+        self.ended += agent._count(transition)
+        if self.logs is not None:
+            self.logs.after_step(agent, transition)
+        elif self.interval is not None and self.ended >= self.interval:
+            self.ended = 0
+            logger.info("%s %s: %s", self.run, agent.name, agent.logger)
+        self.going = self.hook.step({"self": agent, "transition": transition}, globals())
+
+    def goes_on(self, names: dict[str, Any], globals_: dict[str, Any]) -> bool:
+        """What the library's loop asks after each step."""
+        return self.going
+
+
 def _array(value: Any) -> NDArray[Any]:
     """A copy of a tensor."""
     copy: NDArray[Any] = np.array(value.detach().cpu().numpy())
     return copy
+
+
+def slot_rewards(transition: Transition) -> NDArray[np.float64]:
+    """What each slot contributed to the reward, [B, K]; what no slot earned is shared by all of them."""
+    shares = np.asarray(transition.info["slot_reward"], np.float64)
+    rest = transition.reward - shares.sum(1)
+    rewards: NDArray[np.float64] = shares + rest[:, None] / shares.shape[1]
+    return rewards

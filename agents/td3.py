@@ -60,7 +60,7 @@ class TD3Agent(ProtoAgent):
         return ProtoTD3(
             ProtoTD3Policy, self.vec_env(self.space()), agent=self, tau=config.tau, policy_delay=config.delay,
             target_policy_noise=config.target_noise / root, target_noise_clip=2.5 * config.target_noise / root,
-            policy_kwargs={"parts": self.parts(), "noise": config.noise}, **self.arguments(coded=self.coded),
+            policy_kwargs={"shape": self.shape(), "noise": config.noise}, **self.arguments(coded=self.coded),
         )  # fmt: skip
 
     def optimizers(self) -> dict[str, Any]:
