@@ -109,13 +109,14 @@ def run_cell(cell: Cell) -> Mapping[str, Any]:
     test = make_env(cell, lanes=cell.episodes, users="test", autoreset=AutoresetMode.DISABLED, truth=kind.needs_truth)
     agent = agents.make(cell.agent, train, seed=cell.seed, **cell.agent_config)
     measured: list[Evaluation] = []
-    trained, train_s, evaluate_s = [], 0.0, 0.0
+    trained, online, train_s, evaluate_s = [], [], 0.0, 0.0
     for checkpoint in cell.checkpoints:
-        started = time.perf_counter()
+        started, earned = time.perf_counter(), _Earned()
         if kind.learns and checkpoint > agent.num_timesteps:
-            agent.learn(checkpoint - agent.num_timesteps)
+            agent.learn(checkpoint - agent.num_timesteps, callback=earned)
         train_s += time.perf_counter() - started
         trained.append(int(agent.num_timesteps))
+        online.append(earned.mean)
         if kind.learns or not measured:
             started = time.perf_counter()
             measured.append(evaluate(agent, test, cell.evaluation_seed))
@@ -124,7 +125,7 @@ def run_cell(cell: Cell) -> Mapping[str, Any]:
             measured.append(measured[-1])
     train.close()
     test.close()
-    result: dict[str, Any] = {"steps": cell.checkpoints, "trained_steps": trained}
+    result: dict[str, Any] = {"steps": cell.checkpoints, "trained_steps": trained, "online": online}
     for name in measured[0].metrics:
         result[name] = [one.metrics[name] for one in measured]
     return {
@@ -134,6 +135,25 @@ def run_cell(cell: Cell) -> Mapping[str, Any]:
         "wall_train_s": train_s,
         "wall_evaluate_s": evaluate_s,
     }
+
+
+class _Earned:
+    """Mean reward of a user's step while an agent learns; a callback of :meth:`Agent.learn`."""
+
+    def __init__(self) -> None:
+        self.total, self.steps = 0.0, 0
+
+    def __call__(self, names: Mapping[str, Any], _: Mapping[str, Any]) -> bool:
+        transition = names.get("transition")
+        if transition is not None:  # agents from elsewhere may have a loop of their own
+            self.total += float(transition.reward[transition.valid].sum())
+            self.steps += int(transition.valid.sum())
+        return True
+
+    @property
+    def mean(self) -> float:
+        """0 where nothing was counted."""
+        return self.total / max(self.steps, 1)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class Line:
         score: Normalised score over all scenarios.
         scores: Normalised score by scenario.
         returns: Return per episode, by scenario.
+        online: Reward of a step in the last part of learning, by scenario.
         ctr: Clicks per item shown, mean over runs.
         coverage: Share of the catalogue shown, mean over runs.
         train_s: Time for learning, mean over runs [s].
@@ -35,6 +36,7 @@ class Line:
     score: Estimate
     scores: tuple[Estimate, ...]
     returns: tuple[Estimate, ...]
+    online: tuple[Estimate, ...]
     ctr: float
     coverage: float
     train_s: float
@@ -117,6 +119,7 @@ def _line(results: Results, agent: str, seed: int) -> Line:
             scores.mean_of_episodes(results.episodes(agent, scenario), seed)
             for scenario in results.experiment.scenarios
         ),
+        online=tuple(scores.interval(one[:, None], seed) for one in results.final(agent, "online").T),
         ctr=_mean(results.final(agent, "ctr")),
         coverage=_mean(results.final(agent, "coverage")),
         train_s=results.wall(agent, "train_s"),

@@ -88,6 +88,8 @@ def _cells(board: Leaderboard) -> list[list[tuple[str, bool]]]:
         ]
         for scenario, text in zip(board.scenarios, _columns(board, line), strict=True):
             row.append((text, line.agent in best.get(scenario, ())))
+        if len(board.scenarios) == 1:
+            row.append((line.online[0].text(3), False))
         row += [(_number(line.ctr, 3), False), (_number(line.coverage, 2), False), (_number(line.train_s, 1), False)]
         rows.append(row)
     return rows
@@ -99,7 +101,8 @@ def _number(value: float, digits: int) -> str:
 
 def _headers(board: Leaderboard) -> list[str]:
     names = [short(scenario) if _is_wide(board) else f"{_plain(scenario)} return" for scenario in board.scenarios]
-    return ["agent", "score [95% CI]", *names, "ctr", "coverage", "train s"]
+    online = ["reward while learning"] if len(board.scenarios) == 1 else []
+    return ["agent", "score [95% CI]", *names, *online, "ctr", "coverage", "train s"]
 
 
 def _plain(scenario: str) -> str:
@@ -203,6 +206,7 @@ def _content(board: Leaderboard) -> dict[str, Any]:
             "agent": line.agent,
             "score": estimate(line.score),
             "returns": {s: estimate(r) for s, r in zip(board.scenarios, line.returns, strict=True)},
+            "online": {s: estimate(r) for s, r in zip(board.scenarios, line.online, strict=True)},
             "scores": {s: estimate(r) for s, r in zip(board.scenarios, line.scores, strict=True)},
             "ctr": known(line.ctr),
             "coverage": known(line.coverage),

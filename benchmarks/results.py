@@ -25,8 +25,9 @@ METRICS: Mapping[str, str] = {
     "coverage": "share of the catalogue that was shown",
     "diversity": "diversity within a slate, as the environment measures it",
     "terminated": "share of episodes that the user ended",
+    "online": "reward of a step while learning, since the checkpoint before; 0 at the first",
 }
-"""What is measured at every checkpoint, each a mean over the evaluation episodes."""
+"""What is measured at every checkpoint, each a mean over the evaluation episodes but the last."""
 RANDOM, ORACLE = "random", "oracle"
 _FORMULA_STARTS = tuple("=+-@\t\r＝＋－＠")
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
@@ -94,7 +95,7 @@ class Results:
             for n, scenario in enumerate(self.experiment.scenarios):
                 row = self._done.get((scenario, agent, seed))
                 if row is not None:
-                    values[s, n] = row.result[metric]
+                    values[s, n] = row.result.get(metric, np.nan)  # measures may be younger than the store
         return values
 
     def final(self, agent: str, metric: str = "return") -> Floats:
@@ -146,7 +147,7 @@ class Results:
         for row in sorted(self.rows, key=lambda row: (row.cell.scenario, row.cell.agent, row.cell.seed)):
             cell, result, done = row.cell, row.result, row.state == DONE
             for k, step in enumerate(cell.checkpoints if done else (None,)):
-                values = {name: float(result[name][k]) if done else None for name in METRICS}
+                values = {name: float(result[name][k]) if done and name in result else None for name in METRICS}
                 found.append(
                     {
                         "scenario": cell.scenario,

@@ -87,6 +87,7 @@ def fake_result(cell: Cell) -> dict[str, Any]:
         "coverage": np.full(points, 0.2 + 0.5 * (1 - skill)),
         "diversity": np.full(points, 0.5),
         "terminated": np.full(points, 0.25),
+        "online": level / 40.0,
         "episode_returns": episodes,
         "items": 1000,
         "wall_train_s": time.process_time(),
