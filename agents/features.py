@@ -103,19 +103,17 @@ class Features:
         """The ``count`` allowed items of highest score theta . phi and these scores, each [B, count], best first.
 
         Theta is [d], or [B, d] with one for each user. Of the scores is left out what is the same for all items. Ties
-        go to the lower item; where fewer are allowed, others fill up.
+        go to the lower item; where fewer are allowed, others fill up, of score -inf.
         """
         lanes = len(s.newest)
         listed, values = np.empty((lanes, count), np.int64), np.empty((lanes, count), np.float32)
         allowed = np.ascontiguousarray(allowed)
         theta = np.atleast_2d(theta)
         users, items = self._factors(s, theta)
-        work = np.empty(count, np.float32)
         for start in range(0, lanes, TOGETHER):
             part = slice(start, start + TOGETHER)
             scores = self._block(s, theta, users, items, part)
-            loaded(select, scores, allowed[part], work, listed[part])
-            values[part] = np.take_along_axis(scores, listed[part], 1)
+            listed[part], values[part] = select(scores, allowed[part], count)
         return listed, values
 
     def scores(self, s: Situation, theta: Floats) -> Floats:

@@ -7,53 +7,101 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.rules.jit import kernel
+from recsim_llm.rules.jit import jit, kernel, loaded
 
-BLOCK = 32
-"""Columns that are looked at together; most blocks have none that is among the best."""
+GROUPS = 64
+"""Columns are taken in so many groups, every 64th in one: of those without a high score nothing more is looked at."""
+NOTHING = np.float32(-np.inf)
+
+
+def select(scores: NDArray[Any], allowed: NDArray[np.bool_], slots: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """The K allowed columns of highest score of each row, best first, the lower one of equals.
+
+    Args:
+        scores: [B, I] float64 or float32, contiguous, no NaN.
+        allowed: [B, I], contiguous; where fewer than K are, the first of the others fill up.
+        slots: K.
+
+    Returns:
+        Columns [B, K] and their scores [B, K], -inf for what fills up.
+    """
+    found = np.empty((len(scores), slots), np.int64)
+    values = np.empty((len(scores), slots), scores.dtype)
+    loaded(_select, scores, allowed, np.empty(GROUPS, scores.dtype), values, found)
+    return found, values
 
 
 @kernel
-def select(scores: NDArray[Any], allowed: NDArray[np.bool_], values: NDArray[Any], out: NDArray[np.int64]) -> None:
-    """Writes the K allowed columns of highest score of each row, best first, the lower one of equals.
-
-    Args:
-        scores: [B, I] float64 or float32, no NaN.
-        allowed: [B, I]; where fewer than K are, the first of the others fill up.
-        values: [K] of the same type, working space.
-        out: [B, K], written.
-    """
-    slots, items = out.shape[1], scores.shape[1]
+def _select(
+    scores: NDArray[Any], allowed: NDArray[np.bool_], highest: NDArray[Any], values: NDArray[Any],
+    found: NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Writes what :func:`select` returns; ``highest`` is working space for the highest score of each group."""
+    slots, items = found.shape[1], scores.shape[1]
     for b in range(scores.shape[0]):
-        filled = 0
+        _summarise(scores[b], allowed[b], highest)
+        best, columns, filled = values[b], found[b], 0
+        least = _least(highest, best)
         for k in range(slots):
-            values[k] = -np.inf
-            out[b, k] = -1
-        for start in range(0, items, BLOCK):
-            row, shelf = scores[b, start : min(start + BLOCK, items)], allowed[b, start : min(start + BLOCK, items)]
-            least, better = values[slots - 1], 0
-            for i in range(row.shape[0]):  # without branches: the processor compares several at a time
-                better += (row[i] > least) & shelf[i]
-            if filled == slots and better == 0:
+            best[k] = NOTHING
+            columns[k] = -1
+        for group in range(min(GROUPS, items)):
+            if highest[group] < least:
                 continue
-            for i in range(row.shape[0]):
-                value = row[i]
-                if not shelf[i] or (filled == slots and value <= values[slots - 1]):
+            for i in range(group, items, GROUPS):
+                value = scores[b, i]
+                if not allowed[b, i] or value < least:
                     continue
-                k = min(filled, slots - 1)
-                while k > 0 and values[k - 1] < value:
-                    values[k] = values[k - 1]
-                    out[b, k] = out[b, k - 1]
+                last = min(filled, slots - 1)
+                if filled == slots and (value < best[last] or (value == best[last] and columns[last] < i)):
+                    continue
+                k = last
+                while k > 0 and (best[k - 1] < value or (best[k - 1] == value and columns[k - 1] > i)):
+                    best[k] = best[k - 1]
+                    columns[k] = columns[k - 1]
                     k -= 1
-                values[k] = value
-                out[b, k] = start + i
+                best[k] = value
+                columns[k] = i
                 filled = min(filled + 1, slots)
         candidate = 0
         while filled < slots and candidate < items:
             if not allowed[b, candidate]:
-                out[b, filled] = candidate
+                columns[filled] = candidate
                 filled += 1
             candidate += 1
+
+
+@jit
+def _summarise(scores: NDArray[Any], allowed: NDArray[np.bool_], highest: NDArray[Any]) -> None:
+    """Writes the highest allowed score of each group; without branches, so that several are compared at a time."""
+    for group in range(GROUPS):
+        highest[group] = NOTHING
+    for start in range(0, scores.shape[0], GROUPS):
+        end = min(start + GROUPS, scores.shape[0])
+        row, shelf = scores[start:end], allowed[start:end]
+        for n in range(row.shape[0]):
+            value, before = row[n], highest[n]
+            here = value if shelf[n] else NOTHING
+            highest[n] = here if here > before else before
+
+
+@jit
+def _least(highest: NDArray[Any], best: NDArray[Any]) -> Any:
+    """The K-th highest of the groups' highest scores: K scores or more are as high. ``best`` [K] is working space."""
+    slots = best.shape[0]
+    if slots > GROUPS:
+        return NOTHING
+    for k in range(slots):
+        best[k] = NOTHING
+    for group in range(GROUPS):
+        value = highest[group]
+        if value > best[slots - 1]:
+            k = slots - 1
+            while k > 0 and best[k - 1] < value:
+                best[k] = best[k - 1]
+                k -= 1
+            best[k] = value
+    return best[slots - 1]
 
 
 @kernel

@@ -21,10 +21,9 @@ def best(scores: Scores, allowed: Flags, slots: int) -> Slates:
         allowed: [B, I]; where fewer than K items are, the slate is filled up with others.
         slots: K.
     """
-    rows = np.ascontiguousarray(np.broadcast_to(scores, allowed.shape), np.float64)
-    slates = np.empty((len(rows), slots), np.int64)
-    select(rows, np.ascontiguousarray(allowed), np.empty(slots), slates)
-    return slates
+    kind = np.float32 if scores.dtype == np.float32 else np.float64
+    rows = np.ascontiguousarray(np.broadcast_to(scores, allowed.shape), kind)
+    return select(rows, np.ascontiguousarray(allowed), slots)[0]
 
 
 def uniform(allowed: Flags, slots: int, rng: np.random.Generator) -> Slates:
