@@ -57,6 +57,7 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "slateq": ("recsim_llm.agents.slateq", "SlateQAgent"),
     },
     "policy gradient": {
+        "reinforce": ("recsim_llm.agents.reinforce", "ReinforceAgent"),
         "ppo": ("recsim_llm.agents.ppo", "PPOAgent"),
         "a2c": ("recsim_llm.agents.a2c", "A2CAgent"),
         "masked_ppo": ("recsim_llm.agents.masked_ppo", "MaskedPPOAgent"),
