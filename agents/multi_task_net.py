@@ -118,7 +118,7 @@ def head_losses(logits: Tensor, target: Tensor, entire: bool) -> Tensor:
     mask = clicked[:, None].expand(-1, BINARY).clone()
     mask[:, 0] = 1.0
     if entire:
-        click, other = torch.broadcast_tensors(binary[:, :1], binary[:, 1:])
+        click, other = binary[:, :1].expand(-1, BINARY - 1), binary[:, 1:]
         both = nn.functional.logsigmoid(click) + nn.functional.logsigmoid(other)
         # 1 - s(a) s(b) = (e^-a + e^-b + e^-(a + b)) s(a) s(b): nothing cancels
         neither = torch.logsumexp(torch.stack([-click, -other, -click - other]), 0) + both

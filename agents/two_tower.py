@@ -122,6 +122,5 @@ def pooled_of(history: Numbers, encodings: Floats) -> Floats:
     lane, place = np.nonzero(history >= 0)
     pooled = np.zeros((len(history), encodings.shape[1]), np.float32)
     np.add.at(pooled, lane, encodings[history[lane, place]])
-    count = np.bincount(lane, minlength=len(history)).astype(np.float32)
-    scaled: Floats = pooled / np.sqrt(np.maximum(count, np.float32(1.0)))[:, None]
-    return scaled
+    count = np.bincount(lane, minlength=len(history))
+    return pooled / np.sqrt(np.maximum(count, 1)).astype(np.float32)[:, None]
