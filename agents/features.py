@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.lanes import Flags, Floats, Setting, Slates
 from recsim_llm.agents.memory import Memory
-from recsim_llm.agents.selection import add_remembered, select
+from recsim_llm.agents.selection import GROUPS, Remembered, add_remembered, select, write_highest
 from recsim_llm.rules.jit import jit, kernel, loaded
 
 SHORT, LONG = 1.0, 5.0  # [day] lives of the two measures of freshness
 OLDEST = 60.0  # [day] older than this is all the same, and smaller numbers would be slow
 SCALARS = 9  # profile . item, interest . item, wear of its topic, freshness (2), mean reward, price, looks, clicks
 FARTHEST = 25.0  # [day] users whose clocks differ by less are scored together: e^25 squared is a float32
-TOGETHER = 64  # users scored at a time: their scores stay in the processor's cache
+TOGETHER = 128  # users scored at a time: their scores stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Features:
 
     x is the item's encoding, p the profile's, z that of recent interest; * is elementwise over the leading principal
     components, the dot products over all; wear is how often the item's topic was consumed lately, looks and clicks how
-    often the item itself. For a given user everything but the slot, looks and clicks is linear in what is known of
-    the item: x, its topic, e^(release / life), mean reward and price, so that scores of B x I pairs are one product
-    of matrices.
+    often the item itself. For a given user everything but the slot and what is remembered is linear in what is known
+    of the item: x, e^(release / life), mean reward and price, so that scores of B x I pairs are one product of
+    matrices.
 
     Args:
         setting: The public catalogue.
@@ -65,8 +65,8 @@ class Features:
         self.items: Floats = np.ascontiguousarray(catalog.embedding * self.scale)
         self.topic = catalog.topic
         self.released: Floats = catalog.released_at
-        self._latest = np.argsort(-self.released, kind="stable").astype(np.int64)
-        self._topics: Floats = np.eye(len(catalog.topics), dtype=np.float32)[self.topic]
+        self._members = np.argsort(self.topic, kind="stable").astype(np.int64)  # items by topic
+        self._ends = np.cumsum(np.bincount(self.topic, minlength=len(catalog.topics)))
         spread = float(catalog.price.std()) or 1.0
         self.price: Floats = (catalog.price - catalog.price.mean()) / np.float32(spread)
         self.slots = setting.slots
@@ -76,9 +76,9 @@ class Features:
 
     def newest(self, allowed: Flags) -> Floats:
         """[B] [day] release of the newest item on the shelf."""
-        newest = np.empty(len(allowed), np.float32)
-        loaded(_newest, np.ascontiguousarray(allowed), self._latest, self.released, newest)
-        return newest
+        newest, work = np.empty(len(allowed), np.float32), np.empty(GROUPS, np.float32)
+        loaded(write_highest, self.released, np.ascontiguousarray(allowed), work, newest)
+        return np.maximum(newest, self.released.min())
 
     def of(self, s: Situation, items: Slates, slots: NDArray[np.int64] | None = None) -> Floats:
         """Vectors of users and their items [B, N], as [B, N, d]; ``slots`` [N] says where each was shown."""
@@ -90,13 +90,10 @@ class Features:
     def rows(self, s: Situation, lane: Slates, item: Slates, slot: Slates) -> Floats:
         """Vectors of N pairs of a user and an item in a slot, each [N], as [N, d]; lanes in ascending order."""
         out = np.zeros((len(lane), self.count), np.float32)
-        place = np.full(len(self.items), -1, np.int32)
         tables = self.items, self.topic, self.released, self.price, np.ascontiguousarray(s.rate)
         users = s.profile * self.scale, s.interest * self.scale, np.ascontiguousarray(s.context), s.newest
         memory = s.memory.item, s.memory.looks, s.memory.takes, s.memory.wear
-        loaded(
-            _write, lane, np.ascontiguousarray(item), slot, self.width, self.slots, tables, users, memory, place, out
-        )
+        loaded(_write, lane, np.ascontiguousarray(item), slot, self.width, self.slots, tables, users, memory, out)
         return out
 
     def top(self, s: Situation, theta: Floats, allowed: Flags, count: int) -> tuple[Slates, Floats]:
@@ -110,9 +107,10 @@ class Features:
         allowed = np.ascontiguousarray(allowed)
         theta = np.atleast_2d(theta)
         users, items = self._factors(s, theta)
+        room = np.empty((min(lanes, TOGETHER), len(self.items)), np.float32)
         for start in range(0, lanes, TOGETHER):
-            part = slice(start, start + TOGETHER)
-            scores = self._block(s, theta, users, items, part)
+            part = slice(start, min(start + TOGETHER, lanes))
+            scores = self._block(s, theta, users, items, part, room[: part.stop - start])
             listed[part], values[part] = select(scores, allowed[part], count)
         return listed, values
 
@@ -123,16 +121,18 @@ class Features:
         """
         theta = np.atleast_2d(theta)
         users, items = self._factors(s, theta)
-        return self._block(s, theta, users, items, slice(0, len(users)))
-
-    def _block(self, s: Situation, theta: Floats, users: Floats, items: Floats, part: slice) -> Floats:
-        """Scores [b, I] of some of the users."""
-        at = self.fixed + 3 * self.width
-        scores: Floats = users[part] @ items.T
-        memory, own = s.memory, theta[part] if len(theta) > 1 else theta
-        loaded(
-            add_remembered, memory.item[part], memory.looks[part], memory.takes[part], own[:, at + 7 : at + 9], scores
+        return self._block(
+            s, theta, users, items, slice(0, len(users)), np.empty((len(users), len(self.items)), np.float32)
         )
+
+    def _block(self, s: Situation, theta: Floats, users: Floats, items: Floats, part: slice, scores: Floats) -> Floats:
+        """Writes and returns the scores [b, I] of some of the users."""
+        at = self.fixed + 3 * self.width
+        np.matmul(users[part], items, out=scores)
+        memory, own = s.memory, theta[part] if len(theta) > 1 else theta
+        tables = memory.item[part], memory.looks[part], memory.takes[part], memory.wear[part]
+        weights = np.ascontiguousarray(own[:, [at + 2, at + 7, at + 8]])
+        loaded(add_remembered, tables, weights, self._members, self._ends, scores)
         if self._far(s.newest):
             age = np.clip(s.newest[part, None] - self.released, 0.0, OLDEST)
             for column, life in ((at + 3, SHORT), (at + 4, LONG)):
@@ -140,7 +140,7 @@ class Features:
         return scores
 
     def _factors(self, s: Situation, theta: Floats) -> tuple[Floats, Floats]:
-        """Vectors of users [B, E] and of items [I, E] whose products are the scores, but for looks and clicks.
+        """Vectors of users [B, E] and of items [E, I] whose products are the scores, but for what is remembered.
 
         Where the clocks of users are far apart, freshness is left out too.
         """
@@ -151,16 +151,16 @@ class Features:
         direction[:, :w] += theta[:, f : f + w]
         direction[:, :w] += theta[:, f + w : f + 2 * w] * p[:, :w] + theta[:, f + 2 * w : at] * z[:, :w]
         ones = np.ones((len(p), 1), np.float32)
-        parts = [direction, column[2] * s.memory.wear, column[5] * ones, column[6] * ones]
-        tables = [self.items, self._topics, s.rate[:, None], self.price[:, None]]
+        parts = [direction, column[5] * ones, column[6] * ones]
+        tables = [self.items.T, s.rate[None], self.price[None]]
         if not self._far(s.newest):
             # e^-(newest - released) = e^(middle - newest) e^(released - middle)
             middle = (s.newest.max() + s.newest.min()) / np.float32(2.0)
             day = np.clip(self.released - middle, -OLDEST, OLDEST)
             for weight, life in ((column[3], SHORT), (column[4], LONG)):
                 parts.append(weight * np.exp((middle - s.newest) / np.float32(life))[:, None])
-                tables.append(np.exp(day / np.float32(life))[:, None])
-        return np.concatenate(parts, 1), np.concatenate(tables, 1)
+                tables.append(np.exp(day / np.float32(life))[None])
+        return np.concatenate(parts, 1), np.concatenate(tables, 0)
 
     def _far(self, newest: Floats) -> bool:
         return bool(newest.max() - newest.min() > FARTHEST)
@@ -168,17 +168,6 @@ class Features:
 
 ItemTables = tuple[Floats, NDArray[np.int32], Floats, Floats, Floats]
 Users = tuple[Floats, Floats, Floats, Floats]
-Remembered = tuple[NDArray[np.int32], Floats, Floats, Floats]
-
-
-@kernel
-def _newest(allowed: Flags, latest: Slates, released: Floats, out: Floats) -> None:
-    """Writes the last release among the allowed items of each lane; the first of all where none is allowed."""
-    for b in range(allowed.shape[0]):
-        n = 0
-        while n < latest.shape[0] - 1 and not allowed[b, latest[n]]:
-            n += 1
-        out[b] = released[latest[n]]
 
 
 @jit
@@ -205,7 +194,7 @@ def _dots(x: Floats, p: Floats, z: Floats) -> tuple[np.float32, np.float32]:
 @kernel
 def _write(
     lane: Slates, item: Slates, slot: Slates, width: int, slots: int, tables: ItemTables, users: Users,
-    memory: Remembered, place: NDArray[np.int32], out: Floats,
+    memory: Remembered, out: Floats,
 ) -> None:  # fmt: skip
     """Writes the vectors of N pairs.
 
@@ -218,7 +207,6 @@ def _write(
         tables: Encodings [I, D], topics, releases, prices and mean rewards [I].
         users: Profiles and interests [B, D], contexts [B, C], today [B] [day].
         memory: Items, looks and clicks [B, H], wear [B, T].
-        place: [I] -1, working space: where an item stands in the memory of a lane.
         out: [N, d] zeros, written.
     """
     x, topic, released, price, rate = tables
@@ -228,10 +216,6 @@ def _write(
     at = first + 3 * width
     for n in range(item.shape[0]):
         b, i = lane[n], item[n]
-        if n == 0 or lane[n - 1] != b:
-            for h in range(known.shape[1]):
-                if 0 <= known[b, h] < place.shape[0]:
-                    place[known[b, h]] = h
         row, now = out[n], context[b]
         row[0] = np.float32(1.0)
         for c in range(now.shape[0]):
@@ -246,11 +230,13 @@ def _write(
         age = min(max(newest[b] - released[i], np.float32(0.0)), np.float32(OLDEST))
         rest[0], rest[1] = _dots(xs, ps, zs)
         rest[2] = wear[b, topic[i]]
-        rest[3], rest[4] = np.exp(-age / np.float32(SHORT)), np.exp(-age / np.float32(LONG))
+        long = np.exp(age * np.float32(-1.0 / LONG))
+        square = long * long
+        rest[3], rest[4] = square * square * long, long  # e^-(age / SHORT) is the fifth power, as LONG is 5 SHORT
         rest[5], rest[6] = rate[i], price[i]
-        if place[i] >= 0:
-            rest[7], rest[8] = looks[b, place[i]], takes[b, place[i]]
-        if n == item.shape[0] - 1 or lane[n + 1] != b:
-            for h in range(known.shape[1]):
-                if 0 <= known[b, h] < place.shape[0]:
-                    place[known[b, h]] = -1
+        items = known[b]
+        place = 0
+        for h in range(items.shape[0]):  # without branches: the processor compares several at a time
+            place += h + 1 if items[h] == i else 0
+        if place > 0:
+            rest[7], rest[8] = looks[b, place - 1], takes[b, place - 1]

@@ -19,16 +19,16 @@ class LinUCBConfig(LinearConfig):
 
     Attributes:
         alpha: Weight of the confidence width.
-        shortlist: Items of highest estimate for which the width is computed.
+        shortlist: Items of highest estimate, beyond the K of a slate, for which the width is computed too.
     """
 
     alpha: float = 0.2
-    shortlist: int = 8
+    shortlist: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._within(0.0, 1e6, "alpha")
-        self._within(1, 1_000_000, "shortlist")
+        self._within(0, 1_000_000, "shortlist")
 
 
 class LinUCBAgent(LinearAgent):
@@ -47,8 +47,8 @@ class LinUCBAgent(LinearAgent):
     recommendation", algorithm 1; one theta for all arms as in Chu, Li, Reyzin and Schapire (2011).
 
     Origin of the defaults: ridge 1 is Li et al.'s; their best alpha in experiments was 0.2 to 0.4. Deviations: (1) the
-    width is computed for the ``shortlist`` items of highest estimate only, ties among them in random order: all B x I
-    widths would take a hundred times the rest of the step; (2) theta and A^-1 are recomputed when the data have
+    width is computed for the K + ``shortlist`` items of highest estimate only: all B x I widths would take a hundred
+    times the rest of the step; while nothing is known these are random ones; (2) theta and A^-1 are recomputed when the data have
     grown by ``growth`` (Abbasi-Yadkori, Pal and Szepesvari 2011, section 5.1, switch as rarely and lose a constant
     factor); (3) users are served B at a time; (4) each slot is credited with its own reward, with a feature for its
     position, as if slots did not compete; (5) today's date is not public, the release of the newest item on the
@@ -75,7 +75,7 @@ class LinUCBAgent(LinearAgent):
             slates, _ = self.features.top(situation, model.theta, rested, slots)
             return slates, self.after(situation, slates)
         theta = model.theta if model.known else None
-        listed, estimates = self.listed(situation, theta, rested, self.config.shortlist, rng)
+        listed, estimates = self.listed(situation, theta, rested, slots + self.config.shortlist, rng)
         widths = model.widths(self.features.of(situation, listed).reshape(-1, self.features.count))
         bounds = estimates + np.float32(alpha) * widths.reshape(listed.shape)
         picked = best(bounds, np.take_along_axis(rested, listed, 1), slots)

@@ -13,6 +13,8 @@ GROUPS = 64
 """Columns are taken in so many groups, every 64th in one: of those without a high score nothing more is looked at."""
 NOTHING = np.float32(-np.inf)
 
+Remembered = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+
 
 def select(scores: NDArray[Any], allowed: NDArray[np.bool_], slots: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """The K allowed columns of highest score of each row, best first, the lower one of equals.
@@ -71,6 +73,19 @@ def _select(
             candidate += 1
 
 
+@kernel
+def write_highest(values: NDArray[Any], allowed: NDArray[np.bool_], highest: NDArray[Any], out: NDArray[Any]) -> None:
+    """Writes the highest allowed one of the values [I] for each row of ``allowed`` [B, I] to out [B], -inf for none.
+
+    ``highest`` [GROUPS] is working space.
+    """
+    for b in range(allowed.shape[0]):
+        _summarise(values, allowed[b], highest)
+        out[b] = NOTHING
+        for group in range(GROUPS):
+            out[b] = max(out[b], highest[group])
+
+
 @jit
 def _summarise(scores: NDArray[Any], allowed: NDArray[np.bool_], highest: NDArray[Any]) -> None:
     """Writes the highest allowed score of each group; without branches, so that several are compared at a time."""
@@ -106,21 +121,29 @@ def _least(highest: NDArray[Any], best: NDArray[Any]) -> Any:
 
 @kernel
 def add_remembered(
-    item: NDArray[np.int32], looks: NDArray[np.float32], takes: NDArray[np.float32], weights: NDArray[np.float32],
+    memory: Remembered, weights: NDArray[np.float32], members: NDArray[np.int64], ends: NDArray[np.int64],
     scores: NDArray[np.float32],
 ) -> None:  # fmt: skip
-    """Adds to scores [B, I] what is remembered of the items looked at.
+    """Adds to scores [B, I] what is remembered of items and topics; of most of them nothing is.
 
     Args:
-        item: [B, H], -1 for an empty place.
-        looks: [B, H].
-        takes: [B, H].
-        weights: [B, 2] or [1, 2] of looks and takes.
+        memory: Items [B, H], -1 for an empty place, looks and clicks [B, H], wear [B, T].
+        weights: [B, 3] or [1, 3] of wear, looks and clicks.
+        members: [I] items in the order of their topics.
+        ends: [T] where the items of each topic end among them.
         scores: [B, I], changed.
     """
+    item, looks, takes, wear = memory
     for b in range(item.shape[0]):
         row = min(b, weights.shape[0] - 1)
+        start = 0
+        for t in range(wear.shape[1]):
+            if wear[b, t] != np.float32(0.0):
+                worn = weights[row, 0] * wear[b, t]
+                for n in range(start, ends[t]):
+                    scores[b, members[n]] += worn
+            start = ends[t]
         for h in range(item.shape[1]):
             i = item[b, h]
             if 0 <= i < scores.shape[1]:
-                scores[b, i] += weights[row, 0] * looks[b, h] + weights[row, 1] * takes[b, h]
+                scores[b, i] += weights[row, 1] * looks[b, h] + weights[row, 2] * takes[b, h]
