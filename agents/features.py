@@ -78,7 +78,7 @@ class Features:
         """[B] [day] release of the newest item on the shelf."""
         newest, work = np.empty(len(allowed), np.float32), np.empty(GROUPS, np.float32)
         loaded(write_highest, self.released, np.ascontiguousarray(allowed), work, newest)
-        return np.maximum(newest, self.released.min())
+        return np.maximum(newest, self.released.min(), out=newest)
 
     def of(self, s: Situation, items: Slates, slots: NDArray[np.int64] | None = None) -> Floats:
         """Vectors of users and their items [B, N], as [B, N, d]; ``slots`` [N] says where each was shown."""

@@ -48,11 +48,11 @@ class LinUCBAgent(LinearAgent):
 
     Origin of the defaults: ridge 1 is Li et al.'s; their best alpha in experiments was 0.2 to 0.4. Deviations: (1) the
     width is computed for the K + ``shortlist`` items of highest estimate only: all B x I widths would take a hundred
-    times the rest of the step; while nothing is known these are random ones; (2) theta and A^-1 are recomputed when the data have
-    grown by ``growth`` (Abbasi-Yadkori, Pal and Szepesvari 2011, section 5.1, switch as rarely and lose a constant
-    factor); (3) users are served B at a time; (4) each slot is credited with its own reward, with a feature for its
-    position, as if slots did not compete; (5) today's date is not public, the release of the newest item on the
-    shelf stands for it.
+    times the rest of the step; while nothing is known these are random ones; (2) theta and A^-1 are recomputed when the
+    data have grown by ``growth`` (Abbasi-Yadkori, Pal and Szepesvari 2011, section 5.1, switch as rarely and lose a
+    constant factor); (3) users are served B at a time; (4) each slot is credited with its own reward, with a feature
+    for its position, as if slots did not compete; (5) today's date is not public, the release of the newest item on
+    the shelf stands for it.
     """
 
     name: ClassVar[str] = "linucb"
