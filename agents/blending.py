@@ -9,11 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.baskets import CALM, Baskets
 from recsim_llm.agents.config import Config
 from recsim_llm.agents.counts import ItemCounts
-from recsim_llm.agents.lanes import Floats, Slates
+from recsim_llm.agents.lanes import Flags, Floats, Slates
 from recsim_llm.agents.log import Log
 from recsim_llm.agents.logged import LoggedAgent, LoggedConfig, count_rows
+from recsim_llm.agents.memory import CLICK, SKIP
+from recsim_llm.agents.sessions import Seen, remember
 from recsim_llm.rules.jit import jit
 
 Scores = NDArray[np.floating]
@@ -99,16 +102,22 @@ def _standardise(scores: Scores, weight: NDArray[np.float64], out: NDArray[np.fl
             out[b, i] = (scores[b, i] - mean) * scale
 
 
+def newest(history: Slates) -> Slates:
+    """The last columns of histories [B, H]: as many as the longest needs, at least one."""
+    count = int((history >= 0).sum(1).max(initial=0))
+    return np.ascontiguousarray(history[:, history.shape[1] - max(count, 1) :])
+
+
 @jit
-def sum_rows(history: Slates, matrix: Floats, out: Floats) -> None:
-    """Writes the sums [B, I] of the rows of a matrix [I, I] that histories [B, H] name; -1 names none."""
-    for b in range(history.shape[0]):
-        out[b, :] = 0.0
-        for h in range(history.shape[1]):
-            j = history[b, h]
+def sum_rows(items: Slates, values: Floats, matrix: Floats, out: Floats) -> None:
+    """Writes the sums [B, I] of the rows of a matrix [I, I] that ``items`` [B, N] name, times ``values`` [B, N]."""
+    for b in range(items.shape[0]):
+        out[b, :] = np.float32(0.0)
+        for n in range(items.shape[1]):
+            j, value = items[b, n], values[b, n]
             if j >= 0:
                 for i in range(matrix.shape[1]):
-                    out[b, i] += matrix[j, i]
+                    out[b, i] += value * matrix[j, i]
 
 
 @dataclass(frozen=True)
@@ -118,9 +127,12 @@ class TunedConfig(BlendedConfig):
     Attributes:
         personal: w, as for others, where it is not tuned.
         tuned: Find w by the clicks of users of the log that the model was not fitted to.
+        looks: Learn from what was looked at and left too; False: from clicks alone, as in the papers. A log in which
+            everything was clicked is used as if this were False.
     """
 
     tuned: bool = True
+    looks: bool = True
 
 
 class TunedAgent(BlendedAgent):
@@ -137,6 +149,7 @@ class TunedAgent(BlendedAgent):
     """
 
     Config: ClassVar[type[Config]] = TunedConfig
+    State: ClassVar[type | None] = Seen
     config: TunedConfig
 
     @abc.abstractmethod
@@ -155,8 +168,50 @@ class TunedAgent(BlendedAgent):
     def model_arrays(self) -> dict[str, NDArray[Any]]:
         """As :meth:`learnt`."""
 
+    def baskets(self, log: Log) -> Baskets:
+        """What the users of a log did, by the click rates of the log."""
+        counts = ItemCounts(self.setting.items)
+        count_rows(counts, log)
+        self.rate = counts.rate(self.config.strength)
+        self.looked[0] = self.config.looks and not (log.click > 0).all()
+        return Baskets.of(log, self.rate, bool(self.looked[0]))
+
+    def session(self, rows: Floats, state: Any, starts: Flags) -> Any:
+        """The session, with what was looked at and left in it."""
+        session = super().session(rows, state, starts)
+        left = np.full_like(session.history, -1)
+        if isinstance(state, Seen):
+            signals = self.setting.feedback(rows)
+            passed = (signals[:, :, SKIP] > 0) & (signals[:, :, CLICK] <= 0) & (state.memory.last >= 0)
+            remember(state.left, state.memory.last, passed, np.ascontiguousarray(starts), left)
+        return Seen(session.memory, session.history, left)
+
+    def session_of(self, history: Slates, left: Slates | None = None) -> Any:
+        """The state of lanes whose users clicked ``history`` [N, H], and looked at ``left`` [N, H] in vain."""
+        session = super().session_of(history)
+        lefts = np.full_like(session.history, -1) if left is None else super().session_of(left).history
+        return Seen(session.memory, session.history, lefts)
+
+    def opinions(self, session: Any) -> tuple[Slates, Floats]:
+        """What users of sessions think of the items that they clicked and left.
+
+        Returns:
+            Items [B, N] and values [B, N] as in :class:`~recsim_llm.agents.baskets.Baskets`; -1 and 0 for none.
+        """
+        if not self.looked[0]:
+            history = newest(session.history)
+            return history, (history >= 0).astype(np.float32)
+        history, left = newest(session.history), newest(session.left)
+        items = np.concatenate([history, left], 1)
+        clicked = np.arange(items.shape[1]) < history.shape[1]
+        rest = np.where(items >= 0, clicked - self.rate[items], 0.0)
+        mean = rest.sum(1) / ((items >= 0).sum(1) + CALM)
+        values: Floats = np.where(items >= 0, rest - mean[:, None], 0.0).astype(np.float32)
+        return np.ascontiguousarray(items), values
+
     def blank(self, users: int) -> None:
         """An unfitted model and no weight for it."""
+        self.rate, self.looked = np.zeros(self.setting.items), np.zeros(1, np.bool_)
         self.weight, self.weighed = np.zeros(1), np.zeros(1, np.int64)
         self.blank_model(users)
 
@@ -179,7 +234,13 @@ class TunedAgent(BlendedAgent):
 
     def learnt(self) -> dict[str, NDArray[Any]]:
         """The model, and its weight."""
-        return {**self.model_arrays(), "weight": self.weight, "weighed": self.weighed}
+        return {
+            **self.model_arrays(),
+            "weight": self.weight,
+            "weighed": self.weighed,
+            "rate": self.rate,
+            "looked": self.looked,
+        }
 
     def _weigh(self, log: Log) -> float:
         """The weight found by held-out users; leaves the model fitted to the others."""
@@ -189,7 +250,7 @@ class TunedAgent(BlendedAgent):
         if len(users) < HELD_OUT:
             return 0.0
         train, test = log[~held], log[held]
-        history = test.clicks_before(self.config.history)
+        history, left = (test.before(chosen, self.config.history) for chosen in (test.click > 0, test.click <= 0))
         told = np.flatnonzero((history >= 0).any(1) & ~(history == test.item[:, None]).any(1))
         told = rng.permutation(told)[:MOST_ROWS]
         if len(told) < LEAST_ROWS:
@@ -200,7 +261,7 @@ class TunedAgent(BlendedAgent):
         popular = standardised(counts.rate(self.config.strength)[None], np.ones(1))[0]
         item, personal = test.item[told], np.zeros(len(told))
         for part in np.array_split(np.arange(len(told)), -(-len(told) // CHUNK)):
-            session = self.session_of(history[told[part]])
+            session = self.session_of(history[told[part]], left[told[part]])
             rows = np.zeros((len(part), self.setting.width), np.float32)
             scores = standardised(self.personal(rows, session), self.trust(rows, session))
             personal[part] = scores[np.arange(len(part)), item[part]]

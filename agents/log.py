@@ -140,11 +140,11 @@ class Log:
         order = np.argsort(number, kind="stable")
         return self.item[clicked][order], number[order]
 
-    def clicks_before(self, width: int) -> Numbers:
-        """Items [N, H] clicked in the same episode at steps before each slot, the newest last, -1 in front."""
+    def before(self, chosen: Flags, width: int) -> Numbers:
+        """Chosen items [N, H] of the same episode, at steps before each row, the newest last, -1 in front."""
         order = np.argsort(self.sessions(), kind="stable")
         histories = np.full((len(self), width), -1, np.int64)
-        _before(order, self.sessions(), self.step, self.item, self.click > 0, histories)
+        _before(order, self.sessions(), self.step, self.item, chosen, histories)
         return histories
 
     def last_clicks(self, width: int) -> tuple[Numbers, Numbers]:
@@ -244,7 +244,7 @@ def _made(columns: dict[str, Any]) -> Log:
 
 @jit
 def _before(
-    order: Numbers, session: Numbers, step: Numbers, item: Numbers, clicked: Flags, histories: Numbers
+    order: Numbers, session: Numbers, step: Numbers, item: Numbers, chosen: Flags, histories: Numbers
 ) -> None:  # fmt: skip
     """Writes the histories [N, H] of slots, visited session after session."""
     width = histories.shape[1]
@@ -256,7 +256,7 @@ def _before(
         place = width - 1
         for back in range(at - 1, begin - 1, -1):
             m = order[back]
-            if clicked[m] and step[m] < step[n]:
+            if chosen[m] and step[m] < step[n]:
                 histories[n, place] = item[m]
                 place -= 1
                 if place < 0:

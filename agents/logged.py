@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from recsim_llm.agents import saving
 from recsim_llm.agents.config import Config
 from recsim_llm.agents.counts import ItemCounts
-from recsim_llm.agents.lanes import Flags, Floats, Setting, Slates, Transition, like
+from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition, like
 from recsim_llm.agents.log import Log, LogBook
-from recsim_llm.agents.memory import CLICK, Memory
+from recsim_llm.agents.memory import CLICK
 from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
+from recsim_llm.agents.sessions import Session as Session
+from recsim_llm.agents.sessions import remember
 from recsim_llm.agents.slates import Chances, best, uniform, uniform_propensity
 from recsim_llm.errors import ConfigError, DataError
-from recsim_llm.rules.jit import jit
 
 LOG, MODEL = "log/", "model/"
 """Names of saved arrays begin with these."""
@@ -52,40 +53,6 @@ class LoggedConfig(RememberingConfig):
         self._within(1, 10**9, "refit")
         self._within(1e-6, 1e9, "strength")
         self._within(1, 10_000, "history")
-
-
-@dataclass(frozen=True)
-class Session:
-    """State between two calls of ``predict``: what B users did in this episode.
-
-    Attributes:
-        memory: Looks and clicks of late.
-        history: [B, H] items clicked in this episode, the newest last, -1 in front where there are fewer.
-    """
-
-    memory: Memory
-    history: Slates
-
-    @classmethod
-    def empty(cls, lanes: int, setting: Setting, width: int) -> Session:
-        """Nothing done yet."""
-        return cls(Memory.empty(lanes, setting), np.full((lanes, width), -1, np.int64))
-
-    def clicks(self) -> NDArray[np.int64]:
-        """[B] clicks that are remembered."""
-        count: NDArray[np.int64] = np.count_nonzero(self.history >= 0, axis=1)
-        return count
-
-    def taste(self, items: int) -> Floats:
-        """[B, I] how often each item is in the history."""
-        lane, place = np.nonzero(self.history >= 0)
-        flat = lane * items + self.history[lane, place]
-        counts = np.bincount(flat, minlength=len(self.history) * items).astype(np.float32)
-        return counts.reshape(len(self.history), items)
-
-    def noting(self, slates: Slates) -> Self:
-        """With a new slate [B, K] shown."""
-        return replace(self, memory=self.memory.noting(slates))
 
 
 class LoggedAgent(RememberingAgent):
@@ -202,7 +169,7 @@ class LoggedAgent(RememberingAgent):
             raise ConfigError(f"state must be what predict() returned for the same {len(rows)} lanes")
         history = np.empty_like(state.history)
         clicked = (self.setting.feedback(rows)[:, :, CLICK] > 0) & (state.memory.last >= 0)
-        _remember(state.history, state.memory.last, clicked, np.ascontiguousarray(starts), history)
+        remember(state.history, state.memory.last, clicked, np.ascontiguousarray(starts), history)
         return Session(memory, history)
 
     def interact(self) -> Transition:
@@ -333,27 +300,3 @@ def possible(slates: Slates, allowed: Flags) -> Flags:
     inside: Flags = np.take_along_axis(allowed, slates, 1)
     filling: Flags = np.arange(slates.shape[1]) >= count
     return inside | filling
-
-
-@jit
-def _remember(history: Slates, last: Slates, clicked: Flags, starts: Flags, out: Slates) -> None:
-    """Writes histories [B, H] with the clicked items of the last slates [B, K] added at the end."""
-    width = history.shape[1]
-    for b in range(history.shape[0]):
-        new = 0
-        for k in range(last.shape[1]):
-            new += clicked[b, k]
-        if starts[b]:
-            out[b, :] = -1
-            continue
-        for h in range(width):
-            out[b, h] = history[b, h + new] if h + new < width else -1
-        at = max(width - new, 0)
-        skipped = max(new - width, 0)
-        for k in range(last.shape[1]):
-            if clicked[b, k]:
-                if skipped > 0:
-                    skipped -= 1
-                else:
-                    out[b, at] = last[b, k]
-                    at += 1
