@@ -78,7 +78,8 @@ class Features:
         """[B] [day] release of the newest item on the shelf."""
         newest, work = np.empty(len(allowed), np.float32), np.empty(GROUPS, np.float32)
         loaded(write_highest, self.released, np.ascontiguousarray(allowed), work, newest)
-        return np.maximum(newest, self.released.min(), out=newest)
+        np.maximum(newest, self.released.min(), out=newest)
+        return newest
 
     def of(self, s: Situation, items: Slates, slots: NDArray[np.int64] | None = None) -> Floats:
         """Vectors of users and their items [B, N], as [B, N, d]; ``slots`` [N] says where each was shown."""
@@ -160,7 +161,7 @@ class Features:
             for weight, life in ((column[3], SHORT), (column[4], LONG)):
                 parts.append(weight * np.exp((middle - s.newest) / np.float32(life))[:, None])
                 tables.append(np.exp(day / np.float32(life))[None])
-        return np.concatenate(parts, 1), np.concatenate(tables, 0)
+        return np.concatenate(parts, 1), np.ascontiguousarray(np.concatenate(tables, 0))  # as products are fastest
 
     def _far(self, newest: Floats) -> bool:
         return bool(newest.max() - newest.min() > FARTHEST)
