@@ -136,7 +136,8 @@ class LoggedAgent(RememberingAgent):
         width = self.config.history
         session = Session.empty(len(history), self.setting, width)
         kept = min(width, history.shape[1])
-        session.history[:, width - kept :] = history[:, history.shape[1] - kept :]
+        aligned = np.take_along_axis(history, np.argsort(history >= 0, axis=1, kind="stable"), 1)
+        session.history[:, width - kept :] = aligned[:, history.shape[1] - kept :]
         return session
 
     def act(

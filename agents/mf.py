@@ -76,8 +76,8 @@ class MFAgent(LoggedAgent):
 
     m and V the mean and variances over the users in the log, s^2 the error of the fit; for a user of the log m is her
     own vector, and s^2 V^-1 has n E[x x^T] added for her n slots in the log. The sums are kept in
-    ``predict``'s state. Texts and encodings are not used. Online, one pass of SGD at a tenth of the rate takes in the
-    new rows, users that are new starting as the mean of the others.
+    ``predict``'s state. Texts and encodings are not used. Online, one pass of SGD takes in the new rows, users that
+    are new starting as the mean of the others, and all is fitted anew whenever the log has doubled.
 
     Origin of the defaults: Koren et al. recommend biases, a step size of the order of 0.01 and penalties of the
     order of 0.1. Deviations: (1) the log is gathered under uniform random slates and the model fitted anew to all of it
@@ -100,12 +100,13 @@ class MFAgent(LoggedAgent):
         factors, items = self.config.factors, self.setting.items
         self.model = Factors.start(max(users, 1), items, factors, self.fit_rng())
         self.model.items[...] = 0.0
-        self._known = np.zeros(users, np.int64)
+        self._known, self._anew = np.zeros(users, np.int64), np.zeros(1, np.int64)
         self._summarise(np.zeros(max(users, 1)))
 
     def fit(self, log: Log) -> None:
         """By SGD from small random factors."""
         rng, config = self.fit_rng(), self.config
+        self._anew[0] = len(log)
         self._known, user = np.unique(log.user, return_inverse=True)
         self.model = Factors.start(len(self._known), self.setting.items, config.factors, rng)
         fit(
@@ -115,13 +116,16 @@ class MFAgent(LoggedAgent):
         self._summarise(np.bincount(user, minlength=len(self._known)).astype(np.float64))
 
     def absorb(self, log: Log, start: int) -> None:
-        """One pass over the new rows."""
+        """One pass over the new rows; all is fitted anew whenever the log has doubled."""
+        if len(log) >= 2 * self._anew[0]:
+            self.fit(log)
+            return
         config, old = self.config, self._known
         self._known, user = np.unique(log.user, return_inverse=True)
         self.model.widen(np.searchsorted(self._known, old), len(self._known))
         fit_more(
             self.model, user[start:].astype(np.int64), log.item[start:], log.click[start:].astype(np.float64),
-            rate=0.1 * config.rate, shrink_bias=config.shrink_bias, shrink=config.shrink, rng=self.fit_rng(start),
+            rate=config.rate, shrink_bias=config.shrink_bias, shrink=config.shrink, rng=self.fit_rng(start),
         )  # fmt: skip
         self._summarise(np.bincount(user, minlength=len(self._known)).astype(np.float64))
 
@@ -201,5 +205,5 @@ class MFAgent(LoggedAgent):
             "mu": model.mu, "user_bias": model.user_bias, "item_bias": model.item_bias, "users": model.users,
             "items": model.items, "weights": model.weights, "noise": model.noise, "known": self._known,
             "people": self._people, "looks": self._looks, "spread": self._spread, "prior": self._prior,
-            "precision": self._precision,
+            "precision": self._precision, "anew": self._anew,
         }  # fmt: skip
