@@ -27,8 +27,9 @@ class A2CAgent(OnPolicyAgent):
     implementation is Stable-Baselines3's. The policy is that of :class:`~recsim_llm.agents.ppo.PPOAgent`.
 
     Origin of the defaults: chosen at budgets of 20,000 steps on training users, beside those of PPO. Deviations: Adam
-    in place of RMSprop. Its rollouts know no masks: an item off the shelf is a wasted slot, from which it learns. In
-    ``predict`` items off the shelf are left out and what was just shown rests.
+    in place of RMSprop; rewards are divided by their root mean square so far. Its rollouts know no masks: an item off
+    the shelf is a wasted slot, from which it learns. In ``predict`` items off the shelf are left out and what was just
+    shown rests.
     """
 
     name: ClassVar[str] = "a2c"

@@ -25,6 +25,9 @@ class DQNConfig(OffPolicyConfig):
         target: Steps of users between two copies to the target network, summed over lanes [steps].
     """
 
+    learning_rate: float = 3e-3
+    updates: int = 4
+    batch: int = 64
     epsilon_start: float = 1.0
     epsilon_end: float = 0.05
     epsilon_steps: int = 5_000
@@ -49,16 +52,18 @@ class DQNAgent(OffPolicyAgent):
     never shown has a value.
 
     Origin of the defaults: chosen at budgets of 20,000 steps on training users. Deviations: a slate is K actions at
-    once, each with the reward of its slot (what no slot earned is shared by all), and what is served are the K items of
+    once, each with the reward of its slot (what no slot earned is shared by all), only slots that were looked at teach,
+    and what is served are the K items of
     highest value; the interplay of slots is for ``slateq``. The next observation's best item is sought among all
     items, on the shelf or not. Exploration depends on the steps so far and not on those of one call of ``learn``, each
     slot of each user explores on its own, and only items on the shelf that need no rest are shown, in rollouts as in
-    serving.
+    serving. Rewards are divided by five times their root mean square so far.
     """
 
     name: ClassVar[str] = "dqn"
     Config: ClassVar[type[DQNConfig]] = DQNConfig
     config: DQNConfig
+    size: ClassVar[float] = 0.2  # so small that the Huber loss is a square: values are means, not nearly medians
 
     def build(self) -> Any:
         """Stable-Baselines3's DQN, with a buffer of slates."""

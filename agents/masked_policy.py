@@ -13,7 +13,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from recsim_llm.agents.ppo_policy import ItemScoring
 
 
-class MaskedItemPolicy(ItemScoring, MaskableActorCriticPolicy):  # type: ignore[misc]
+class MaskedItemPolicy(ItemScoring, MaskableActorCriticPolicy):
     """sb3-contrib's actor-critic policy, scoring items."""
 
 

@@ -19,7 +19,7 @@ class MaskedPPOAgent(OnPolicyAgent):
     implementation is sb3-contrib's MaskablePPO. The policy is that of :class:`~recsim_llm.agents.ppo.PPOAgent`.
 
     Origin of the defaults: those of PPO here. Deviations: one mask of the items serves all slots of a slate, as the K
-    items are drawn from one distribution without replacement.
+    items are drawn from one distribution without replacement; rewards are divided by their root mean square so far.
     """
 
     name: ClassVar[str] = "masked_ppo"

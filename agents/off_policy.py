@@ -46,6 +46,8 @@ class OffPolicyAgent(Sb3Agent):
 
     Config: ClassVar[type[OffPolicyConfig]] = OffPolicyConfig
     config: OffPolicyConfig
+    size: ClassVar[float] = 1.0
+    """Root mean square of rewards as the algorithm is told of them."""
 
     def arguments(self, **replay: Any) -> dict[str, Any]:
         """Arguments that all of the library's algorithms take; ``replay`` are those of the buffer."""
@@ -58,7 +60,7 @@ class OffPolicyAgent(Sb3Agent):
             "train_freq": max(config.period // lanes, 1), "gradient_steps": config.updates,
             "replay_buffer_class": SlateReplay,
             "replay_buffer_kwargs": {
-                "rng": self.rng, "slots": self.setting.slots, "scale": lambda: self.reward_scale, **replay,
+                "rng": self.rng, "slots": self.setting.slots, "scale": lambda: self.reward_scale * self.size, **replay,
             },
         }  # fmt: skip
 

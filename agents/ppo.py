@@ -38,17 +38,18 @@ class PPOAgent(OnPolicyAgent):
 
     Paper: Schulman et al. (2017), "Proximal policy optimization algorithms"; the implementation is Stable-Baselines3's.
 
-    Policy: logits_i = (W h(o) + a * p + c * z) . x_i + b_i, x_i the item's encoding, p and z those of profile and
-    interest; the K items of a slate are drawn one after another without replacement. An ordinary head with one weight
-    vector for each of a thousand items sees each of them a few times within a demo's budget and learns nothing; here
-    every step teaches something of all items, and one that was never shown has a score.
+    Policy: logits_i = (W h(o) + a * p + c * z) . x_i + w wear_topic(i) + (V h(o) + v) . f_i + b_i, x_i the item's
+    encoding, p and z those of profile and interest, wear how often the item's topic was consumed lately, f_i its price,
+    freshness and mean reward so far; the K items of a slate are drawn one after another without replacement. An
+    ordinary head with one weight vector for each of a thousand items sees each of them a few times within a demo's
+    budget and learns nothing; here every step teaches something of all items, and one that was never shown has a score.
 
     Origin of the defaults: clip is the paper's; fewer epochs, a larger step size and shorter rollouts than
-    Stable-Baselines3's, found at budgets of 20,000 steps on training users; gamma and lambda low, as what a slate does
-    to later steps is small beside the noise of clicks (not where users come back or stay away: there set gamma high).
-    Deviations: none in the algorithm. Its rollouts know no masks: an item off the shelf is a wasted slot, from which it
-    learns (``masked_ppo`` does not waste them). In ``predict`` items off the shelf are left out and what was just shown
-    rests.
+    Stable-Baselines3's, and no entropy bonus, found at budgets of 20,000 steps on training users; gamma and lambda low,
+    as what a slate does to later steps is small beside the noise of clicks (not where users come back or stay away:
+    there set gamma high). Deviations: rewards are divided by their root mean square so far. Its rollouts know no masks:
+    an item off the shelf is a wasted slot, from which it learns (``masked_ppo`` does not waste them). In ``predict``
+    items off the shelf are left out and what was just shown rests. With candidates only encodings are scored.
     """
 
     name: ClassVar[str] = "ppo"

@@ -263,7 +263,7 @@ class ItemScoring:
         return logits.cpu().numpy().astype(np.float64)
 
 
-class ItemPolicy(ItemScoring, ActorCriticPolicy):  # type: ignore[misc]
+class ItemPolicy(ItemScoring, ActorCriticPolicy):
     """Stable-Baselines3's actor-critic policy, scoring items."""
 
 

@@ -92,7 +92,9 @@ class ProtoAgent(OffPolicyAgent):
 
     def scores(self, rows: Floats, memory: Memory, allowed: Flags) -> NDArray[np.float64]:
         """Nearness of items to the nearest of the actor's vectors, [B, I]."""
-        return (self.vectors(self.inputs(rows, memory, allowed), None) @ self.codes.T).max(1).astype(np.float64)
+        closeness = self.vectors(self.inputs(rows, memory, allowed), None) @ self.codes.T
+        scores: NDArray[np.float64] = closeness.max(1).astype(np.float64)
+        return scores
 
     def served(
         self, rows: Floats, state: Any, starts: Flags, allowed: Flags, noise: NDArray[np.float32] | None

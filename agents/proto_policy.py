@@ -164,7 +164,8 @@ class ProtoTD3Policy(Shaped, TD3Policy):
             return vectors
         wanted = vectors.reshape(lanes, -1, encoding)
         size = np.float32(self.noise / encoding**0.5) * np.linalg.norm(wanted, axis=2, keepdims=True)
-        return (wanted + size * noise.reshape(wanted.shape)).reshape(lanes, -1)
+        noisy: NDArray[np.float32] = (wanted + size * noise.reshape(wanted.shape)).reshape(lanes, -1)
+        return noisy
 
 
 class ProtoSACPolicy(Shaped, SACPolicy):

@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from recsim_llm.errors import DataError
 
 Arrays = dict[str, NDArray[Any]]
-KEPT = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+KEPT = ("observations", "next_observations", "actions", "rewards", "seen", "dones", "timeouts")
 
 
 class SlateReplay(ReplayBuffer):
@@ -23,7 +23,9 @@ class SlateReplay(ReplayBuffer):
         rng: The agent's stream.
         slots: K.
         scale: What rewards are to be multiplied with when they are drawn.
-        by_slot: Keep the reward of each slot, [B, K], and not their sum, [B, 1].
+        by_slot: Keep the reward of each slot, [B, K], and not their sum, [B, 1]. Then of each step K of its slots are
+            drawn, with replacement, from those that the user looked at: a slot that she never saw tells nothing of its
+            item.
         coded: Turns items [N, K] into what the algorithm calls an action; None leaves them as they are.
         *args: As for Stable-Baselines3.
         **kwargs: As for Stable-Baselines3.
@@ -43,6 +45,7 @@ class SlateReplay(ReplayBuffer):
         self.rng, self.scale, self.by_slot, self.coded = rng, scale, by_slot, coded
         self.actions = np.zeros((self.buffer_size, self.n_envs, slots), np.int64)
         self.rewards = np.zeros((self.buffer_size, self.n_envs, slots if by_slot else 1), np.float32)
+        self.seen = np.ones((self.buffer_size, self.n_envs, slots if by_slot else 1), np.bool_)
 
     def add(
         self,
@@ -56,7 +59,10 @@ class SlateReplay(ReplayBuffer):
         """One step of every lane."""
         at = self.pos
         self.observations[at], self.next_observations[at], self.actions[at] = obs, next_obs, action
-        self.rewards[at] = [info["slot_reward"] for info in infos] if self.by_slot else reward[:, None]
+        if self.by_slot:
+            self.rewards[at], self.seen[at] = ([info[name] for info in infos] for name in ("slot_reward", "seen"))
+        else:
+            self.rewards[at] = reward[:, None]
         self.dones[at], self.timeouts[at] = done, [info["TimeLimit.truncated"] for info in infos]
         self.pos = (at + 1) % self.buffer_size
         self.full = self.full or self.pos == 0
@@ -65,13 +71,16 @@ class SlateReplay(ReplayBuffer):
         """Steps drawn uniformly, with replacement."""
         steps = self.rng.integers(self.filled, size=batch_size)
         lanes = self.rng.integers(self.n_envs, size=batch_size)
-        items = self.actions[steps, lanes]
+        items, rewards = self.actions[steps, lanes], self.rewards[steps, lanes]
+        if self.by_slot:
+            slots = drawn(self.seen[steps, lanes], self.rng)
+            items, rewards = (np.take_along_axis(array, slots, 1) for array in (items, rewards))
         parts = (
             self.observations[steps, lanes],
             items if self.coded is None else self.coded(items),
             self.next_observations[steps, lanes],
             (self.dones[steps, lanes] * (np.float32(1.0) - self.timeouts[steps, lanes]))[:, None],
-            self.rewards[steps, lanes] * np.float32(self.scale()),
+            rewards * np.float32(self.scale()),
         )
         return ReplayBufferSamples(*map(self.to_torch, parts))
 
@@ -110,3 +119,19 @@ class SlateReplay(ReplayBuffer):
         for name in KEPT:
             getattr(self, name)[:filled] = given[name]
         self.pos, self.full = position, filled == self.buffer_size
+
+
+def drawn(seen: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
+    """K of the slots that were looked at for each step, with replacement; of all slots where none was.
+
+    Args:
+        seen: [N, K].
+        rng: Where to draw from.
+
+    Returns:
+        Positions of slots [N, K].
+    """
+    ranks = np.cumsum(np.where(seen.any(1, keepdims=True), seen, True), 1)  # [N, K]
+    wanted = np.floor(rng.random(seen.shape) * ranks[:, -1:]) + 1.0
+    slots: NDArray[np.int64] = (ranks[:, None, :] >= wanted[:, :, None]).argmax(2)
+    return slots

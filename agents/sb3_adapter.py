@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
+from recsim_llm.agents.counts import seen_slots
 from recsim_llm.agents.lanes import Flags, Floats, Lanes, Transition
 from recsim_llm.agents.sb3_agent import slot_rewards
 from recsim_llm.errors import ConfigError
@@ -79,15 +80,18 @@ class LanesVecEnv(VecEnv):
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], Flags, list[dict[str, Any]]]:
         """Steps all lanes.
 
-        The info of a lane has the reward of each slot, and at the end of an episode what the algorithms look for.
+        The info of a lane tells the reward of each slot and whether it was looked at, and at the end of an episode
+        what the algorithms look for.
         """
         step = self._play(self._given)
         transition = step.transition
         done = transition.terminated | transition.truncated
         clock = transition.truncated & ~transition.terminated
         rows: list[dict[str, Any]] = [
-            {"TimeLimit.truncated": cut, "slot_reward": row}
-            for cut, row in zip(clock.tolist(), slot_rewards(transition), strict=True)
+            {"TimeLimit.truncated": cut, "slot_reward": row, "seen": looked}
+            for cut, row, looked in zip(
+                clock.tolist(), slot_rewards(transition), seen_slots(transition)[1], strict=True
+            )
         ]
         ended = np.flatnonzero(done)
         if step.ended is not None:

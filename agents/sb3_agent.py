@@ -164,9 +164,10 @@ class Sb3Agent(RememberingAgent):
         return self.reward_scale
 
     def rates(self) -> NDArray[np.float64]:
-        """What each item earned when it was looked at, less the mean of all, in units of rewards as scaled, [I]."""
-        rates: NDArray[np.float64] = (self.counts.rate(STRENGTH) - self.counts.mean()) * self.reward_scale
-        return rates
+        """What each item earned when it was looked at, less the mean of all, in units of their spread, [I]."""
+        rates = self.counts.rate(STRENGTH) - self.counts.mean()
+        scaled: NDArray[np.float64] = rates / (float(rates.std()) or 1.0)
+        return scaled
 
     def learn(
         self,

@@ -45,7 +45,8 @@ class TD3Agent(ProtoAgent):
 
     Origin of the defaults: chosen at budgets of 20,000 steps on training users. Deviations: the critics learn from the
     encodings of the items that were shown, not from the vectors that asked for them (Dulac-Arnold et al. do so too);
-    the warm-up shows uniform items; in rollouts as in serving only items on the shelf that need no rest are shown.
+    the warm-up shows uniform items; in rollouts as in serving only items on the shelf that need no rest are shown;
+    rewards are divided by their root mean square so far.
     """
 
     name: ClassVar[str] = "td3"

@@ -220,6 +220,17 @@ class TestRollouts:
         buffer = agent.model.replay_buffer
         assert buffer.rewards[: buffer.pos].sum(2) == pytest.approx(np.stack(rewards), abs=1e-5)
 
+    def test_slots_that_were_looked_at_are_drawn(self) -> None:
+        stats = pytest.importorskip("scipy.stats")
+        from recsim_llm.agents.replay import drawn
+
+        seen = np.repeat([[True, False, True, True], [False] * 4], 3_000, 0)
+        slots = drawn(seen, np.random.Generator(np.random.PCG64(0)))
+        for rows, expected in ((slots[:3_000], [4_000, 0, 4_000, 4_000]), (slots[3_000:], [3_000] * 4)):
+            counts, likely = np.bincount(rows.ravel(), minlength=4), np.array(expected)
+            assert (counts[likely == 0] == 0).all()
+            assert stats.chisquare(counts[likely > 0], likely[likely > 0]).pvalue > ALPHA
+
     def test_exploration_falls_with_the_steps_of_all_calls(self, build: Make) -> None:
         agent = build("dqn")
         assert agent.epsilon == 1.0
