@@ -62,7 +62,7 @@ class LSPIAgent(TakenAgent):
     def setup(self, rng: np.random.Generator) -> None:
         """Sums of zero."""
         super().setup(rng)
-        n, m, items = self.habits.count, 1 + self.pairs.count, self.setting.items
+        n, m, items = self.state_count, 1 + self.pairs.count, self.setting.items
         self.u, self.v, self.b = np.zeros(n), np.zeros(m), np.zeros(items)
         self.traces: Values = np.zeros((self.lanes.count, n))
         self.samples = np.zeros(2)  # seen; seen when the weights were solved for
@@ -125,15 +125,9 @@ class LSPIAgent(TakenAgent):
         self.samples[1] = self.samples[0]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Weights, sums and traces."""
-        return {
-            **super().arrays(), **self.sums, "u": self.u, "v": self.v, "b": self.b, "samples": self.samples,
-            "traces": self.traces,
-        }  # fmt: skip
+        """Weights and sums."""
+        return {**super().arrays(), **self.sums, "u": self.u, "v": self.v, "b": self.b, "samples": self.samples}
 
-    def restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any], source: object) -> None:
-        """Takes over what was saved; traces of another number of lanes are dropped."""
-        given = dict(arrays)
-        if "traces" in given and given["traces"].shape != self.traces.shape:
-            given["traces"] = self.traces
-        super().restore(given, extra, source)
+    def of_lanes(self) -> dict[str, NDArray[Any]]:
+        """Traces."""
+        return {"traces": self.traces}

@@ -168,9 +168,8 @@ def drawn_without_replacement(
     logits: NDArray[np.float64], allowed: Flags, slates: Slates
 ) -> NDArray[np.float64]:  # fmt: skip
     """Probability of each slot's item given the slots before it, [B, K], for the softmax of logits [B, I]."""
-    masked = np.where(allowed, logits, -np.inf)
-    masked = masked - masked.max(1, keepdims=True)
-    weight = np.exp(masked)
+    highest = np.where(allowed, logits, LOWEST).max(1, keepdims=True)
+    weight = np.where(allowed, np.exp(np.minimum(logits - highest, 0.0)), 0.0)
     drawn = np.take_along_axis(weight, slates, 1)
     total = weight.sum(1, keepdims=True)
     left = total - np.concatenate([np.zeros_like(total), np.cumsum(drawn, 1)[:, :-1]], 1)

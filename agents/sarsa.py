@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.lanes import Transition
-from recsim_llm.agents.tabular import TabularAgent
+from recsim_llm.agents.lanes import Flags, Transition
+from recsim_llm.agents.tabular import Indices, TabularAgent, Values
+from recsim_llm.agents.waiting import WaitingAgent
 
 
-class SarsaAgent(TabularAgent):
+class SarsaAgent(WaitingAgent, TabularAgent):
     """Learns the value of what it does itself, exploration included.
 
     Equation: Q(s_t, a_t) <- Q(s_t, a_t) + step (r_t + gamma Q(s_tp1, a_tp1) - Q(s_t, a_t)), where a_tp1 is what the
@@ -29,7 +30,7 @@ class SarsaAgent(TabularAgent):
     def setup(self, rng: np.random.Generator) -> None:
         """Nothing waits for the action that comes next."""
         super().setup(rng)
-        self._clear(self.lanes.count)
+        self._prepare(self.lanes.count)
 
     def update(self, transition: Transition) -> None:
         """One step of the equation for the slots of the step before, and at the end of an episode for this one."""
@@ -37,7 +38,7 @@ class SarsaAgent(TabularAgent):
         now, clusters = self.states(transition.observation), self.clusters(transition)
         gamma = self.config.gamma
         if len(seen) != len(self._waits):  # transitions of other lanes than its own, which nothing waits for
-            self._clear(len(seen))
+            self._prepare(len(seen))
         begins = self.setting.context("start", transition.observation) > 0.0
         goes_on = (transition.valid & ~begins)[:, None]
         targets = self._rewards + gamma * self.table[now[:, None], clusters]
@@ -45,24 +46,16 @@ class SarsaAgent(TabularAgent):
         done = (transition.terminated | transition.truncated)[:, None]
         future = np.where(transition.terminated, 0.0, self.expected(self.states(transition.next_observation)))
         self.learn_towards(now, clusters, rewards + gamma * future[:, None], seen & done)
-        self._states, self._clusters, self._rewards, self._waits = now, clusters, rewards, seen & ~done
+        self._states[...], self._clusters[...], self._rewards[...] = now, clusters, rewards
+        self._waits[...] = seen & ~done
 
-    def _clear(self, lanes: int) -> None:
+    def _prepare(self, lanes: int) -> None:
         slots = self.setting.slots
-        self._states, self._clusters = np.zeros(lanes, np.int64), np.zeros((lanes, slots), np.int64)
-        self._rewards, self._waits = np.zeros((lanes, slots)), np.zeros((lanes, slots), np.bool_)
+        self._states: Indices = np.zeros(lanes, np.int64)
+        self._clusters: Indices = np.zeros((lanes, slots), np.int64)
+        self._rewards: Values = np.zeros((lanes, slots))
+        self._waits: Flags = np.zeros((lanes, slots), np.bool_)
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The table and what belongs to it, and the steps that wait for the action that comes next."""
-        return {
-            **super().arrays(), "waiting_states": self._states, "waiting_clusters": self._clusters,
-            "waiting_rewards": self._rewards, "waits": self._waits,
-        }  # fmt: skip
-
-    def restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any], source: object) -> None:
-        """Takes over what was saved; steps of another number of lanes wait no more."""
-        own, given = self.arrays(), dict(arrays)
-        if "waits" in given and given["waits"].shape != own["waits"].shape:
-            for name in ("waiting_states", "waiting_clusters", "waiting_rewards", "waits"):
-                given[name] = own[name]
-        super().restore(given, extra, source)
+    def of_lanes(self) -> dict[str, NDArray[Any]]:
+        """The steps that wait for the action that comes next."""
+        return {"states": self._states, "clusters": self._clusters, "rewards": self._rewards, "waits": self._waits}

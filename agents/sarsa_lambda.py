@@ -13,9 +13,6 @@ from recsim_llm.agents.lanes import Flags, Slates, Transition
 from recsim_llm.agents.taken import TakenAgent, TakenConfig, Values
 from recsim_llm.agents.traces import Gains, Traces
 
-RESTARTED = ("waiting_dense", "waiting_items", "waiting_reward", "waits", "trace", "before")
-"""Arrays that belong to lanes."""
-
 
 @dataclass(frozen=True)
 class SarsaLambdaConfig(TakenConfig):
@@ -65,15 +62,15 @@ class SarsaLambdaAgent(TakenAgent):
         """Weights of zero."""
         super().setup(rng)
         config, items = self.config, self.setting.items
-        self.states = self.habits.count
+        self.states = self.state_count
         self.dense = self.states + self.pairs.count
         self.weights: Values = np.zeros(self.dense + items)
         self.decay: Values = np.full(len(self.weights), config.gamma * config.trace_items)
         self.decay[: self.states] = config.gamma * config.trace
         self.gains = Gains(self.dense, items, config.ridge, config.strength, config.window)
-        self._clear(self.lanes.count)
+        self._prepare(self.lanes.count)
 
-    def _clear(self, lanes: int) -> None:
+    def _prepare(self, lanes: int) -> None:
         self.traces = Traces.empty(lanes, len(self.weights))
         self._dense, self._items = np.zeros((lanes, self.dense)), np.full((lanes, self.setting.slots), -1, np.int64)
         self._reward, self._waits = np.zeros(lanes), np.zeros(lanes, np.bool_)
@@ -86,7 +83,7 @@ class SarsaLambdaAgent(TakenAgent):
         """One step of the equation for the step before, and at the end of an episode for this one."""
         event, valid = self.event(transition), transition.valid
         if len(valid) != len(self._waits):  # transitions of other lanes than its own, which nothing waits for
-            self._clear(len(valid))
+            self._prepare(len(valid))
         dense = np.concatenate([event.state, event.psi], 1)
         self.gains.add(dense, event.items, valid)
         goes_on = self._waits & valid & ~event.begins
@@ -97,8 +94,8 @@ class SarsaLambdaAgent(TakenAgent):
         after = event.after @ self.weights[: self.states] + self.mean_effect()
         self._learn(dense, event.items, transition.reward, done, np.where(transition.terminated, 0.0, after))
         self._restart(done)
-        self._dense, self._items, self._reward = dense, event.items, transition.reward.copy()
-        self._waits = valid & ~done
+        self._dense[...], self._items[...], self._reward[...] = dense, event.items, transition.reward
+        self._waits[...] = valid & ~done
         self.note_worth(event, valid)
 
     def _learn(self, dense: Values, items: Slates, rewards: Values, counted: Flags, after: Values) -> None:
@@ -119,16 +116,12 @@ class SarsaLambdaAgent(TakenAgent):
         self.traces.before[lanes] = 0.0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Weights, gains, traces, and the steps that wait for what is taken next."""
-        return {
-            **super().arrays(), "weights": self.weights, **self.gains.arrays(), "trace": self.traces.trace,
-            "before": self.traces.before, "waiting_dense": self._dense, "waiting_items": self._items,
-            "waiting_reward": self._reward, "waits": self._waits,
-        }  # fmt: skip
+        """Weights and gains."""
+        return {**super().arrays(), "weights": self.weights, **self.gains.arrays()}
 
-    def restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any], source: object) -> None:
-        """Takes over what was saved; traces and waiting steps of another number of lanes are dropped."""
-        own, given = self.arrays(), dict(arrays)
-        if "waits" in given and given["waits"].shape != own["waits"].shape:
-            given |= {name: own[name] for name in RESTARTED}
-        super().restore(given, extra, source)
+    def of_lanes(self) -> dict[str, NDArray[Any]]:
+        """Traces, and the steps that wait for what is taken next."""
+        return {
+            "trace": self.traces.trace, "before": self.traces.before, "dense": self._dense, "items": self._items,
+            "reward": self._reward, "waits": self._waits,
+        }  # fmt: skip

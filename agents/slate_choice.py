@@ -15,7 +15,7 @@ LARGEST = 30.0
 
 
 def slate_values(appeal: Values, value: Values, attention: Values) -> Values:
-    """Expected value of slates, [B]: sum d_k v_k Q_k / (1 + sum d_k v_k), v = exp(appeal), as taking nothing is worth 0.
+    """Expected value of slates, [B]: sum d_k v_k Q_k / (1 + sum d_k v_k), v = exp(appeal); taking nothing is worth 0.
 
     Args:
         appeal: [B, K] of the slates' items, beside taking nothing [logit].
@@ -44,7 +44,8 @@ def optimal_slates(method: str, appeal: Values, value: Values, usable: Flags, at
     if method == "top_k":
         return best(weight * value, usable, len(attention))
     lanes = np.arange(len(appeal))
-    earned, drawn, left = np.zeros(len(appeal)), np.ones(len(appeal)), usable.copy()
+    earned, drawn = np.zeros(len(appeal)), np.ones(len(appeal))
+    left: Flags = usable.copy()
     slates = np.empty((len(appeal), len(attention)), np.int64)
     for k, share in enumerate(attention):
         added = share * weight
@@ -57,8 +58,8 @@ def optimal_slates(method: str, appeal: Values, value: Values, usable: Flags, at
 
 def _next(worth: Values, left: Flags, shown: Slates) -> NDArray[np.int64]:
     """The best item that is left, [B]; where none is, the first one that is not shown yet."""
-    others = np.ones_like(left)
+    others = np.ones(left.shape, np.bool_)
     np.put_along_axis(others, shown, False, 1)
-    usable = np.where(left.any(1)[:, None], left, others)
+    usable = np.where(left.any(axis=1, keepdims=True), left, others)
     pick: NDArray[np.int64] = np.where(usable, worth, -np.inf).argmax(1)
     return pick

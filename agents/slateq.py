@@ -96,7 +96,8 @@ class SlateQAgent(ValueAgent):
             odds, value = odds * usable, net.of_all(direction, VALUE)
             gain = torch.zeros_like(base[:, 0])
             for _ in range(ROUNDS[self.config.slates]):
-                items = (odds * (value - gain[:, None])).topk(self.setting.slots, 1, sorted=False).indices
+                scores = (odds * (value - gain[:, None])).masked_fill(~usable, -np.inf)
+                items = scores.topk(self.setting.slots, 1, sorted=False).indices
                 drawn = odds.gather(1, items)
                 gain = (drawn * value.gather(1, items)).sum(1) / (1.0 + drawn.sum(1))
             return base[:, VALUE] + gain

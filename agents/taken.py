@@ -17,8 +17,9 @@ from recsim_llm.agents.item_signs import ItemSigns
 from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
 from recsim_llm.agents.memory import Memory
 from recsim_llm.agents.pairs import Pairs
-from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
+from recsim_llm.agents.remembering import RememberingConfig
 from recsim_llm.agents.slates import best, mixed
+from recsim_llm.agents.waiting import WaitingAgent
 
 Values = NDArray[np.float64]
 
@@ -31,6 +32,7 @@ class TakenConfig(RememberingConfig):
         gamma: Discount of the future, per step.
         trace: lambda of the value of states: share of a trace that is left after a step beside the discount.
         width: Principal components of the encodings in the features of user and item.
+        width_state: The same of recent interest and of profile in those of the state.
         ridge: Precision of the prior of the weights.
         strength: Times an item must have been taken for half of its own effect to be believed.
         strength_signs: The same for what users did with it.
@@ -43,6 +45,7 @@ class TakenConfig(RememberingConfig):
     gamma: float = 0.995
     trace: float = 0.9
     width: int = 32
+    width_state: int = 8
     ridge: float = 10.0
     strength: float = 2.0
     strength_signs: float = 4.0
@@ -55,6 +58,7 @@ class TakenConfig(RememberingConfig):
         super().__post_init__()
         self._within(0.0, 1.0, "gamma", "trace", "epsilon", "epsilon_start")
         self._within(1, 256, "width")
+        self._within(0, 256, "width_state")
         self._within(1e-9, 1e12, "ridge", "strength", "strength_signs", "window", "decay")
 
 
@@ -77,12 +81,13 @@ class Event:
     begins: Flags
 
 
-class TakenAgent(RememberingAgent):
+class TakenAgent(WaitingAgent):
     """Base: Q(s, c) = u . f(s) + sum over what was taken, i in c, of (v . psi(s, i) + b_i).
 
-    f(s) holds the context and the signals of the last steps, so that a like or a bad rating tells at once what an item
-    has done to what is to come; psi(s, i) products of the encodings of profile, recent interest and item and what users
-    did with the item on average; b_i is the item's own. A slate holds the K items of largest
+    f(s) holds the context, encodings of the user and the signals of the last steps, so that a like or a bad rating
+    tells at once what an item has done to what is to come; psi(s, i) products of the encodings of profile, recent
+    interest and item and what users did with the item on average; b_i is the item's own. A slate holds the K items of
+    largest
 
         P(click i | s) (v . psi(s, i) + b_i - R)
 
@@ -102,6 +107,7 @@ class TakenAgent(RememberingAgent):
         self.signs = ItemSigns(items, config.strength_signs)
         self.pairs = Pairs(self.setting, config.width, self.signs)
         self.clicks = ClickModel(Pairs(self.setting, config.width))
+        self.state_count = self.habits.count + 2 * min(config.width_state, self.setting.catalog.width)
         self.taken: Values = np.zeros(3)  # decayed sums of effects and of steps; whether two were taken at once
         self.ties = rng.random(items) * 1e-9
 
@@ -168,10 +174,14 @@ class TakenAgent(RememberingAgent):
         items = np.where(clicked, shown, -1)
         self.signs.add(transition, items)
         psi = (self.pairs.of(rows, np.maximum(items, 0)) * (items >= 0)[:, :, None]).sum(1, dtype=np.float64)
-        reached = self.habits.of(after, self.habits.decayed(after, trail.signs, never)).astype(np.float64)
+        reached = self._state_features(after, self.habits.of(after, self.habits.decayed(after, trail.signs, never)))
         reached[transition.terminated] = 0.0
         begins = self.setting.context("start", rows) > 0.0
-        return Event(trail.features.astype(np.float64), reached, items, psi, begins)
+        return Event(self._state_features(rows, trail.features), reached, items, psi, begins)
+
+    def _state_features(self, rows: Floats, features: Floats) -> Values:
+        people = [one[:, : self.config.width_state] for one in self.pairs.people(rows)]
+        return np.concatenate([features, *people], 1).astype(np.float64)
 
     def worth(self, event: Event) -> Values:
         """Effects of what was taken, [B]."""
