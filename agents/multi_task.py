@@ -54,9 +54,9 @@ class MultiTaskConfig(NeuralConfig):
         rating_weight: The same for a star.
     """
 
-    epochs: int = 4
+    epochs: int = 3
     experts: int = 4
-    sharpness: float = 3.0
+    sharpness: float = 6.0
     uncertainty: bool = True
     entire_space: bool = False
     click_weight: float = 0.0
@@ -92,7 +92,8 @@ class MultiTaskAgent(NeuralAgent):
 
     Heads whose signal does not occur in the log are left out. After training :meth:`reweigh` serves another weighting.
 
-    Origin of the defaults: four experts as fits the number of tasks; width, passes and decay as for the two towers.
+    Origin of the defaults: four experts as fits the number of tasks; width and decay as for the two towers; passes and
+    sharpness by returns on training users (seed 100) of News and Music after random logs of 20,000 steps.
     Deviations: experts and gates see the user, and their mixture is multiplied with the vector of the item, so that a
     thousand items are scored by one product; heads are linear in it. The mean of dwell is that of a log-normal.
     """
@@ -162,8 +163,12 @@ class MultiTaskAgent(NeuralAgent):
 
     def _train(self, log: Log, start: int, epochs: int, share: float) -> None:
         """Trains, and sees how far dwell is from what is expected."""
-        super()._train(log, start, epochs, share)
         import torch
+
+        if not start:
+            with torch.no_grad():
+                self.trainer.net.bias.bias.copy_(torch.as_tensor(base_rates(log), dtype=torch.float32))
+        super()._train(log, start, epochs, share)
 
         rng = self.fit_rng(start, 2)
         count, batch = self.examples(log, start, rng)
@@ -281,6 +286,19 @@ LONGEST = np.float32(np.log1p(7200.0))
 def targets(log: Log) -> Floats:
     """[N, heads] what was done, in the order of the heads."""
     return np.stack([log.click, log.like, log.share, log.purchase, log.dwell, log.rating], 1)
+
+
+def base_rates(log: Log) -> Floats64:
+    """[heads] logits at which a fit begins: those of means, with one event and one other more, so that all are finite.
+
+    Small steps would not get from even odds to one click in a hundred.
+    """
+    done, clicks = targets(log).astype(np.float64), float((log.click > 0).sum())
+    looks = np.array([len(log), clicks, clicks, clicks])
+    share = (done[:, :DWELL].sum(0) + 1.0) / (looks + 2.0)
+    rated = done[:, DWELL + 1]
+    dwell, stars = np.log1p(done[:, DWELL]).sum() / max(clicks, 1.0), rated.sum() / max((rated > 0).sum(), 1)
+    return np.concatenate([np.log(share / (1.0 - share)), [dwell, stars]])
 
 
 def weights_of(log: Log, catalog: Any) -> Floats64:

@@ -31,7 +31,7 @@ class SequenceConfig(NeuralConfig):
         value: Power of the mean reward of a click on an item by which its probability is weighted; 0 serves clicks.
     """
 
-    epochs: int = 8
+    epochs: int = 6
     batch: int = 32
     length: int = 20
     looks: bool = False
