@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.config import Config
 from recsim_llm.agents.lanes import Flags, Floats, Setting, Slates
-from recsim_llm.agents.oracle import OracleAgent
+from recsim_llm.agents.oracle import LARGEST_UTILITY, OracleAgent
+from recsim_llm.agents.slates import best
 from recsim_llm.errors import ConfigError
 
 Floats64 = NDArray[np.float64]
@@ -31,6 +32,8 @@ class LookaheadConfig(Config):
         depth: Steps that are played out [steps].
         replan: Steps for which a choice is kept [steps].
         rollouts: Times that each is played out, every time with other luck.
+        shortlist: Items of highest expected reward at the moment of planning, by each of the policies, to which what is
+            played out is restricted.
         tail: Whether what comes after is estimated from how users leave and what a step brings.
     """
 
@@ -38,11 +41,12 @@ class LookaheadConfig(Config):
     depth: int = 20
     replan: int = 20
     rollouts: int = 2
+    shortlist: int = 150
     tail: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._within(1, 100_000, "depth", "replan", "rollouts")
+        self._within(1, 100_000, "depth", "replan", "rollouts", "shortlist")
         try:
             numbers = self.numbers
         except ValueError:
@@ -146,8 +150,8 @@ class LookaheadAgent(OracleAgent):
                 for luck in range(self.config.rollouts)
             ]
         )
-        best: NDArray[np.int64] = shrunk(returns - returns[:, :1]).argmax(0)  # the first of those that are equal
-        return best
+        chosen: NDArray[np.int64] = shrunk(returns - returns[:, :1]).argmax(0)  # the first of those that are equal
+        return chosen
 
     def _played_out(self, core: Any, snapshot: Mapping[str, NDArray[Any]], weights: Floats64, luck: int) -> Floats64:
         """Return of each lane of the planner [W B] over ``depth`` steps, with what is left after them."""
@@ -157,8 +161,9 @@ class LookaheadAgent(OracleAgent):
         lane["stream"] += np.uint64(OTHER_LUCK * (luck + 1) % 2**64)
         alive, begun = ~lane["ended"], lane["step"].copy()
         rewards, steps = np.zeros(len(weights)), np.zeros(len(weights))
+        listed = self._listed(planner, weights)
         for _ in range(self.config.depth):
-            outcome = planner.simulator.step(self._slates(planner, weights))
+            outcome = planner.simulator.step(self._slates(planner, weights, listed=listed))
             reward = planner.true_rewards() if planner.protocol.reports else outcome.reward
             rewards += np.where(alive, reward, 0.0)
             steps += alive
@@ -190,15 +195,31 @@ class LookaheadAgent(OracleAgent):
             left = np.minimum(left, (planner.protocol.retention * DAY - spent) * pace)
         return left
 
-    def _slates(self, core: Any, weights: Floats64, allowed: Flags | None = None) -> Slates:
-        """The best slates [B, K] for a weight on satisfaction for each lane [B], of what is allowed [B, I]."""
-        appeal, value = (part.astype(np.float64) for part in core.simulator.truth())
+    def _slates(
+        self, core: Any, weights: Floats64, allowed: Flags | None = None, listed: Slates | None = None
+    ) -> Slates:
+        """The best slates [B, K] for a weight on satisfaction for each lane [B].
+
+        ``allowed`` [B, I] leaves items out; ``listed`` [B, N] names those to choose from.
+        """
+        appeal, value = self._worth(core, weights, listed)
         usable = np.isfinite(appeal) if allowed is None else np.isfinite(appeal) & allowed
+        slates = self.slates(appeal, value, usable)
+        return slates if listed is None else np.take_along_axis(listed, slates, 1)
+
+    def _worth(self, core: Any, weights: Floats64, listed: Slates | None) -> tuple[Floats64, Floats64]:
+        """Attraction, and expected reward of a click with the weighted satisfaction, [B, I] or [B, N]."""
+        appeal, value = (part.astype(np.float64) for part in core.simulator.truth(None, listed))
         if weights.any():
-            unit = float(np.abs(value[usable]).mean())
-            satisfaction = core.simulator.truth({"satisfaction": 1.0})[1]
-            value += (weights * unit)[:, None] * satisfaction
-        return self.slates(appeal, value, usable)
+            unit = float(np.abs(value[np.isfinite(appeal)]).mean())
+            value += (weights * unit)[:, None] * core.simulator.truth({"satisfaction": 1.0}, listed)[1]
+        return appeal, value
+
+    def _listed(self, core: Any, weights: Floats64) -> Slates:
+        """The items [B, N] that promise most to each lane now."""
+        appeal, value = self._worth(core, weights, None)
+        promise = np.exp(np.clip(appeal - self.no_click, -LARGEST_UTILITY, 0.0)) * value
+        return best(promise, np.isfinite(appeal), min(self.config.shortlist, value.shape[1]))
 
     def _copies(self, lanes: int) -> Any:
         """A simulator like that of the environment served, with lanes to plan in."""

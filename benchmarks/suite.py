@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from recsim_llm._version import __version__
+from recsim_llm.agents import families
 from recsim_llm.benchmarks import codec
 from recsim_llm.errors import ConfigError, StoreError, unknown
 
@@ -305,6 +306,10 @@ def _known_fields(cls: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 MUSIC, NEWS = "recsim_llm/Music-v0", "recsim_llm/News-v0"
+ADS, VIDEO = "recsim_llm/Ads-v0", "recsim_llm/Video-v0"
+ECOMMERCE, SOCIAL = "recsim_llm/Ecommerce-v0", "recsim_llm/Social-v0"
+MONTH, COLD, FASHION = "recsim_llm/Video-retention-v0", "recsim_llm/Music-cold-items-v0", "recsim_llm/Social-abrupt-v0"
+"""They ask: does looking ahead pay over a month, who can recommend new items, who follows a fashion?"""
 AGENTS = (
     "random",
     "popularity",
@@ -317,6 +322,26 @@ AGENTS = (
     "ppo",
     "oracle",
 )
+
+SHELF = tuple(name for members in families().values() for name in members)
+"""All agents that are built in."""
+DEEP = (
+    "neural_linear", "dqn", "double_dqn", "slateq", "reinforce", "ppo", "a2c", "masked_ppo", "sac", "td3", "two_tower",
+    "sasrec", "gru4rec", "multi_task",
+)  # fmt: skip
+"""Agents on PyTorch, which take most of the time."""
+LONG_TERM = (
+    "random", "popularity", "ucb1", "thompson", "linucb", "lints", "logistic_thompson", "q_learning", "sarsa",
+    "expected_sarsa", "sarsa_lambda", "lspi", "double_dqn", "slateq", "reinforce", "ppo", "masked_ppo", "oracle",
+)  # fmt: skip
+IDS_AND_ENCODINGS = (
+    "random", "popularity", "ucb1", "thompson", "item_knn", "mf", "als", "bpr", "ease", "nearest", "kmeans", "ridge",
+    "linucb", "lints", "two_tower", "oracle",
+)  # fmt: skip
+FORGETTING = (
+    "random", "epsilon_greedy", "constant_step", "thompson", "discounted_thompson", "ucb1", "discounted_ucb",
+    "sliding_window_ucb", "linucb", "discounted_linucb", "oracle",
+)  # fmt: skip
 
 PRESETS: Mapping[str, Experiment] = MappingProxyType(
     {
@@ -332,12 +357,16 @@ PRESETS: Mapping[str, Experiment] = MappingProxyType(
         ),
         "standard": Experiment(
             name="standard",
-            scenarios=(MUSIC, NEWS),
-            agents=AGENTS,
-            seeds=(0, 1, 2, 3, 4),
-            budget=50_000,
+            scenarios=(ADS, MUSIC, VIDEO, NEWS, ECOMMERCE, SOCIAL, MONTH, COLD, FASHION),
+            agents=SHELF,
+            seeds=tuple(range(10)),
+            budget=20_480,
+            checkpoints=(0, 5_120, 10_240, 20_480),
             lanes=64,
-            episodes=400,
+            episodes=64,
+            env_kwargs={FASHION: {"drift_common": True, "drift_period": 80, "max_episode_steps": 320}},
+            only={MONTH: LONG_TERM, COLD: IDS_AND_ENCODINGS, FASHION: FORGETTING},
+            fewer_seeds=dict.fromkeys(DEEP, 5),
         ),
     }
 )

@@ -94,10 +94,32 @@ def write_available(p1, table, lanes, providers, out):
             out[b, i] = on_shelf(p, items[i], trades[i], budgets, providers[b], lanes[b], day)
 
 
+@jit
+def truth_of(p, weights, i, table, lane, user, mine, day, money):
+    """Attraction of an item and expected reward of a click on it, for one user at one moment."""
+    items, item_codes, trades, budgets = table[:4]
+    item, trade, provider = items[i], trades[i], mine[5]
+    base = utility(p, item, item_codes[i], user, mine[1])
+    appeal = np.float32(WASTED)
+    if on_shelf(p, item, trade, budgets, provider, lane, day):
+        appeal = np.float32(pull(p, item, trade, i, base, user, lane, mine, day))
+    per_click, per_purchase = ZERO, item["price"]
+    if p["bids"] > ZERO:
+        g = trade["provider"]
+        paid = p["bids"] * min(trade["bid"], left_to_spend(p, budgets[g], provider[g], lane, day))
+        per_click = ZERO if trade["on_purchase"] == 1 else paid
+        per_purchase = paid if trade["on_purchase"] == 1 else ZERO
+    satisfaction = expected_satisfaction(p, item, base)
+    return appeal, expected_reward(p, weights, item, user, satisfaction, money, per_click, per_purchase)
+
+
 @kernel
-def write_truth(p1, weights, table, state, appeal, value):
-    """The latent truth for each lane: attraction of every item [B, I] and expected reward of a click on it [B, I]."""
-    items, item_codes, trades, budgets, users = table[:5]
+def write_truth(p1, weights, table, state, listed, appeal, value):
+    """The latent truth for each lane: attraction of items and expected reward of a click on them, [B, N] each.
+
+    ``listed`` [B, N] says which items; without columns they are all items in their order.
+    """
+    users = table[4]
     lanes, tastes, codes, interests, satiations, memories, _, _, providers, owneds = state[:10]
     p = p1[0]
     for b in range(appeal.shape[0]):
@@ -106,20 +128,9 @@ def write_truth(p1, weights, table, state, appeal, value):
         user = users[lane["user"]]
         mine = (tastes[b], codes[b], interests[b], satiations[b], memories[b], providers[b], owneds[b])
         money = money_left(p, user, lane)
-        for i in range(appeal.shape[1]):
-            item, trade = items[i], trades[i]
-            base = utility(p, item, item_codes[i], user, codes[b])
-            appeal[b, i] = WASTED
-            if on_shelf(p, item, trade, budgets, providers[b], lane, day):
-                appeal[b, i] = pull(p, item, trade, i, base, user, lane, mine, day)
-            per_click, per_purchase = ZERO, item["price"]
-            if p["bids"] > ZERO:
-                g = trade["provider"]
-                paid = p["bids"] * min(trade["bid"], left_to_spend(p, budgets[g], providers[b, g], lane, day))
-                per_click = ZERO if trade["on_purchase"] == 1 else paid
-                per_purchase = paid if trade["on_purchase"] == 1 else ZERO
-            satisfaction = expected_satisfaction(p, item, base)
-            value[b, i] = expected_reward(p, weights, item, user, satisfaction, money, per_click, per_purchase)
+        for n in range(appeal.shape[1]):
+            i = n if listed.shape[1] == 0 else listed[b, n]
+            appeal[b, n], value[b, n] = truth_of(p, weights, i, table, lane, user, mine, day, money)
 
 
 @kernel

@@ -31,12 +31,15 @@ from recsim_llm.rules.shelf import (
     write_truth,
 )
 from recsim_llm.rules.stage import Scratch, new_scratch
-from recsim_llm.rules.state import State, Tables, new_state, tables
+from recsim_llm.rules.state import State, Tables, aligned, new_state, tables
 from recsim_llm.rules.step import build_step
 from recsim_llm.world import World
 
 LANES_PER_THREAD = 256
 """Fewer lanes than this are not worth waking a thread for."""
+
+HEAD_START = 64
+"""Lanes that the calling thread has stepped before another one is awake."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -119,7 +122,7 @@ class Simulator:
         self._weights = reward_weights(dict(weights or {"click": 1.0}))
         self.state = new_state(lanes, slots, len(SIGNALS), self.tables, rules, self.protocol)
         self.outcome = Outcome(
-            np.zeros((lanes, self.observation_width), np.float32),
+            aligned((lanes, self.observation_width), np.dtype(np.float32)),
             np.zeros(lanes, np.float64),
             np.zeros(lanes, np.bool_),
             np.zeros((lanes, slots), np.float32),
@@ -189,7 +192,7 @@ class Simulator:
             if parts < 2:
                 self._step(0, self.lanes, *fixed, self._scratch[0], *written)
                 return out
-        edges = np.linspace(0, self.lanes, parts + 1).astype(int).tolist()
+        edges = [0, *np.linspace(HEAD_START, self.lanes, parts + 1).astype(int).tolist()[1:]]
         pool: Any = self._workers(parts - 1)
         waiting = [
             pool.submit(self._step, low, high, *fixed, scratch, *written)
@@ -207,17 +210,21 @@ class Simulator:
             loaded(write_available, self._parameters, self._table, self.state.lane, self.state.provider, out)
         return out
 
-    def truth(self, weights: Mapping[str, float] | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Attraction of every item [B, I] (-inf off the shelf) and expected reward of a click on it [B, I].
+    def truth(
+        self, weights: Mapping[str, float] | None = None, listed: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Attraction of items (-inf off the shelf) and expected reward of a click on them, [B, I] or [B, N] each.
 
         Args:
             weights: Reward terms to expect instead of the environment's.
+            listed: Items [B, N]; all of them if None.
         """
         terms = self._weights if weights is None else reward_weights(dict(weights))
-        shape = (self.lanes, len(self.world.catalog))
+        shape = (self.lanes, len(self.world.catalog)) if listed is None else listed.shape
         appeal, value = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        which = np.empty((0, 0), np.int64) if listed is None else listed
         with _quiet():
-            loaded(write_truth, self._parameters, terms, self._table, self._arrays(), appeal, value)
+            loaded(write_truth, self._parameters, terms, self._table, self._arrays(), which, appeal, value)
         return appeal, value
 
     def leaning(self) -> NDArray[np.float32]:
