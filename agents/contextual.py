@@ -108,10 +108,14 @@ class ContextualAgent(RememberingAgent):
     def listed(
         self, situation: Situation, theta: Floats | None, allowed: Flags, count: int, rng: np.random.Generator
     ) -> tuple[Slates, Floats]:
-        """The items of highest estimate and the estimates, [B, count] each; random ones if theta is None."""
+        """The items of highest estimate and the estimates, [B, count] each; random ones if theta is None.
+
+        Where fewer are allowed, others fill up, of estimate -inf.
+        """
         count = min(max(count, self.setting.slots), self.setting.items)
         if theta is None:  # nothing is known, all are equal
-            return uniform(allowed, count, rng), np.zeros((len(allowed), count), np.float32)
+            listed = uniform(allowed, count, rng)
+            return listed, np.where(np.take_along_axis(allowed, listed, 1), np.float32(0.0), np.float32(-np.inf))
         return self.features.top(situation, theta, allowed, count)
 
     def seen(self, transition: Transition) -> Seen:

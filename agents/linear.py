@@ -58,9 +58,12 @@ class RidgeSums:
 
     def widths(self, phi: Floats) -> Floats:
         """sqrt(phi^T A^-1 phi) of rows [N, d], [N]."""
-        turned = phi @ self.root.T
-        widths: Floats = np.sqrt(np.einsum("nd,nd->n", turned, turned))
-        return widths
+        half = len(self.root) // 2  # the root is a lower triangle: rows above have nothing in the columns beyond
+        squares: Floats = np.zeros(len(phi), np.float32)
+        for columns, rows in ((phi[:, :half], self.root[:half, :half]), (phi, self.root[half:])):
+            turned = columns @ rows.T
+            squares += np.einsum("nd,nd->n", turned, turned)
+        return np.sqrt(squares, out=squares)
 
     def draws(self, count: int, scale: float | Floats64, rng: np.random.Generator) -> Floats:
         """Parameters [count, d] drawn from N(theta, scale^2 A^-1), with one ``scale`` or one for each draw."""

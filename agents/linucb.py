@@ -10,7 +10,6 @@ import numpy as np
 from recsim_llm.agents.config import Config
 from recsim_llm.agents.contextual import LinearAgent, LinearConfig
 from recsim_llm.agents.lanes import Flags, Floats, Slates
-from recsim_llm.agents.slates import best
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,6 @@ class LinUCBAgent(LinearAgent):
         listed, estimates = self.listed(situation, theta, rested, slots + self.config.shortlist, rng)
         widths = model.widths(self.features.of(situation, listed).reshape(-1, self.features.count))
         bounds = estimates + np.float32(alpha) * widths.reshape(listed.shape)
-        picked = best(bounds, np.take_along_axis(rested, listed, 1), slots)
+        picked = np.argsort(-bounds, axis=1, kind="stable")[:, :slots]
         slates = np.take_along_axis(listed, picked, 1)
         return slates, self.after(situation, slates)

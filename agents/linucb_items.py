@@ -31,7 +31,7 @@ class LinUCBItemsConfig(RememberingConfig):
         width: Principal components of the persona's encoding and of that of recent interest in the user's vector.
     """
 
-    alpha: float = 0.2
+    alpha: float = 0.5
     ridge: float = 1.0
     width: int = 6
 
@@ -58,8 +58,8 @@ class LinUCBItemsAgent(RememberingAgent):
     An item learns nothing from looks at others: with a thousand items this takes a thousand times the data that the
     agent linucb needs, and new items begin at nothing.
 
-    Origin of the defaults: ridge 1 is Li et al.'s; their best alpha in experiments was 0.2 to 0.4. Deviations: (1)
-    the inverses are kept up by Sherman and Morrison's formula, look by look, instead of being computed; (2) users are
+    Origin of the defaults: ridge 1 is Li et al.'s; alpha and width were found on training users (their best alpha was
+    0.2 to 0.4). Deviations: (1) the inverses are kept up by Sherman and Morrison's formula, look by look, instead of being computed; (2) users are
     served B at a time; (3) each slot is credited with its own reward; (4) ties are broken in an order drawn once; what
     was just shown rests.
     """

@@ -67,21 +67,21 @@ class NeuralLinearConfig(LinearConfig):
 
 
 class TowerFeatures(Features):
-    """Features of learnt vectors: of items in the place of encodings, of users in that of profile and interest."""
+    """Features of learnt vectors before the encodings: of items, and of users twice, for profile and for interest."""
 
     def __init__(self, setting: Setting, rank: int) -> None:
         super().__init__(setting, rank)
         self.width, self.scale = rank, np.float32(1.0)
-        self.items = np.zeros((setting.items, rank), np.float32)
+        self.items = np.concatenate([np.zeros((setting.items, rank), np.float32), self.items], 1)
         self.count = self.fixed + 3 * rank + SCALARS
 
 
 class NeuralLinearAgent(LinearAgent):
     """Learns features of users and items with a network, and explores with a Bayesian regression on them.
 
-    Equation: networks give vectors h, h' of a user (from persona, interest and context) and g of an item (from its
-    encoding), trained to predict rewards by a linear head on phi = [1, context, slot, g, h * g, h' * g, h.g, h'.g,
-    wear, freshness, mean reward, price, looks, clicks]. In the place of the head, for exploration,
+    Equation: networks give vectors h, h' of a user (from persona p, interest z and context) and g of an item (from its
+    encoding x), trained to predict rewards by a linear head on phi = [1, context, slot, g, h * g, h' * g, h.g + p.x,
+    h'.g + z.x, wear, freshness, mean reward, price, looks, clicks]. In the place of the head, for exploration,
 
         sigma^2 ~ Gamma^-1(a, b),  theta ~ N(mu, scale^2 sigma^2 L^-1)
         L = ridge I + sum phi phi^T,  mu = L^-1 sum r phi,  a = a_0 + n / 2,  b = b_0 + (sum r^2 - mu^T L mu) / 2
@@ -132,7 +132,7 @@ class NeuralLinearAgent(LinearAgent):
         parts = {name: weights.detach().numpy() for name, weights in self.trainer.net.named_parameters()}
         self._layers = [(parts[f"user_{at}.weight"].T.copy(), parts[f"user_{at}.bias"].copy()) for at in ("in", "out")]
         hidden = np.maximum(self.encodings @ parts["item_in.weight"].T + parts["item_in.bias"], 0.0)
-        self.features.items[...] = hidden @ parts["item_out.weight"].T + parts["item_out.bias"]
+        self.features.items[:, : self.config.rank] = hidden @ parts["item_out.weight"].T + parts["item_out.bias"]
 
     def inputs(self, rows: Floats) -> Floats:
         """What the users' network sees of observations [B, P]."""
@@ -146,9 +146,12 @@ class NeuralLinearAgent(LinearAgent):
         return found
 
     def situation(self, rows: Floats, recall: Recall) -> Situation:
-        """With the users' vectors in the place of profile and interest."""
-        vectors, rank = self.vectors(self.inputs(rows)), self.config.rank
-        return replace(super().situation(rows, recall), profile=vectors[:, :rank], interest=vectors[:, rank:])
+        """With the users' vectors before profile and interest."""
+        inputs, rank, width = self.inputs(rows), self.config.rank, self.setting.catalog.width
+        vectors = self.vectors(inputs)
+        profile = np.concatenate([vectors[:, :rank], inputs[:, :width]], 1)
+        interest = np.concatenate([vectors[:, rank:], inputs[:, width : 2 * width]], 1)
+        return replace(super().situation(rows, recall), profile=profile, interest=interest)
 
     def act(
         self,
@@ -201,15 +204,21 @@ class NeuralLinearAgent(LinearAgent):
         buffer = self._gathered()
         self.trainer.train(len(buffer.item), buffer.batch, self.course, self.rng)
         self._represent()
-        config, h = self.config, self.vectors(buffer.user)
-        self.model.reset(config.ridge)
+        self.model.reset(self.config.ridge)
         self.squares[...] = 0.0
-        g = self.features.items[buffer.item]
-        first, second = g * h[:, : config.rank], g * h[:, config.rank :]
-        sums = np.stack([first.sum(1), second.sum(1)], 1)
-        fixed = self.features.fixed
-        phi = np.concatenate([buffer.others[:, :fixed], g, first, second, sums, buffer.others[:, fixed:]], 1)
+        learnt, fixed = self.learnt(buffer), self.features.fixed
+        phi = np.concatenate([buffer.others[:, :fixed], learnt, buffer.others[:, fixed:]], 1)
         self._add(phi, buffer.reward)
+
+    def learnt(self, buffer: Buffer) -> Floats:
+        """The features of slots that the network learns, [N, 3 R + 2]."""
+        rank, width = self.config.rank, self.setting.catalog.width
+        h, items = self.vectors(buffer.user), self.features.items[buffer.item]
+        g, x = items[:, :rank], items[:, rank:]
+        first, second = g * h[:, :rank], g * h[:, rank:]
+        near = x * buffer.user[:, :width], x * buffer.user[:, width : 2 * width]
+        sums = [products.sum(1) + close.sum(1) for products, close in zip((first, second), near, strict=True)]
+        return np.concatenate([g, first, second, np.stack(sums, 1)], 1)
 
     def _add(self, phi: Floats, reward: Floats) -> None:
         self.squares += float(np.square(reward, dtype=np.float64).sum())

@@ -14,11 +14,11 @@ class Towers(nn.Module):
     """Vectors of users, two of R numbers each, and of items, R numbers; a linear head predicts rewards from them.
 
     The head sees what the Bayesian regression will: the item's vector, its elementwise products with the user's two,
-    their sums, and numbers that are known otherwise.
+    the sums of these with the dot products of the encodings, and numbers that are known otherwise.
 
     Args:
         items: [I, D] encodings of the items, scaled.
-        user: Length of the users' inputs.
+        user: Length of the users' inputs: encodings of profile and interest, scaled alike, and more.
         rank: R.
         hidden: Width of the hidden layers.
         others: Numbers known otherwise.
@@ -49,8 +49,15 @@ class Towers(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean squared error of the rewards of N slots: "user" [N, .], "item" [N], "others" [N, .], "reward" [N]."""
-        g, h = self.items(self.encodings[batch["item"]]), self.users(batch["user"])
-        first, second = g * h[:, : self.rank], g * h[:, self.rank :]
-        sums = [first.sum(1, keepdim=True), second.sum(1, keepdim=True)]
-        predicted = self.head(torch.cat([g, first, second, *sums, batch["others"]], 1))[:, 0]
+        x = self.encodings[batch["item"]]
+        phi = self.joined(self.items(x), self.users(batch["user"]), x, batch["user"])
+        predicted = self.head(torch.cat([phi, batch["others"]], 1))[:, 0]
         return torch.square(predicted - batch["reward"]).mean()
+
+    def joined(self, g: Tensor, h: Tensor, x: Tensor, user: Tensor) -> Tensor:
+        """What is learnt of N pairs, [N, 3 R + 2]: items' vectors, products with users', and the sums."""
+        first, second = g * h[:, : self.rank], g * h[:, self.rank :]
+        width = x.shape[1]
+        near = (x * user[:, :width]).sum(1), (x * user[:, width : 2 * width]).sum(1)
+        sums = [products.sum(1) + close for products, close in zip((first, second), near, strict=True)]
+        return torch.cat([g, first, second, torch.stack(sums, 1)], 1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recsim_llm.agents.config import Config
 from recsim_llm.agents.contextual import LinearAgent, LinearConfig
 from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
-from recsim_llm.agents.slates import best, mixed, uniform, uniform_propensity
+from recsim_llm.agents.slates import mixed, uniform, uniform_propensity
 from recsim_llm.errors import ConfigError
 
 Floats64 = NDArray[np.float64]
@@ -98,11 +98,11 @@ class ShortlistAgent(LinearAgent):
         if not deterministic and config.explore == "thompson":
             values += (config.noise / np.sqrt(worth))[listed] * rng.standard_normal(listed.shape)
             self.propensity = np.full((len(rows), slots), np.nan)
-        usable = np.take_along_axis(rested, listed, 1)
-        slates = np.take_along_axis(listed, best(values, usable, slots), 1)
+        picked = np.argsort(-values, axis=1, kind="stable")[:, :slots]
+        slates = np.take_along_axis(listed, picked, 1)
         if not deterministic and config.explore == "epsilon":
             among = np.zeros_like(rested)
-            np.put_along_axis(among, listed, usable, 1)
+            np.put_along_axis(among, listed, np.isfinite(estimates), 1)
             slates, self.propensity = mixed(slates, among, config.epsilon, rng)
         return slates, self.after(situation, slates)
 

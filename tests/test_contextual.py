@@ -329,11 +329,10 @@ class TestNeuralLinear:
         buffer, fixed = agent._gathered(), agent.features.fixed
         with torch.no_grad():
             net = agent.trainer.net
-            g = net.items(net.encodings[torch.from_numpy(buffer.item)])
-            h, k = net.users(torch.from_numpy(buffer.user)).split(net.rank, 1)
+            x, user = net.encodings[torch.from_numpy(buffer.item)], torch.from_numpy(buffer.user)
+            learnt = net.joined(net.items(x), net.users(user), x, user)
             others = torch.from_numpy(buffer.others)
-            sums = torch.stack([(g * h).sum(1), (g * k).sum(1)], 1)
-            parts = torch.cat([others[:, :fixed], g, g * h, g * k, sums, others[:, fixed:]], 1)
+            parts = torch.cat([others[:, :fixed], learnt, others[:, fixed:]], 1)
         return parts.numpy().astype(np.float64), buffer.reward.astype(np.float64)
 
     def test_the_posterior_is_the_closed_form(self, agent: Any) -> None:
