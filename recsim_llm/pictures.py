@@ -110,7 +110,7 @@ def _read(path: Path, expected: Mapping[str, Any] | None) -> dict[str, bytes]:
         found = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         if expected is not None and found != dict(expected):
             raise DataError(f"{path} was altered: size or SHA-256 differ from world.json; build the world again")
-        table = pq.read_table(pa.BufferReader(data))
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
     if table.schema.names != ["name", "png"] or table.schema.types != [pa.string(), pa.binary()]:

@@ -346,7 +346,7 @@ def _read_table(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        table = pq.ParquetFile(path).read()  # read_table would load pandas, where it is installed
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
     if table.column_names != list(names):
