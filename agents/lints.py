@@ -20,7 +20,7 @@ class LinTSConfig(LinearConfig):
         scale: v, the posterior's standard deviation relative to A^-1/2.
     """
 
-    scale: float = 0.2
+    scale: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,7 +40,7 @@ class LinTSAgent(LinearAgent):
     Paper: Agrawal and Goyal (2013), "Thompson sampling for contextual bandits with linear payoffs", algorithm 1.
 
     Origin of the defaults: the paper's v = R sqrt(9 d ln(t / delta)) is for its bound and far larger than what works; v
-    is about the noise of a reward here. Deviations: (1) each of B users served at a time has a draw of her own, and
+    was found on training users. Deviations: (1) each of B users served at a time has a draw of her own, and
     her slate comes from one draw; (2) the posterior is computed anew when the data have grown by ``growth``; (3) each
     slot is credited with its own reward, with a feature for its position; (4) the probability of a slate has no closed
     form, and is left open.

@@ -59,9 +59,9 @@ class LinUCBItemsAgent(RememberingAgent):
     agent linucb needs, and new items begin at nothing.
 
     Origin of the defaults: ridge 1 is Li et al.'s; alpha and width were found on training users (their best alpha was
-    0.2 to 0.4). Deviations: (1) the inverses are kept up by Sherman and Morrison's formula, look by look, instead of being computed; (2) users are
-    served B at a time; (3) each slot is credited with its own reward; (4) ties are broken in an order drawn once; what
-    was just shown rests.
+    0.2 to 0.4). Deviations: (1) the inverses are kept up by Sherman and Morrison's formula, look by look, instead of
+    being computed; (2) users are served B at a time; (3) each slot is credited with its own reward; (4) ties are broken
+    in an order drawn once; what was just shown rests.
     """
 
     name: ClassVar[str] = "linucb_items"

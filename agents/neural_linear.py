@@ -43,10 +43,10 @@ class NeuralLinearConfig(LinearConfig):
 
     rank: int = 16
     hidden: int = 64
-    period: int = 2_000
-    epochs: int = 2
+    period: int = 4_000
+    epochs: int = 1
     batch: int = 256
-    rate: float = 2e-3
+    rate: float = 1e-3
     decay: float = 1e-2
     buffer: int = 50_000
     scale: float = 0.5
