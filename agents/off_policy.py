@@ -23,7 +23,8 @@ class OffPolicyConfig(Sb3Config):
     Attributes:
         buffer: Steps of users that are kept, summed over lanes [steps].
         warmup: Steps of users for which items are shown at random, before the first update [steps].
-        period: Steps of users between two updates, summed over lanes; a step of every lane at least [steps].
+        period: Steps of users between two updates, summed over lanes; where there are more lanes, as many updates
+            follow at once as belong to a step of all of them [steps].
         updates: Steps of the optimiser in each update.
         batch: Steps of users in each of them.
     """
@@ -57,7 +58,8 @@ class OffPolicyAgent(Sb3Agent):
         return {
             "learning_rate": config.learning_rate, "gamma": config.gamma, "device": self.device,
             "buffer_size": max(config.buffer, lanes), "learning_starts": config.warmup, "batch_size": config.batch,
-            "train_freq": max(config.period // lanes, 1), "gradient_steps": config.updates,
+            "train_freq": max(config.period // lanes, 1),
+            "gradient_steps": config.updates * max(lanes // config.period, 1),
             "replay_buffer_class": SlateReplay,
             "replay_buffer_kwargs": {
                 "rng": self.rng, "slots": self.setting.slots, "scale": lambda: self.reward_scale * self.size, **replay,
