@@ -68,7 +68,10 @@ def prepare(experiment: Experiment) -> Mapping[str, str]:
     for name, settings in experiment.agent_configs.items():
         agents.get(name).Config.from_dict(dict(settings))
     worlds = {}
-    for cell in experiment.replace(agents=experiment.agents[:1], seeds=experiment.seeds[:1], agent_configs={}).cells():
+    one = experiment.replace(
+        agents=experiment.agents[:1], seeds=experiment.seeds[:1], agent_configs={}, only={}, fewer_seeds={}
+    )
+    for cell in one.cells():
         for users in ("train", "test"):
             env = make_env(cell, lanes=1, users=users, autoreset=AutoresetMode.NEXT_STEP, truth=False)
             worlds[cell.scenario] = str(env.unwrapped.core.world.hash)  # type: ignore[attr-defined]
