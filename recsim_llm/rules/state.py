@@ -7,7 +7,9 @@ world's definition.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import mmap
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,7 @@ LINE = 32
 """Rows of codes are padded to a multiple of this: one line of memory, and what one vector instruction multiplies."""
 
 LINE_OF_MEMORY = 64
+LARGE_PAGE = 1 << 21
 """[byte]"""
 
 ROWS_AT_ONCE = 1 << 14
@@ -166,10 +169,21 @@ def tables(world: World) -> Tables:
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros that begin with a line of memory, so that each row of codes covers as few lines as it can."""
+    """Zeros that begin with a line of memory, so that each row of codes covers as few lines as it can.
+
+    Large arrays begin with a large page and ask the system for such pages: rows are read at random, and finding out
+    where a page is takes as long as reading from it.
+    """
     size = math.prod(shape) * dtype.itemsize
-    room = np.zeros(size + LINE_OF_MEMORY, np.uint8)
-    start = -room.ctypes.data % LINE_OF_MEMORY
+    advice = getattr(mmap, "MADV_HUGEPAGE", None)  # Linux alone
+    if size < LARGE_PAGE // 2 or advice is None:
+        room, step = np.zeros(size + LINE_OF_MEMORY, np.uint8), LINE_OF_MEMORY
+    else:
+        pages, step = mmap.mmap(-1, size + 2 * LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), LARGE_PAGE
+        with contextlib.suppress(OSError):  # a system without them
+            pages.madvise(advice)
+        room = np.frombuffer(pages, np.uint8)
+    start = -room.ctypes.data % step
     return room[start : start + size].view(dtype).reshape(shape)
 
 
@@ -231,13 +245,13 @@ def new_state(lanes: int, slots: int, signals: int, table: Tables, rules: Rules,
     shown = lanes if protocol.reports else 1
     width = table.profile_code.shape[1]
     state = State(
-        lane=np.zeros(lanes, LANE),
-        taste=np.zeros((lanes, width), np.float32),
-        code=np.zeros((lanes, table.user_code.shape[1]), np.int16),
-        interest=np.zeros((lanes, width), np.float32),
-        satiation=np.zeros((lanes, table.topics), np.float32),
-        memory=np.zeros((lanes, MEMORY), MEMORY_CELL),
-        feedback=np.zeros((lanes, slots, signals), np.float32),
+        lane=aligned((lanes,), LANE),
+        taste=aligned((lanes, width), np.dtype(np.float32)),
+        code=aligned((lanes, table.user_code.shape[1]), np.dtype(np.int16)),
+        interest=aligned((lanes, width), np.dtype(np.float32)),
+        satiation=aligned((lanes, table.topics), np.dtype(np.float32)),
+        memory=aligned((lanes, MEMORY), MEMORY_CELL),
+        feedback=aligned((lanes, slots, signals), np.dtype(np.float32)),
         slate=np.full((lanes, slots), -1, np.int64),
         provider=np.zeros((lanes, len(table.provider_budget) if rules.providers_matter else 0), PROVIDER_CELL),
         owned=np.full((lanes, table.topics if rules.owned != 0 else 0), -1, np.int32),
