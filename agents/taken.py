@@ -32,7 +32,8 @@ class TakenConfig(RememberingConfig):
         gamma: Discount of the future, per step.
         trace: lambda of the value of states: share of a trace that is left after a step beside the discount.
         width: Principal components of the encodings in the features of user and item.
-        width_state: The same of recent interest and of profile in those of the state.
+        width_state: The same of recent interest and of profile in those of the state, where what is to come depends
+            on who the user is beyond what her feedback shows.
         ridge: Precision of the prior of the weights.
         strength: Times an item must have been taken for half of its own effect to be believed.
         strength_signs: The same for what users did with it.
@@ -45,7 +46,7 @@ class TakenConfig(RememberingConfig):
     gamma: float = 0.995
     trace: float = 0.9
     width: int = 32
-    width_state: int = 8
+    width_state: int = 0
     ridge: float = 10.0
     strength: float = 2.0
     strength_signs: float = 4.0
@@ -84,7 +85,7 @@ class Event:
 class TakenAgent(WaitingAgent):
     """Base: Q(s, c) = u . f(s) + sum over what was taken, i in c, of (v . psi(s, i) + b_i).
 
-    f(s) holds the context, encodings of the user and the signals of the last steps, so that a like or a bad rating
+    f(s) holds the context and the signals of the last steps (and encodings of the user), so that a like or a bad rating
     tells at once what an item has done to what is to come; psi(s, i) products of the encodings of profile, recent
     interest and item and what users did with the item on average; b_i is the item's own. A slate holds the K items of
     largest

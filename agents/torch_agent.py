@@ -84,8 +84,10 @@ class ValueConfig(TorchConfig):
         follow: Share by which the network of the targets follows after each step of the optimiser.
     """
 
+    learning_rate: float = 7e-4
+    rate_items: float = 5e-4
     epsilon: float = 0.02
-    epsilon_start: float = 1.0
+    epsilon_start: float = 0.5
     decay: float = 3_000.0
     steps: int = 5
     follow: float = 0.02

@@ -477,14 +477,14 @@ class TestNetworks:
     def test_the_choice_model_is_learnt(self, tmp_path: Path) -> None:
         appeal = np.array([-1.0, 0.0, 1.0, -2.0])
         env = tiny_env(tiny_world(np.eye(4), appeal), tmp_path, slate_size=2)
-        agent = made("slateq", env, **FREE, epsilon=1.0, warmup=64, learning_rate=1e-2, rate_items=1e-2)
-        agent.learn(10_000)
+        agent = made("slateq", env, **FREE, epsilon=1.0, warmup=64, learning_rate=3e-3, rate_items=1e-2)
+        agent.learn(12_000)
         kept, torch = agent.experience, agent.torch
         ages, lanes = kept.sample(100, rng())
         with torch.no_grad():
             base, direction = agent.learner.net(torch.as_tensor(kept.get("state", ages, lanes)))
             learnt = (agent.learner.net.of_all(direction, 1) + base[:, 1:]).mean(0).numpy()
-        assert learnt == pytest.approx(appeal, abs=0.3)
+        assert learnt == pytest.approx(appeal, abs=0.35)
 
     def test_top_k_gradient(self) -> None:
         torch = pytest.importorskip("torch")
@@ -576,7 +576,14 @@ class TestForesight:
     @pytest.mark.parametrize("name", ["lspi", "sarsa_lambda"])
     def test_the_far_better_item_is_shown(self, name: str, tmp_path: Path) -> None:
         habit = Habit(tmp_path, horizon=40)
-        settings = {**FREE, "gamma": Habit.GAMMA, "epsilon_start": 1.0, "epsilon": 0.05, "decay": 20_000.0}
+        settings = {
+            **FREE,
+            "gamma": Habit.GAMMA,
+            "epsilon_start": 1.0,
+            "epsilon": 0.05,
+            "decay": 20_000.0,
+            "width_state": 4,
+        }
         agent: Any = agents.make(name, habit.env, seed=1, **settings).learn(60_000)
         assert (served(agent, habit.env, steps=1) == 1).mean() > 0.9
         assert habit.click[3].argmax() == 0
