@@ -243,14 +243,19 @@ def speed(
     scale: Annotated[
         bool, typer.Option("--scale", help="Memory and step time up to a million items and users instead (3 GB).")
     ] = False,
+    agents: Annotated[bool, typer.Option("--agents", help="How fast agents act and learn instead.")] = False,
+    agent: Annotated[list[str] | None, typer.Option("--agent", "-a", help="One agent; may be repeated.")] = None,
     json: AsJson = False,
 ) -> None:
     """Measure user-steps per second, and as a ratio to what this machine can do at best."""
     from recsim_llm.benchmarks.scale import measure_scale
     from recsim_llm.benchmarks.speed import measure
+    from recsim_llm.benchmarks.speed_agents import measure_agents
 
     found: dict[str, Any]
-    if scale:
+    if agents or agent:
+        found = measure_agents(agent or ())
+    elif scale:
         found = {"tables": {"scale": measure_scale()}, "note": "one thread; memory is the peak of a process of its own"}
     else:
         found = measure(lanes=tuple(lanes or (1, 64, 1024, 8192)), threads=threads, seconds=seconds)

@@ -84,14 +84,23 @@ def pay(p, item, lane, topic, owned):
 
 
 @kernel
-def write_available(p1, table, lanes, providers, out):
-    """Which items are on the shelf for each lane, out [B, I]."""
+def write_available(p1, table, released, lanes, providers, out):
+    """Which items are on the shelf for each lane, out [B, I].
+
+    ``released`` [I] are the items' release days side by side, so that many are compared at a time.
+    """
     items, _, trades, budgets = table[:4]
     p = p1[0]
+    longest = p["shelf_life"] if p["shelf_life"] > ZERO else np.float32(np.inf)
     for b in range(out.shape[0]):
         day = day_of(p, lanes[b])
-        for i in range(out.shape[1]):
-            out[b, i] = on_shelf(p, items[i], trades[i], budgets, providers[b], lanes[b], day)
+        if p["audience_life"] > ZERO or p["bids"] > ZERO:
+            for i in range(out.shape[1]):
+                out[b, i] = on_shelf(p, items[i], trades[i], budgets, providers[b], lanes[b], day)
+        else:
+            for i in range(out.shape[1]):
+                age = day - released[i]
+                out[b, i] = (age >= ZERO) & (age <= longest)
 
 
 @jit

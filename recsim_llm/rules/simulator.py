@@ -207,7 +207,15 @@ class Simulator:
         """Which items are on the shelf for each lane, [B, I]."""
         out = np.empty((self.lanes, len(self.world.catalog)), np.bool_)
         with _quiet():
-            loaded(write_available, self._parameters, self._table, self.state.lane, self.state.provider, out)
+            loaded(
+                write_available,
+                self._parameters,
+                self._table,
+                self._released,
+                self.state.lane,
+                self.state.provider,
+                out,
+            )
         return out
 
     def truth(
@@ -234,6 +242,11 @@ class Simulator:
         with _quiet():
             loaded(write_leaning, self.state.taste, self._centres, np.float32(unit), out)
         return out
+
+    @functools.cached_property
+    def _released(self) -> NDArray[np.float32]:
+        """Release day of each item, side by side."""
+        return np.ascontiguousarray(self.tables.item["released_at"])
 
     @functools.cached_property
     def _centres(self) -> NDArray[np.float32]:
