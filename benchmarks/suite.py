@@ -331,8 +331,8 @@ DEEP = (
 )  # fmt: skip
 """Agents on PyTorch, which take most of the time."""
 LONG_TERM = (
-    "random", "popularity", "ucb1", "thompson", "linucb", "lints", "logistic_thompson", "q_learning", "sarsa",
-    "expected_sarsa", "sarsa_lambda", "lspi", "double_dqn", "slateq", "reinforce", "ppo", "masked_ppo", "oracle",
+    "random", "popularity", "ucb1", "thompson", "linucb", "lints", "sarsa_lambda", "lspi", "double_dqn", "slateq",
+    "masked_ppo", "oracle",
 )  # fmt: skip
 IDS_AND_ENCODINGS = (
     "random", "popularity", "ucb1", "thompson", "item_knn", "mf", "als", "bpr", "ease", "nearest", "kmeans", "ridge",
