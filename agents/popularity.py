@@ -8,11 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.bandit import GAINS
 from recsim_llm.agents.config import Config
 from recsim_llm.agents.counts import ItemCounts
 from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
 from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.slates import best, either, uniform
+from recsim_llm.errors import ConfigError
+
+SIGNALS = {"reward": "slot_reward", "click": "click"}
 
 
 @dataclass(frozen=True)
@@ -22,21 +26,27 @@ class PopularityConfig(RememberingConfig):
     Attributes:
         explore: Share of lanes and steps that get a uniform random slate while learning; counts come from them alone.
         strength: Looks by which an item's rate is drawn towards the mean of all.
+        gain: What makes an item popular: "reward", what a look at it is worth to the platform, or "click".
     """
 
     explore: float = 1.0
     strength: float = 5.0
+    gain: str = "reward"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.gain not in GAINS:
+            raise ConfigError(f"setting gain must be one of {', '.join(GAINS)}, got {self.gain!r}")
         self._within(0.0, 1.0, "explore")
         self._within(1e-6, 1e9, "strength")
 
 
 class PopularityAgent(RememberingAgent):
-    """Shows the items with the highest click rate, letting what was just shown rest.
+    """Shows the items that gain most when they are looked at, letting what was just shown rest.
 
-    Equation: score_i = (clicks_i + m c) / (looks_i + m), c the mean click rate of all items.
+    Equation: score_i = (gains_i + m c) / (looks_i + m), c the mean gain of a look at any item. Where clicks are what is
+    rewarded these are click rates. In an environment that pays for minutes or sales they are not: what is clicked most
+    is clickbait there, and worth less than a random choice.
 
     Paper: the non-personalised baseline of Cremonesi, Koren and Turrin (2010), "Performance of recommender algorithms
     on top-N recommendation tasks".
@@ -95,8 +105,8 @@ class PopularityAgent(RememberingAgent):
         return np.broadcast_to(self.counts.rate(self.config.strength), allowed.shape)
 
     def update(self, transition: Transition) -> None:
-        """Counts clicks of the lanes that explored."""
-        self.counts.add(transition, transition.info["click"], self._explored)
+        """Counts gains of the lanes that explored."""
+        self.counts.add(transition, transition.info[SIGNALS[self.config.gain]], self._explored)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Counts and the order of ties."""
