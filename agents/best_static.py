@@ -37,9 +37,8 @@ class BestStaticAgent(Agent):
 
     Paper: none; the best fixed action in hindsight is what regret is measured against (Auer et al., 2002).
 
-    It differs from :class:`~recsim_llm.agents.popularity.PopularityAgent` in two ways: it counts rewards, where
-    popularity counts clicks; and it is static, where popularity lets items rest that a user has just seen. What it
-    gains over random is what good items are worth; what popularity gains over it is what not repeating oneself is
+    It differs from :class:`~recsim_llm.agents.popularity.PopularityAgent` in that it is static, where popularity lets
+    items rest that a user has just seen. What popularity gains over it is what not repeating oneself is
     worth. Where an item is not on the shelf, the next one moves up.
 
     Exploration: while it learns, all slates are uniform, so that means are of the average user.

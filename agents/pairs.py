@@ -49,7 +49,7 @@ class Pairs:
         return psi
 
     def scores(self, rows: Floats, theta: Floats) -> Floats:
-        """theta . psi of every user and item, [B, I]."""
+        """The product theta . psi of every user and item, [B, I]."""
         p, z = self.people(rows)
         w = self.width
         plain, with_profile, with_interest = (theta[1 + n * w : 1 + (n + 1) * w] for n in range(3))

@@ -10,22 +10,36 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from recsim_llm import agents
+from recsim_llm.agents.docs import FAMILIES
 from recsim_llm.benchmarks import classics_parity as parity
 from recsim_llm.benchmarks import compare, load
 from recsim_llm.benchmarks import report as reports
+from recsim_llm.benchmarks.leaderboard import short
+from recsim_llm.benchmarks.results import Results
+from recsim_llm.benchmarks.suite import COLD, FASHION, MONTH
 from recsim_llm.errors import DataError
 from recsim_llm.files import write_file
 from recsim_llm.world import World, built_in_worlds
 
 ROOT = Path(__file__).resolve().parent.parent
 STORED = ROOT / "benchmarks" / "stored"
+QUESTIONS = {
+    MONTH: "A month with each user, who may leave for good: does looking ahead pay?",
+    COLD: "A third of the tracks is released on the way: who can recommend what nobody has heard?",
+    FASHION: "Every 80 steps all users take to the taste of one, another each time: who follows?",
+}
+"""What the scenarios beside the score ask."""
 
 
 def sections(stored: Path = STORED) -> dict[str, str]:
     """The generated sections by name, from the folder of stored results."""
-    made = {"worlds": _worlds()}
+    made = {"worlds": _worlds(), "agents": _agents(stored / "speed_agents.json")}
     if (stored / "standard").is_dir():
-        made["table"] = _table(stored / "standard")
+        results = load(stored / "standard")
+        made["table"], made["questions"] = _table(results), _questions(results)
     writers = {"movielens": _movielens, "speed": _speed, "parity": parity.to_markdown, "compare": compare.to_markdown}
     for name, write in writers.items():
         if (stored / f"{name}.json").is_file():
@@ -47,16 +61,51 @@ def filled(text: str, made: dict[str, str]) -> str:
     return text
 
 
-def _table(folder: Path) -> str:
-    results = load(folder)
+def _table(results: Results) -> str:
     board = reports.leaderboard(results)
     experiment = results.experiment
     note = (
         f"{experiment.budget:,} steps of learning, {experiment.episodes} held-out users, "
         f"{len(experiment.seeds)} seeds; score = (agent - random) / (oracle - random), interquartile mean with 95% "
-        "bootstrap interval."
+        "bootstrap interval, on the right of it by scenario."
     )
     return "\n".join([reports.to_markdown(board), note, "", board.headline, *(f"\n{line}" for line in board.warnings)])
+
+
+def _questions(results: Results) -> str:
+    """The scenarios that ask something of their own: returns, and rewards while learning."""
+    parts = []
+    for extra in results.extras:
+        board = reports.leaderboard(extra)
+        parts += [f"**{short(board.scenarios[0])}.** {QUESTIONS.get(board.scenarios[0], '')}".rstrip(), ""]
+        parts += ["| agent | return [95% CI] | reward of a step while learning |", "|:--|--:|--:|"]
+        for line in sorted(board.lines, key=lambda line: -np.nan_to_num(line.returns[0].value, nan=-np.inf)):
+            parts.append(f"| {line.agent} | {line.returns[0].text(1)} | {line.online[0].text(3)} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _agents(speeds: Path) -> str:
+    rows = ["| family | agents |", "|:--|:--|"]
+    for family, names in agents.families().items():
+        if family in FAMILIES:
+            links = ", ".join(f"[{name}](docs/agents.md#{name})" for name in names)
+            rows.append(f"| {FAMILIES[family].lower()} | {links} |")
+    if speeds.is_file():
+        rows += ["", _rates(json.loads(speeds.read_text(encoding="utf-8")))]
+    return "\n".join(rows)
+
+
+def _rates(content: dict[str, Any]) -> str:
+    rates = {row["agent"]: row for row in content["tables"]["agents"]}
+    slowest = min(rates, key=lambda name: rates[name]["slate 5"] or np.inf)
+    shown = [name for name in ("linucb", "thompson", "two_tower", "ppo") if name in rates]
+    where = content["note"].split(", ", 1)[1].split(";")[0]
+    listed = ", ".join(f"{name} {rates[name]['slate 1']:,.0f}" for name in shown)
+    return (
+        f"User-steps per second of acting and learning, {where}, slates of 1: {listed}. The slowest with slates of 5: "
+        f"{slowest}, {rates[slowest]['slate 5']:,.0f}."
+    )
 
 
 def _worlds() -> str:

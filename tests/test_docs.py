@@ -12,7 +12,8 @@ import gymnasium as gym
 import pytest
 from gymnasium.envs.registration import EnvSpec
 
-from recsim_llm import cli
+from recsim_llm import agents, cli
+from recsim_llm.agents import docs as agent_docs
 from recsim_llm.envs import docs, ids, variants
 from recsim_llm.envs.news import NEWS, NewsEnv
 from recsim_llm.envs.registration import mo_ids
@@ -36,9 +37,19 @@ def test_committed_pages_are_current(made: dict[str, str], root: Path) -> None:
     assert not stale, "run recsim-llm docs"
 
 
+def test_the_page_of_the_agents_is_current_and_whole(root: Path) -> None:
+    text = agent_docs.page()
+    assert (root / "docs" / "agents.md").read_text(encoding="utf-8") == text, "run recsim-llm docs"
+    for name in agents.names():
+        assert f"### {name}\n" in text
+        for setting, _, meaning in agent_docs.settings(agents.get(name)):
+            assert meaning, f"{name} does not say what {setting} is"
+    assert ":class:" not in text
+
+
 def test_the_readme_leads_to_them(root: Path) -> None:
     links = re.findall(r"\]\((docs/[^)#]+)", (root / "README.md").read_text(encoding="utf-8"))
-    assert "docs/environments/index.md" in links
+    assert {"docs/environments/index.md", "docs/agents.md"} <= set(links)
     assert all((root / link).is_file() for link in links)
 
 
@@ -151,6 +162,7 @@ def test_command(made: dict[str, str], tmp_path: Path, monkeypatch: pytest.Monke
     assert run() == 0
     folder = tmp_path / "d" / docs.FOLDER
     assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == made
+    assert (tmp_path / "d" / "agents.md").read_text(encoding="utf-8") == agent_docs.page()
     assert run("--check") == 0
     (folder / "gone-v0.md").write_text(docs.NOTE)
     (folder / "mine.md").write_text("written by hand")

@@ -139,7 +139,7 @@ class TestTabular:
         "actions": 3,
         "gamma": Habit.GAMMA,
         "epsilon": 0.02,
-        "decay": 20_000,
+        "decay": 40_000,
     }
 
     def test_the_model_is_what_the_environment_does(self, tmp_path: Path) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-import re
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +27,7 @@ def agents(
 def agent_rows() -> list[dict[str, Any]]:
     """One row for each agent: family, name, first line of its documentation, what it needs and can take."""
     from recsim_llm import agents as shelf
+    from recsim_llm.agents.docs import summary
 
     slates, candidates = _settings_tried()
     rows = []
@@ -41,7 +39,7 @@ def agent_rows() -> list[dict[str, Any]]:
                 {
                     "family": family,
                     "agent": name,
-                    "what it is": _first_line(kind),
+                    "what it is": summary(kind),
                     "needs": ", ".join(_needs(kind)),
                     "slates": kind.refusal(slates, config) is None,
                     "candidates": kind.refusal(candidates, config) is None,
@@ -52,11 +50,9 @@ def agent_rows() -> list[dict[str, Any]]:
 
 def setting_rows(kind: Any) -> list[dict[str, Any]]:
     """One row for each setting of an agent: name, default, documentation."""
-    documented = _documented(kind.Config)
-    return [
-        {"setting": name, "default": value, "what it is": documented.get(name, "")}
-        for name, value in kind.Config().to_dict().items()
-    ]
+    from recsim_llm.agents.docs import settings
+
+    return [{"setting": name, "default": value, "what it is": text} for name, value, text in settings(kind)]
 
 
 def _list(json: bool) -> None:
@@ -105,28 +101,5 @@ def _needs(kind: Any) -> list[str]:
     return needs + (["truth"] if kind.needs_truth else [])
 
 
-def _first_line(kind: Any) -> str:
-    return (inspect.getdoc(kind) or "").split("\n")[0].rstrip(".")
-
-
 def _tick(value: bool) -> str:
     return "yes" if value else "no"
-
-
-def _documented(config: type) -> dict[str, str]:
-    """What the docstrings of a class of settings say of each, those of its bases included."""
-    found: dict[str, str] = {}
-    for part in reversed(config.__mro__):
-        if dataclasses.is_dataclass(part):
-            found |= dict(_attributes(inspect.cleandoc(part.__doc__ or "")))
-    return found
-
-
-def _attributes(text: str) -> Iterator[tuple[str, str]]:
-    """Names and descriptions under the heading "Attributes:"."""
-    _, heading, rest = text.partition("Attributes:\n")
-    section = re.split(r"\n(?=\S)", rest, maxsplit=1)[0] if heading else ""
-    for entry in re.split(r"\n(?= {4}\S)", "\n" + section):
-        name, colon, description = entry.strip().partition(": ")
-        if colon and name.isidentifier():
-            yield name, " ".join(description.split())

@@ -1,0 +1,97 @@
+"""The page of all agents, from their docstrings and settings: ``recsim-llm docs`` writes it to docs/agents.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from typing import Any
+
+from recsim_llm import agents
+
+NOTE = "<!-- Made by recsim-llm docs from the docstrings of the agents. -->\n"
+FAMILIES = {
+    "reference": "References",
+    "bandit": "Bandits",
+    "contextual bandit": "Contextual bandits",
+    "temporal difference": "Temporal difference",
+    "policy gradient": "Policy gradient",
+    "supervised": "Trained on logs",
+    "wrapper": "Around any agent",
+}
+INTRODUCTION = """
+One file per algorithm, one protocol. `agents.make("linucb", env, alpha=0.1)` makes one; `predict`, `learn`, `save` and
+`load` are those of Stable-Baselines3. All take the mask of the shelf, slates and lists of candidates; what one cannot
+take it refuses when it is made. `recsim-llm agents` lists them; `recsim_llm.testing.check_agent` holds them, or yours,
+to the contract.
+"""
+_HEADINGS = re.compile(r"^(Equation|Paper|Policy|Exploration|Origin of the defaults|Deviations?):", re.MULTILINE)
+_ROLE = re.compile(r":(?:class|meth|func|attr|data|mod):`~?(?:[\w.]*\.)?(\w+)`")
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    parts = [NOTE, "# Agents\n", INTRODUCTION.strip() + "\n"]
+    for family, names in agents.families().items():
+        if family not in FAMILIES:  # somebody's own
+            continue
+        parts += [f"## {FAMILIES[family]}\n", _overview(names)]
+        parts += [_entry(name) for name in names]
+    return "\n".join(parts)
+
+
+def summary(kind: type) -> str:
+    """The first line of an agent's docstring, without the full stop."""
+    return _plain((inspect.getdoc(kind) or "").split("\n")[0].rstrip("."))
+
+
+def settings(kind: Any) -> list[tuple[str, Any, str]]:
+    """Name, default and documentation of each setting."""
+    documented: dict[str, str] = {}
+    for part in reversed(kind.Config.__mro__):
+        if dataclasses.is_dataclass(part):
+            documented |= _attributes(inspect.cleandoc(part.__doc__ or ""))
+    return [(name, value, documented.get(name, "")) for name, value in kind.Config().to_dict().items()]
+
+
+def _overview(names: list[str]) -> str:
+    rows = ["| agent | what it does |", "|:--|:--|"]
+    rows += [f"| [{name}](#{name}) | {summary(agents.get(name))} |" for name in names]
+    return "\n".join(rows) + "\n"
+
+
+def _entry(name: str) -> str:
+    kind = agents.get(name)
+    lines = [f"### {name}\n", _HEADINGS.sub(r"**\1:**", _plain(inspect.getdoc(kind) or "")) + "\n"]
+    rows = settings(kind)
+    if rows:
+        lines += ["| setting | default | what it is |", "|:--|--:|:--|"]
+        lines += [f"| `{setting}` | {_cell(value)} | {_plain(text)} |" for setting, value, text in rows]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    return f"`{value!r}`".replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    """Markdown from the markup of docstrings."""
+    return _ROLE.sub(r"`\1`", text).replace("``", "`")
+
+
+def _attributes(text: str) -> dict[str, str]:
+    """The entries under "Attributes:" of a docstring."""
+    _, _, listed = text.partition("Attributes:\n")
+    found: dict[str, str] = {}
+    name = ""
+    for line in listed.splitlines():
+        entry = re.match(r"    (\w+): (.*)", line)
+        if entry:
+            name = entry[1]
+            found[name] = entry[2]
+        elif line.startswith("        ") and name:
+            found[name] += " " + line.strip()
+        elif line.strip():
+            break
+    return found
