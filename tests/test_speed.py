@@ -9,6 +9,7 @@ import pytest
 
 from recsim_llm.benchmarks.scale import large_world, run
 from recsim_llm.benchmarks.speed import random_world
+from recsim_llm.benchmarks.speed_agents import SLATES, measure_agents
 from recsim_llm.catalog import checked
 from recsim_llm.rules import Rules
 from recsim_llm.rules.jit import jit
@@ -131,3 +132,11 @@ def test_a_run_reports_its_memory_and_times() -> None:
     assert (row["items"], row["users"]) == (300, 200)
     assert row["peak [MB]"] > row["tables [MB]"] > 0
     assert row["step, median [ns]"] >= row["step, best [ns]"] > 0
+
+
+def test_agents_are_timed_in_acting_and_learning() -> None:
+    found = measure_agents(["random", "thompson"], lanes=8, items=60)
+    rows = {row["agent"]: row for row in found["tables"]["agents"]}
+    assert set(rows) == {"random", "thompson"}
+    assert all(row[f"slate {slots}"] > 0 for row in rows.values() for slots in SLATES)
+    assert "8 lanes, 60 items, one thread" in found["note"]
