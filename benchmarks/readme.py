@@ -1,4 +1,4 @@
-"""Writes stored results into the README: ``python -m recsim_llm.benchmarks.readme``.
+"""Writes stored results into the README and docs/performance.md: ``python -m recsim_llm.benchmarks.readme``.
 
 Sections between ``<!-- name:begin -->`` and ``<!-- name:end -->`` are made from what is stored; no number is typed.
 """
@@ -48,15 +48,15 @@ def sections(stored: Path = STORED) -> dict[str, str]:
 
 
 def filled(text: str, made: dict[str, str]) -> str:
-    """The README's text with the sections filled in.
+    """A text with its sections filled in.
 
     Raises:
-        DataError: If the README has no place for a section.
+        DataError: If it has no place for one of them.
     """
     for name, content in made.items():
         pattern = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
         if not pattern.search(text):
-            raise DataError(f"the README has no place for {name!r}: add <!-- {name}:begin --> and <!-- {name}:end -->")
+            raise DataError(f"the text has no place for {name!r}: add <!-- {name}:begin --> and <!-- {name}:end -->")
         text = pattern.sub(lambda match, new=content: f"{match[1]}{new.rstrip()}\n{match[2]}", text)  # type: ignore[misc]
     return text
 
@@ -161,10 +161,24 @@ def _speed(content: dict[str, Any]) -> str:
     return "\n".join([*rows, "", content["note"], f"Scalar `env.step` through `gym.make`: {scalar} steps/s.", ""])
 
 
+def performance(stored: Path = STORED) -> dict[str, str]:
+    """The generated sections of docs/performance.md by name."""
+    path = stored / "speed_agents.json"
+    return {"agents": _speeds(json.loads(path.read_text(encoding="utf-8")))} if path.is_file() else {}
+
+
+def _speeds(content: dict[str, Any]) -> str:
+    rates = {row["agent"]: row for row in content["tables"]["agents"]}
+    rows = ["| agent | slate 1 | slate 5 |", "|:--|--:|--:|"]
+    for name, row in sorted(rates.items(), key=lambda entry: -entry[1]["slate 5"]):
+        rows.append(f"| {name} | " + " | ".join(f"{row[key]:,.0f}" for key in ("slate 1", "slate 5")) + " |")
+    return "\n".join([*rows, "", content["note"][0].upper() + content["note"][1:] + "."])
+
+
 def main() -> None:
-    """Rewrites the README of this checkout."""
-    readme = ROOT / "README.md"
-    write_file(readme, filled(readme.read_text(encoding="utf-8"), sections()).encode())
+    """Rewrites the README and the page on performance of this checkout."""
+    for path, made in ((ROOT / "README.md", sections()), (ROOT / "docs" / "performance.md", performance())):
+        write_file(path, filled(path.read_text(encoding="utf-8"), made).encode())
 
 
 if __name__ == "__main__":

@@ -33,5 +33,6 @@ def test_ten_line_example_has_about_ten_lines():
 
 
 def test_generated_sections_are_current():
-    text = README.read_text(encoding="utf-8")
-    assert readme.filled(text, readme.sections()) == text
+    for path, made in ((README, readme.sections()), (README.parent / "docs" / "performance.md", readme.performance())):
+        text = path.read_text(encoding="utf-8")
+        assert readme.filled(text, made) == text
