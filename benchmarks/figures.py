@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents import families
 from recsim_llm.benchmarks import scores
+from recsim_llm.benchmarks.leaderboard import REFERENCES
 from recsim_llm.benchmarks.results import ORACLE, RANDOM, Results
 from recsim_llm.errors import ConfigError, require
 from recsim_llm.files import write_file
@@ -118,10 +119,10 @@ def reward_curves(results: Results, seed: int = 0) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(
         left=0.62 / (6.2 * columns),
-        right=1 - 1.35 / (6.2 * columns),
+        right=1 - 1.5 / (6.2 * columns),
         top=1 - 0.42 / (4.3 * rows + 0.55),
         bottom=0.85 / (4.3 * rows + 0.55),
-        wspace=2.05 / 4.3,
+        wspace=2.2 / 4.3,
         hspace=0.35,
     )
     for axes in grid.flat[len(experiment.scenarios) :]:
@@ -142,7 +143,9 @@ def _curve_caption(results: Results, cut: bool) -> str:
         "bootstrap interval over seeds."
     )
     if len(size.agents) > MOST_CURVES:
-        caption += f" Of {len(size.agents)} agents the {MOST_CURVES} with the highest scores, one of a family at first."
+        caption += (
+            f" Of {len(size.agents)} agents {MOST_CURVES} are drawn: the best of each family, then the best of all."
+        )
     if cut:
         caption += " What lies far below all others before learning is cut off."
     if results.failed or results.missing:
@@ -161,7 +164,7 @@ def _curve_panel(axes: Axes, results: Results, n: int, seed: int) -> bool:
     bottom, top = _limits(list(bands.values()))
     for agent, (value, low, high) in bands.items():
         colour = palette[agent]
-        if agent in (RANDOM, ORACLE):
+        if agent in REFERENCES:
             axes.axhline(value[-1], color=colour, linestyle=(0, (5, 3)), linewidth=1.2, zorder=2)
             continue
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
@@ -271,7 +274,8 @@ def score_intervals(results: Results, seed: int = 0) -> Figure:
     estimates = sorted((one for one in estimates if one[0].n), key=lambda one: one[0].value)
     tall = 0.34 * len(estimates) + 1.25
     figure = Figure(figsize=(7.2, tall), dpi=130)
-    axes: Any = figure.add_axes((0.18, 0.8 / tall, 0.61, (tall - 1.1) / tall))
+    left = max(0.18, 0.012 * max((len(agent) for _, agent in estimates), default=0))
+    axes: Any = figure.add_axes((left, 0.8 / tall, 0.79 - left, (tall - 1.1) / tall))
     for place, (estimate, agent) in enumerate(estimates):
         runs = results.scores(agent).reshape(-1)
         axes.plot(runs, np.full(runs.shape, place - 0.22), "|", color=palette[agent], markersize=5, alpha=0.6)
