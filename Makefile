@@ -16,7 +16,7 @@ demo: $(READY)
 	$(BIN)/recsim-llm demo --out demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .

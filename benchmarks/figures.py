@@ -32,6 +32,7 @@ COLOURS: Mapping[str, str] = MappingProxyType(
     {
         RANDOM: "#767676",
         ORACLE: "#000000",
+        "lookahead": "#444444",
         "popularity": "#E69F00",
         "epsilon_greedy": "#56B4E9",
         "thompson": "#009E73",
