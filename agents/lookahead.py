@@ -62,9 +62,16 @@ class LookaheadConfig(Config):
 
 @dataclass(frozen=True)
 class Plan:
-    """What each lane has decided on: the policy [B], and for how many steps more [B]."""
+    """What each lane has decided on.
+
+    Attributes:
+        policy: [B] the policy that it follows.
+        usual: [B] the policy that promised most on average, for users who come before the next plan.
+        left: [B] steps until then, the same for all.
+    """
 
     policy: NDArray[np.int64]
+    usual: NDArray[np.int64]
     left: NDArray[np.int64]
 
 
@@ -87,8 +94,9 @@ class LookaheadAgent(OracleAgent):
     processes": the policy that switches between base policies by rollouts is at least as good as each of them, up to
     the error of the estimate; Ng and Jordan (2000), "PEGASUS", for the common random numbers.
 
-    What it gains over the myopic oracle is a lower bound of what looking ahead can gain. Deviations: the choice is kept
-    for ``replan`` steps. It reads the state of the environment that it serves, its own or that given to :meth:`serve`.
+    What it gains over the myopic oracle is a lower bound of what looking ahead can gain. Deviations: plans are made for
+    all lanes at once and kept for ``replan`` steps; users who come in between get the policy that was best on average.
+    It reads the state of the environment that it serves, its own or that given to :meth:`serve`.
     """
 
     name: ClassVar[str] = "lookahead"
@@ -134,14 +142,15 @@ class LookaheadAgent(OracleAgent):
                 "the one it serves: agent.serve(env)"
             )
         if not isinstance(state, Plan):
-            state = Plan(np.zeros(count, np.int64), np.zeros(count, np.int64))
-        due = starts | (state.left <= 0)
-        policy = np.where(due, self._best_policy(core), state.policy) if due.any() else state.policy
-        left = np.where(due, self.config.replan, state.left) - 1
-        return self._slates(core, np.asarray(self.config.numbers)[policy], allowed), Plan(policy, left)
+            state = Plan(*(np.zeros(count, np.int64) for _ in range(3)))
+        if starts.all() or (state.left <= 0).any():
+            state = self._planned(core)
+        policy = np.where(starts, state.usual, state.policy) if not starts.all() else state.policy
+        slates = self._slates(core, np.asarray(self.config.numbers)[policy], allowed)
+        return slates, Plan(policy, state.usual, state.left - 1)
 
-    def _best_policy(self, core: Any) -> NDArray[np.int64]:
-        """Which of the policies promises most to each lane, [B]."""
+    def _planned(self, core: Any) -> Plan:
+        """Which of the policies promises most to each lane."""
         weights, lanes = np.asarray(self.config.numbers), core.lanes
         snapshot = core.simulator.get_state()
         returns = np.stack(
@@ -150,8 +159,9 @@ class LookaheadAgent(OracleAgent):
                 for luck in range(self.config.rollouts)
             ]
         )
-        chosen: NDArray[np.int64] = shrunk(returns - returns[:, :1]).argmax(0)  # the first of those that are equal
-        return chosen
+        gains = shrunk(returns - returns[:, :1])
+        usual = np.full(lanes, int(gains.mean(1).argmax()))
+        return Plan(gains.argmax(0), usual, np.full(lanes, self.config.replan))  # the first of those that are equal
 
     def _played_out(self, core: Any, snapshot: Mapping[str, NDArray[Any]], weights: Floats64, luck: int) -> Floats64:
         """Return of each lane of the planner [W B] over ``depth`` steps, with what is left after them."""
