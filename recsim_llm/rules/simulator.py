@@ -192,7 +192,8 @@ class Simulator:
             if parts < 2:
                 self._step(0, self.lanes, *fixed, self._scratch[0], *written)
                 return out
-        edges = [0, *np.linspace(HEAD_START, self.lanes, parts + 1).astype(int).tolist()[1:]]
+        head = min(HEAD_START, self.lanes // (4 * parts))
+        edges = [0, *np.linspace(head, self.lanes, parts + 1).astype(int).tolist()[1:]]
         pool: Any = self._workers(parts - 1)
         waiting = [
             pool.submit(self._step, low, high, *fixed, scratch, *written)
