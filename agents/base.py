@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import functools
 import logging
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -226,6 +227,7 @@ class Agent(Persistent, abc.ABC):
         if reset_num_timesteps:
             self.num_timesteps = 0
         target, ended = self.num_timesteps + total_timesteps, 0
+        begun_at, started = self.num_timesteps, time.perf_counter()
         hook = hooked(callback, self)
         if not self.lanes.started:
             self.lanes.reset(seed=self.seed)
@@ -243,6 +245,7 @@ class Agent(Persistent, abc.ABC):
                         logs.after_step(self, transition)
                     elif log_interval is not None and ended >= log_interval:
                         ended = 0
+                        self.logger["time/fps"] = int((self.num_timesteps - begun_at) / (time.perf_counter() - started))
                         logger.info("%s %s: %s", tb_log_name, self.name, self.logger)
                     if not hook.step(locals(), globals()):
                         break
