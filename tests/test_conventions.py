@@ -755,7 +755,7 @@ def test_row_45_agent_surface(name: str, world_folder: str, tmp_path: Path) -> N
     agent = agents.make(name, gym.make_vec("recsim_llm/News-v0", num_envs=4, **arguments), seed=0, **config)
     assert agent.num_timesteps == 0
     assert agent.learn(80) is agent
-    assert agent.num_timesteps == 80
+    assert agent.num_timesteps >= 80  # whole rollouts, where the loop is Stable-Baselines3's
     returns, _ = evaluate_policy(agent, agent.env.unwrapped.sb3(), n_eval_episodes=4, return_episode_rewards=True)
     assert len(returns) == 4
     agent.save(tmp_path / "agent.zip")

@@ -16,6 +16,8 @@ import pytest
 from gymnasium import spaces
 
 from recsim_llm import agents
+from recsim_llm.agents.lanes import Setting
+from recsim_llm.errors import RefusedError
 from recsim_llm.rules import SIGNALS
 from recsim_llm.testing import actions, check_env, difference
 from tests.conftest import WorldBuilder
@@ -296,7 +298,12 @@ def test_every_agent_chooses_from_the_lists(name: str, slate_size: int, world_fo
         "world": world_folder, "slate_size": slate_size, "num_candidates": 7, "history": 2, "truth": kind.needs_truth,
     }  # fmt: skip
     config = {"ppo": {"rollout": 40, "batch": 40, "epochs": 1}, "mf": {"epochs": 1}}.get(name, {})
-    agent = agents.make(name, gym.make_vec(NEWS, num_envs=4, **arguments), seed=0, **config).learn(80)
+    envs = gym.make_vec(NEWS, num_envs=4, **arguments)
+    if kind.refusal(Setting.of(envs), kind.Config()):
+        with pytest.raises(RefusedError):
+            agents.make(name, envs)
+        return
+    agent = agents.make(name, envs, seed=0, **config).learn(80)
     test = gym.make_vec(NEWS, num_envs=4, **arguments)
     observation, infos = test.reset(seed=77)
     state, fresh = None, np.ones(4, bool)

@@ -144,7 +144,7 @@ class TestFaults:
         lines = results_csv(tmp_path).splitlines()
         assert lines[0].startswith("scenario,agent,seed,state,step")
         assert len(lines) == 1 + 8 * 3 + 1
-        assert "Fake/A-v0,linucb,1,failed,,,,,,,,,ValueError" in lines
+        assert "Fake/A-v0,linucb,1,failed,,,,,,,,,,ValueError" in lines
         assert "wall" not in lines[0]
 
     def test_a_script_without_main_guard_is_told_so(self, tmp_path: Path) -> None:
