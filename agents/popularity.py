@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.bandit import GAINS
 from recsim_llm.agents.config import Config
 from recsim_llm.agents.counts import ItemCounts
 from recsim_llm.agents.lanes import Flags, Floats, Slates, Transition
@@ -16,7 +15,8 @@ from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.slates import best, either, uniform
 from recsim_llm.errors import ConfigError
 
-SIGNALS = {"reward": "slot_reward", "click": "click"}
+GAINS = {"like": "like", "reward": "slot_reward", "click": "click"}
+"""What makes an item popular, and where infos say it."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,13 @@ class PopularityConfig(RememberingConfig):
     Attributes:
         explore: Share of lanes and steps that get a uniform random slate while learning; counts come from them alone.
         strength: Looks by which an item's rate is drawn towards the mean of all.
-        gain: What makes an item popular: "reward", what a look at it is worth to the platform, or "click".
+        gain: What makes an item popular: "like", how often it is liked by those who look at it, "reward", what a look
+            at it is worth to the platform, or "click", how often it is clicked.
     """
 
     explore: float = 1.0
     strength: float = 5.0
-    gain: str = "reward"
+    gain: str = "like"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,11 +43,12 @@ class PopularityConfig(RememberingConfig):
 
 
 class PopularityAgent(RememberingAgent):
-    """Shows the items that gain most when they are looked at, letting what was just shown rest.
+    """Shows the items that are liked most by those who look at them, letting what was just shown rest.
 
-    Equation: score_i = (gains_i + m c) / (looks_i + m), c the mean gain of a look at any item. Where clicks are what is
-    rewarded these are click rates. In an environment that pays for minutes or sales they are not: what is clicked most
-    is clickbait there, and worth less than a random choice.
+    Equation: score_i = (gains_i + m c) / (looks_i + m), c the mean gain of a look at any item; a gain is a like, by
+    ``gain`` also a click or the reward. Likes are what all scenarios have and what no title can promise: what is
+    clicked most, or watched most in a step, is clickbait in Video, of which users have had enough sooner than of a
+    random choice. Where the platform is paid by the click or the sale (Ads, Music, Social) ``gain="reward"`` earns more.
 
     Paper: the non-personalised baseline of Cremonesi, Koren and Turrin (2010), "Performance of recommender algorithms
     on top-N recommendation tasks".
@@ -58,7 +60,9 @@ class PopularityAgent(RememberingAgent):
     Deviation: what was just shown rests.
 
     Origin of the defaults: strength 5 is about the looks at which the spread of rates between items equals their
-    sampling error in the built-in worlds; rests were found on the built-in worlds.
+    sampling error in the built-in worlds; rests were found on the built-in worlds. Likes were compared with clicks,
+    rewards, ratings, shares and minutes for each click on training users: of what is above random in all six scenarios
+    they earn most.
     """
 
     name: ClassVar[str] = "popularity"
@@ -106,7 +110,7 @@ class PopularityAgent(RememberingAgent):
 
     def update(self, transition: Transition) -> None:
         """Counts gains of the lanes that explored."""
-        self.counts.add(transition, transition.info[SIGNALS[self.config.gain]], self._explored)
+        self.counts.add(transition, transition.info[GAINS[self.config.gain]], self._explored)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Counts and the order of ties."""

@@ -515,20 +515,24 @@ class TestServing:
         assert agent.predict(rows, action_masks=np.arange(5) != 1)[0].tolist() == [[3, 4]]
 
     def test_the_static_slate_never_rests_and_popularity_does(self, tmp_path: Path) -> None:
-        # Item 1 is clicked more often, item 3 earns more.
+        # Item 1 is clicked and liked more often, item 3 earns more.
         slates, clicks = np.tile([[1], [3]], (100, 1)), np.zeros((200, 1))
         clicks[0:160:2] = clicks[1:101:2] = 1.0
         shown = {}
-        for name in ("best_static", "popularity"):
-            agent = bandit(name, tmp_path)
+        for name, config in (("best_static", {}), ("popularity", {"gain": "reward"}), ("popularity", {})):
+            agent = bandit(name, tmp_path, **config)
             if name == "popularity":
                 agent._explored = np.ones(200, np.bool_)
-            agent.update(happened(agent, slates, np.where(slates == 3, 9.0, 1.0) * clicks, 0.2, clicks))
+            happening = happened(agent, slates, np.where(slates == 3, 9.0, 1.0) * clicks, 0.2, clicks)
+            happening.info["like"] = clicks.astype(np.float32)
+            agent.update(happening)
             rows = np.zeros((1, agent.setting.width), np.float32)
             allowed = np.isin(np.arange(5), (1, 3))
             first, state = agent.predict(rows, deterministic=True, action_masks=allowed)
             agent.setting.feedback(rows)[0, 0, 0] = 1.0  # it was clicked
             rows[:, agent.setting.layout["context"]] = 0.5
             again, _ = agent.predict(rows, state, np.zeros(1, np.bool_), True, allowed)
-            shown[name] = [int(first[0]), int(again[0])]
-        assert shown == {"best_static": [3, 3], "popularity": [3, 1]}
+            shown[name, config.get("gain")] = [int(first[0]), int(again[0])]
+        liked = shown.pop(("popularity", None))
+        assert shown == {("best_static", None): [3, 3], ("popularity", "reward"): [3, 1]}
+        assert liked == [1, 3]
