@@ -7,6 +7,7 @@ quality, clickbait) stand in one object here; :meth:`Catalog.public` gives agent
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,8 @@ class Catalog:
         bid_event: [I] the event: 0 a click, 1 a purchase (a commission).
         provider_budget: [G] what each of ``providers`` pays at most [currency / day and user]; zeros where there is no
             limit.
+        blocks: Which columns of ``embedding`` come from what, name to (first, behind the last); by default all of them
+            from the text. A block of a new item that is not known is zeros, which is the mean.
         providers: The G different providers, sorted.
         provider_index: [I] position of the item's provider among them; ``topics`` and ``topic`` are the same for
             categories.
@@ -69,6 +72,7 @@ class Catalog:
     bid: Floats = dataclasses.field(default_factory=nothing)
     bid_event: Floats = dataclasses.field(default_factory=nothing)
     provider_budget: Floats = dataclasses.field(default_factory=nothing)
+    blocks: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     topics: list[str] = dataclasses.field(init=False)
     topic: Ints = dataclasses.field(init=False)
     providers: list[str] = dataclasses.field(init=False)
@@ -100,6 +104,7 @@ class Catalog:
         for name, size in (("bid", count), ("bid_event", count), ("provider_budget", len(self.providers))):
             given = getattr(self, name)
             object.__setattr__(self, name, checked(name, given if given.size else np.zeros(size), (size,)))
+        object.__setattr__(self, "blocks", checked_blocks(self.blocks or {"text": (0, width)}, width))
 
     def __len__(self) -> int:
         return len(self.item_id)
@@ -132,6 +137,24 @@ def checked(name: str, array: object, shape: tuple[int, ...]) -> Floats:
         values = values.copy()
     values.flags.writeable = False
     return values
+
+
+def checked_blocks(blocks: Mapping[str, Sequence[int]], width: int) -> dict[str, tuple[int, int]]:
+    """Returns blocks in the order of their columns, or raises ConfigError if they do not part all columns."""
+    try:
+        found = sorted(
+            ((str(name), int(start), int(stop)) for name, (start, stop) in blocks.items()), key=lambda b: b[1]
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"blocks are {blocks!r}; each is a name with its first column and the one behind its last"
+        ) from error
+    edges = [0, *(stop for _, _, stop in found)]
+    if [start for _, start, _ in found] != edges[:-1] or edges[-1] != width or any(a >= b for _, a, b in found):
+        raise ConfigError(
+            f"blocks {dict(blocks)} do not part the {width} columns of the encodings without gap or overlap"
+        )
+    return {name: (start, stop) for name, start, stop in found}
 
 
 def _same_length(name: str, seen: int, count: int) -> None:

@@ -46,7 +46,7 @@ _KEYS = {
     "name": str, "items": int, "users": int, "head": dict, "encoder": dict, "parameters": dict, "metrics": dict,
     "hash": str, "files": dict, "format": int,
 }  # fmt: skip
-"""What world.json holds."""
+"""What world.json holds; "blocks" only where the encodings come from more than text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,8 @@ class World:
         population: The users.
         head: Scalars of the preference head.
         encoder: Which text encoder made the encodings: id, digest of its weights, width.
-        projection: Arrays "mean" [E], "components" [D, E] and "scale" [1] that bring new encodings into this space.
+        projection: Arrays "mean" [E], "components" [D, E] and "scale" [1] that bring new encodings of texts into this
+            space; the same with "image_" before the name for pictures, where the encodings have a block of them.
         parameters: Rule parameters that differ from the scenario's.
         metrics: What was measured when the world was built.
         pictures: Pictures of the items by the names in ``catalog.image``; None where the world keeps none.
@@ -184,9 +185,8 @@ class World:
             sink = pa.BufferOutputStream()
             pq.write_table(pa.table(columns), sink, compression="zstd", compression_level=19)
             write_file(folder / file, sink.getvalue().to_pybytes())
-        exact = {"projection.mean", "projection.components", "projection.scale"}
         arrays = {
-            name: np.ascontiguousarray(array, "<f4" if name in exact else dtype)
+            name: np.ascontiguousarray(array, "<f4" if name.startswith("projection.") else dtype)
             for name, array in self._arrays().items()
         }
         write_file(folder / "arrays.safetensors", save(arrays))
@@ -216,6 +216,7 @@ class World:
             "head": dataclasses.asdict(self.head),
             "encoder": dict(self.encoder),
             "parameters": dict(self.parameters),
+            **_more_than_text(self.catalog),
         }
 
     def _arrays(self) -> dict[str, Floats]:
@@ -232,6 +233,13 @@ class World:
         if "statements" in columns:
             columns["statements"] = [json.dumps(pairs, ensure_ascii=False) for pairs in columns["statements"]]
         return columns
+
+
+def _more_than_text(catalog: Catalog) -> dict[str, Any]:
+    """The blocks of the encodings; worlds of text alone do not write them, and keep their hash."""
+    if catalog.blocks == {"text": (0, catalog.width)}:
+        return {}
+    return {"blocks": {name: list(edges) for name, edges in catalog.blocks.items()}}
 
 
 def built_in_worlds() -> list[str]:
@@ -277,7 +285,7 @@ def _load(folder: Path) -> World:
         items |= {name: arrays[f"items.{name}"] for name in ITEM_MONEY if f"items.{name}" in arrays}
         users |= {name: arrays[f"users.{name}"] for name in USER_ARRAYS}
         users |= {name: arrays[f"users.{name}"] for name in USER_MONEY if f"users.{name}" in arrays}
-        catalog = Catalog(**items)
+        catalog = Catalog(**items, blocks=description.get("blocks", {}))
         population = Population(**users, statements=statements)
         world = World(
             name=description["name"],
@@ -312,8 +320,10 @@ def _read_description(path: Path) -> dict[str, Any]:
         description = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(description, dict) or description.get("format") != FORMAT:
             raise ValueError(f"format is not {FORMAT}")
-        if set(description) != set(_KEYS):
+        if set(description) - {"blocks"} != set(_KEYS):
             raise ValueError(f"keys differ: {sorted(set(description) ^ set(_KEYS))}")
+        if not isinstance(description.get("blocks", {}), dict):
+            raise ValueError(f"blocks is a {type(description['blocks']).__name__}, expected dict")
         for name, kind in _KEYS.items():
             if type(description[name]) is not kind:
                 raise ValueError(f"{name} is a {type(description[name]).__name__}, expected {kind.__name__}")
