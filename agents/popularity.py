@@ -48,7 +48,7 @@ class PopularityAgent(RememberingAgent):
     Equation: score_i = (gains_i + m c) / (looks_i + m), c the mean gain of a look at any item; a gain is a like, by
     ``gain`` also a click or the reward. Likes are what all scenarios have and what no title can promise: what is
     clicked most, or watched most in a step, is clickbait in Video, of which users have had enough sooner than of a
-    random choice. Where the platform is paid by the click or the sale (Ads, Music, Social) ``gain="reward"`` earns more.
+    random choice. Where clicks or sales are paid for (Ads, Music, Social) ``gain="reward"`` earns more.
 
     Paper: the non-personalised baseline of Cremonesi, Koren and Turrin (2010), "Performance of recommender algorithms
     on top-N recommendation tasks".
