@@ -77,13 +77,17 @@ class Parts:
     profile: NDArray[np.float32]
 
 
-def build_built_in(name: str, encoder: Encoder | None = None, progress: bool = False) -> World:
+def build_built_in(
+    name: str, encoder: Encoder | None = None, progress: bool = False, plain_sample: int = PLAIN_SAMPLE
+) -> World:
     """Builds one of the built-in worlds in memory.
 
     Args:
         name: One of :data:`recsim_llm.synthesis.domains.DOMAINS`.
         encoder: All-MiniLM-L6-v2 if not given.
         progress: Whether to show progress bars.
+        plain_sample: Personas whose plain paragraphs are measured; 0 measures none, for which another encoder
+            needs no stance classifier.
 
     Raises:
         ConfigError: If there is no such world.
@@ -94,10 +98,12 @@ def build_built_in(name: str, encoder: Encoder | None = None, progress: bool = F
     parts = _parts(domain, model, progress)
     world = _world(domain, model, parts)
     built_in = fidelity_of(world.half())
-    plain = plain_fidelity(world, parts.personas[:PLAIN_SAMPLE], model, progress)
+    plain = {}
+    if plain_sample:
+        plain["plain_paragraphs"] = plain_fidelity(world, parts.personas[:plain_sample], model, progress).as_dict()
     metrics = {
         "built_in_personas": built_in.as_dict(),
-        "plain_paragraphs": plain.as_dict(),
+        **plain,
         "shares_of_variance": dict(world.head.shares),
         "projection_explains": _explained(parts),
         "proportions": {
