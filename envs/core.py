@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,9 +71,22 @@ class Core:
     def catalog(self) -> Catalog:
         """The public catalogue, with the release times of this environment."""
         public = self.world.catalog.public()
-        if self.protocol.cold_items > 0:
-            return dataclasses.replace(public, released_at=self.simulator.tables.item["released_at"].copy())
+        if self.protocol.cold_items > 0 or self.simulator.waiting.any():
+            return dataclasses.replace(public, released_at=self.simulator.released_at)
         return public
+
+    def release(self, items: NDArray[np.integer], day: float) -> None:
+        """Puts items that wait on the shelf from a day on; see :meth:`PublicFacts.release`."""
+        self.simulator.release(items, day)
+        self._note_release_days()
+
+    def _note_release_days(self) -> None:
+        """Renews the days in the public catalogue in place: agents that were made before read it, as a platform's."""
+        if self.simulator.waiting.any():
+            days = self.catalog.released_at
+            days.flags.writeable = True
+            days[...] = self.simulator.released_at
+            days.flags.writeable = False
 
     @property
     def items(self) -> int:
@@ -170,6 +183,7 @@ class Core:
             ConfigError: If a part is missing or of another shape.
         """
         self.simulator.set_state(snapshot)
+        self._note_release_days()
         if self.parts is not None:
             self.parts.set_state(snapshot)
 
@@ -313,6 +327,27 @@ class PublicFacts:
     def slate_size(self) -> int:
         """K, items shown at each step."""
         return self.core.slots
+
+    def release(self, items: Sequence[int] | NDArray[np.integer], day: float | None = None) -> None:
+        """Puts items that wait (release day ``UNRELEASED`` in the world) on the shelf of the running environment.
+
+        Release days are on the catalogue's clock, on which every episode begins at the same day; they stay as they are
+        set when episodes end, and snapshots hold them.
+
+        Args:
+            items: Positions in the catalogue.
+            day: From when on; None is the present of the user whose clock is furthest behind, so that all users find
+                the items at once.
+
+        Raises:
+            ConfigError: If an item does not wait, or the day is no possible one.
+        """
+        if day is None:
+            lane = self.core.simulator.state.lane
+            running = lane["clock"][(lane["episode"] >= 0) & ~lane["ended"]]
+            start = self.core.simulator.rules.start_day
+            day = start if not running.size else float(np.float32(start + np.float32(running.min()) / 86400.0))
+        self.core.release(np.asarray(items, np.int64).reshape(-1), day)
 
     @property
     def context_names(self) -> tuple[str, ...]:

@@ -18,6 +18,9 @@ from recsim_llm.errors import ConfigError
 FACTORS = 16
 """Width of the collaborative factors, the taste that no text explains."""
 
+UNRELEASED = 1e6
+"""Release day from which on an item waits to be put on the shelf while an environment runs, see ``release``."""
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 

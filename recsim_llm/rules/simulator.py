@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.catalog import UNRELEASED
 from recsim_llm.errors import ConfigError
 from recsim_llm.rules.begin import reset_lanes
 from recsim_llm.rules.choice import write_attention
@@ -113,6 +114,10 @@ class Simulator:
         self.threads = _threads(threads)
         self.cohort = world.population.split(users)
         self.tables = _tables(world, self.protocol.cold_items, rules.start_day, self.protocol.cold_days)
+        self.waiting = world.catalog.released_at >= UNRELEASED
+        if self.waiting.any():  # release days change while it runs: not those of the world, which others share
+            self.tables = dataclasses.replace(self.tables, item=self.tables.item.copy())
+            self.tables.item["released_at"][self.waiting] = UNRELEASED
         number, choice = choice_of(rules.choice)
         self._dynamics = dynamics
         self._step = _built(choice, dynamics_of(dynamics))
@@ -247,7 +252,7 @@ class Simulator:
     @functools.cached_property
     def _released(self) -> NDArray[np.float32]:
         """Release day of each item, side by side."""
-        return np.ascontiguousarray(self.tables.item["released_at"])
+        return self.released_at
 
     @functools.cached_property
     def _centres(self) -> NDArray[np.float32]:
@@ -276,6 +281,29 @@ class Simulator:
                 loaded(write_spending, self._parameters, state.lane, state.provider, budgets, out)
         return out
 
+    def release(self, items: NDArray[np.integer], day: float) -> None:
+        """Puts items that wait on the shelf from a day of the catalogue's clock on.
+
+        Raises:
+            ConfigError: If one of them does not wait in this world, or the day is not a finite number before
+                ``UNRELEASED``.
+        """
+        items = np.asarray(items)
+        if items.size and (items.min() < 0 or items.max() >= len(self.waiting) or not self.waiting[items].all()):
+            raise ConfigError(
+                f"items {items.tolist()} cannot be released: items of this world that wait for it are "
+                f"{np.flatnonzero(self.waiting).tolist()}"
+            )
+        if not -UNRELEASED < day < UNRELEASED:
+            raise ConfigError(f"day={day}: the day of a release is a finite number below {UNRELEASED:g}")
+        self.tables.item["released_at"][items] = day
+        self.__dict__.pop("_released", None)
+
+    @property
+    def released_at(self) -> NDArray[np.float32]:
+        """[I] [day] when each item goes on the shelf in this simulator, as it stands now."""
+        return np.ascontiguousarray(self.tables.item["released_at"])
+
     @property
     def feedback(self) -> NDArray[np.float32]:
         """Signals [B, K, S] of the last step as the recommender sees them."""
@@ -298,8 +326,13 @@ class Simulator:
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """A snapshot: every array that changes, copied."""
-        arrays = vars(self.state) | {"observation": self.outcome.observation, "slot_reward": self.outcome.slot_reward}
-        return {name: array.copy() for name, array in arrays.items()}
+        return {name: array.copy() for name, array in self._changing().items()}
+
+    def _changing(self) -> dict[str, NDArray[Any]]:
+        """Every array that changes; release days only in worlds with items that wait for it."""
+        own = {"observation": self.outcome.observation, "slot_reward": self.outcome.slot_reward}
+        days = {"released_at": self.tables.item["released_at"]} if self.waiting.any() else {}
+        return vars(self.state) | own | days
 
     def set_state(self, snapshot: Mapping[str, NDArray[Any]]) -> None:
         """Restores a snapshot of the same simulator (or one of the same sizes).
@@ -307,7 +340,7 @@ class Simulator:
         Raises:
             ConfigError: If a part is missing or of another shape.
         """
-        targets = vars(self.state) | {"observation": self.outcome.observation, "slot_reward": self.outcome.slot_reward}
+        targets = self._changing()
         for name, target in targets.items():
             if name not in snapshot or snapshot[name].shape != target.shape or snapshot[name].dtype != target.dtype:
                 raise ConfigError(
@@ -315,6 +348,7 @@ class Simulator:
                 )
         for name, target in targets.items():
             target[...] = snapshot[name]
+        self.__dict__.pop("_released", None)
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         s: State = self.state
