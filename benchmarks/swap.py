@@ -85,7 +85,7 @@ def encoder_named(name: str) -> Encoder:
     """
     if name != CAUSAL:
         return load_text_encoder(name)
-    from recsim_llm.judges.models import smollm2_folder
+    from recsim_llm.judges.smollm2 import smollm2_folder
 
     return replace(load_text_encoder(str(smollm2_folder())), name=CAUSAL)  # type: ignore[type-var]
 
