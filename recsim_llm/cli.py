@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from recsim_llm._version import __version__
-from recsim_llm.commands import agents, bench, look, pages, run, timeline, world
+from recsim_llm.commands import agents, bench, look, pages, run, timeline, tour, world
 
 app = typer.Typer(
     name="recsim-llm",
@@ -36,6 +36,7 @@ app.command("play")(run.play)
 app.command("timeline")(timeline.timeline)
 app.command("train")(run.train)
 app.command("docs")(pages.docs)
+app.command("tour")(tour.tour)
 app.add_typer(world.app, name="world")
 
 
