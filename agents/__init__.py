@@ -74,9 +74,13 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "kmeans": ("recsim_llm.agents.kmeans", "KMeansAgent"),
         "nearest": ("recsim_llm.agents.nearest", "NearestAgent"),
         "two_tower": ("recsim_llm.agents.two_tower", "TwoTowerAgent"),
+        "siamese": ("recsim_llm.agents.siamese", "SiameseAgent"),
+        "joint": ("recsim_llm.agents.joint", "JointAgent"),
+        "vbpr": ("recsim_llm.agents.vbpr", "VBPRAgent"),
         "sasrec": ("recsim_llm.agents.sasrec", "SASRecAgent"),
         "gru4rec": ("recsim_llm.agents.gru4rec", "GRU4RecAgent"),
         "multi_task": ("recsim_llm.agents.multi_task", "MultiTaskAgent"),
+        "tuned": ("recsim_llm.agents.tuned", "TextTunedAgent"),
     },
     "wrapper": {
         "mmr": ("recsim_llm.agents.mmr", "MMRAgent"),

@@ -133,9 +133,7 @@ def tune(
     if config.method != "full":
         require("peft", "llm")
     if not isinstance(encoder, TextEncoder):
-        raise ConfigError(
-            f"the encoder {encoder.name!r} cannot be tuned; load a transformer, as load_text_encoder()"
-        )
+        raise ConfigError(f"the encoder {encoder.name!r} cannot be tuned; load a transformer, as load_text_encoder()")
     told = [text or "" for text in personas or ()]
     _check(texts, told, data)
     from .tuning_course import Course
