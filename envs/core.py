@@ -18,6 +18,7 @@ from recsim_llm.envs.options import Options, reward_of
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import ConfigError, unknown
 from recsim_llm.rules import SIGNALS
+from recsim_llm.rules.live import LiveSimulator
 from recsim_llm.rules.observe import CONTEXT
 from recsim_llm.rules.parts import Parts
 from recsim_llm.rules.protocol import Protocol
@@ -52,10 +53,17 @@ class Core:
         if options.choice is not None:
             rules = rules.replace(choice=options.choice)
         self.reward_function, weights = reward_of(options.reward, scenario.reward)
-        self.simulator = Simulator(
-            self.world, rules, lanes=lanes, slots=slots, users=options.users, weights=weights,
-            dynamics=options.dynamics, protocol=options.protocol, threads=options.threads,
-        )  # fmt: skip
+        settings: dict[str, Any] = {
+            "lanes": lanes, "slots": slots, "users": options.users, "weights": weights, "dynamics": options.dynamics,
+            "protocol": options.protocol, "threads": options.threads,
+        }  # fmt: skip
+        if options.judge is None:
+            self.simulator = Simulator(self.world, rules, **settings)
+        else:
+            from recsim_llm.judges.opinions import opinions_of
+
+            opinions = opinions_of(self.world, options.judge_model, options.judge_options)
+            self.simulator = LiveSimulator(self.world, rules, opinions=opinions, **settings)
         self.lanes, self.slots = lanes, slots
         self.success_step = options.horizon or scenario.horizon  # a user who is still there then has stayed to the end
         self.layout = self.simulator.layout
@@ -348,6 +356,12 @@ class PublicFacts:
             start = self.core.simulator.rules.start_day
             day = start if not running.size else float(np.float32(start + np.float32(running.min()) / 86400.0))
         self.core.release(np.asarray(items, np.int64).reshape(-1), day)
+
+    @property
+    def judging(self) -> dict[str, Any] | None:
+        """With judge="live": the judge, the line from ratings to utilities, how much was asked; else None."""
+        simulator = self.core.simulator
+        return simulator.opinions.facts() if isinstance(simulator, LiveSimulator) else None
 
     @property
     def context_names(self) -> tuple[str, ...]:

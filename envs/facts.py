@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.rules.live import LiveSimulator
 from recsim_llm.rules.simulator import Simulator
 
 Infos = dict[str, NDArray[Any]]
@@ -17,7 +18,8 @@ def extra_infos(simulator: Simulator) -> Infos:
 
     revenue: where money is earned, of this step [currency]; cvr: purchases by click; budget_spent: share of today's
     budgets that providers have spent; pacing: that, by the share of the day that is over (1 is even spending), both 0
-    with privacy; living_providers: providers who still publish; opted_out: whether the user did.
+    with privacy; living_providers: providers who still publish; judge_missing: with a live judge, slots that it gave no
+    rating for; opted_out: whether the user did.
     """
     lane, rules = simulator.state.lane, simulator.rules
     infos: Infos = {}
@@ -35,6 +37,8 @@ def extra_infos(simulator: Simulator) -> Infos:
         infos["pacing"] = infos["budget_spent"] / np.maximum(gone, 1e-3)
     if rules.audience_life > 0:
         infos["living_providers"] = simulator.living()
+    if isinstance(simulator, LiveSimulator):
+        infos["judge_missing"] = simulator.missing
     if simulator.protocol.opt_out > 0:
         infos["opted_out"] = lane["opted_out"].copy()
     return infos

@@ -16,6 +16,9 @@ Function = TypeVar("Function", bound=Callable[..., None])
 Reward = str | Mapping[str, float] | Callable[[dict[str, Any]], Any] | None
 OBSERVATIONS = ("flat", "dict")
 MOST_REMEMBERED = 10_000
+JUDGING = (None, "live")
+JUDGE = "smollm2"
+"""The judge that is asked where none is named."""
 _rewards: dict[str, Callable[[dict[str, Any]], Any]] = {}
 
 
@@ -53,6 +56,13 @@ class Options:
         history: H, items shown last that the observation shows with their signals.
         group: Show the user's gender, age band and region in the observation.
         threads: Threads for many lanes; results do not depend on it.
+        judge: "live" asks a judge about what is shown at every step, and its ratings take the place of the world's
+            preference head; None is the head.
+        judge_model: The judge: a name, folder or address as for :func:`recsim_llm.judges.load_judge`, or an object
+            with ``name``, ``digest`` and ``rate``. Used with judge="live".
+        judge_options: Settings of the judge, and "sample", "line" and "store" of
+            :class:`recsim_llm.judges.opinions.Opinions`: how ratings become utilities, and whether they are kept on
+            disk.
         protocol: What makes the task harder than the scenario; its fields are keyword arguments of their own.
     """
 
@@ -72,6 +82,9 @@ class Options:
     history: int = 0
     group: bool = False
     threads: int | None = None
+    judge: str | None = None
+    judge_model: Any = JUDGE
+    judge_options: Mapping[str, Any] | None = None
     protocol: Protocol = dataclasses.field(default_factory=Protocol)
 
     def __post_init__(self) -> None:
@@ -79,6 +92,13 @@ class Options:
             raise unknown("observation form", self.observation, OBSERVATIONS)
         if isinstance(self.reward, str) and self.reward not in _rewards:
             raise unknown("reward", self.reward, _rewards)
+        if self.judge not in JUDGING:
+            raise unknown("judge", self.judge, ["live"])
+        if self.judge is None and (self.judge_model != JUDGE or self.judge_options):
+            raise ConfigError(
+                f"judge_model={self.judge_model!r} and judge_options={self.judge_options!r} have no use here; "
+                'add judge="live" or leave them out'
+            )
         if self.horizon is not None and self.horizon < 1:
             raise ConfigError(f"horizon must be at least 1 step, got {self.horizon}")
         if self.num_candidates is not None and self.num_candidates < 1:

@@ -100,7 +100,7 @@ def warm_up(p, lane, items, item_codes, user, code, interest):
 @kernel
 def reset_lanes(p1, table, state, cohort, mask, wishes, observation, slot_rewards):
     """Begins an episode in every lane of the mask [B]; ``wishes`` [B] names users, or -1 to draw them."""
-    items, item_codes, _, _, users, user_codes, profile_codes = table
+    items, item_codes, _, _, users, user_codes, profile_codes = table[:7]
     (
         lanes, tastes, codes, interests, satiations, memories, feedbacks, slates, providers, owneds, _, _, reported,
         reported_slate,

@@ -16,7 +16,7 @@ from recsim_llm.rules.utility import (
     available,
     day_of,
     expected_satisfaction,
-    utility,
+    utility_for,
 )
 
 SECONDS_PER_MONTH = 30 * 86400
@@ -106,9 +106,9 @@ def write_available(p1, table, released, lanes, providers, out):
 @jit
 def truth_of(p, weights, i, table, lane, user, mine, day, money):
     """Attraction of an item and expected reward of a click on it, for one user at one moment."""
-    items, item_codes, trades, budgets = table[:4]
+    items, _, trades, budgets = table[:4]
     item, trade, provider = items[i], trades[i], mine[5]
-    base = utility(p, item, item_codes[i], user, mine[1])
+    base = utility_for(p, p["mu"] + user["bias"], table, lane["user"], i, mine[1])
     appeal = np.float32(WASTED)
     if on_shelf(p, item, trade, budgets, provider, lane, day):
         appeal = np.float32(pull(p, item, trade, i, base, user, lane, mine, day))

@@ -133,7 +133,9 @@ class Simulator:
             np.zeros((lanes, slots), np.float32),
         )
         t = self.tables
-        self._table = (t.item, t.item_code, t.trade, t.provider_budget, t.user, t.user_code, t.profile_code)
+        self._table: tuple[NDArray[Any], ...] = (
+            t.item, t.item_code, t.trade, t.provider_budget, t.user, t.user_code, t.profile_code,
+        )  # fmt: skip
         self._scratch = [self._new_scratch() for _ in range(self.threads)]
         self._nobody = np.full(lanes, -1, np.int32)
         self._pool: tuple[int, ThreadPoolExecutor] | None = None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.rules.choice import WASTED
 from recsim_llm.rules.jit import jit
-from recsim_llm.rules.machine import dot_of_codes, fetch_row
+from recsim_llm.rules.machine import fetch_row
 from recsim_llm.rules.maths import ONE, ZERO, exp
 from recsim_llm.rules.shelf import on_shelf, scenario_pull
 from recsim_llm.rules.utility import (
@@ -24,7 +24,7 @@ from recsim_llm.rules.utility import (
     known_pull,
     price_pain,
     staleness,
-    utility_of,
+    utility_for,
 )
 
 BLOCK = 8
@@ -132,7 +132,7 @@ def sort_out(p, table, lane, action, slate, scratch, provider, day):
 @jit
 def look(p, n, table, user, lane, mine, slate, scratch, day):
     """Gathers what attracts one user, the n-th lane of the block, to each slot of her slate."""
-    items, item_codes = table[:2]
+    items = table[0]
     _, code, _, satiation, memory = mine[:5]
     clock = lane["clock"]
     slots, seen = slate.shape[0], 0
@@ -149,7 +149,7 @@ def look(p, n, table, user, lane, mine, slate, scratch, day):
             scratch.since[at] = ZERO
             continue
         item = items[index]
-        base = utility_of(p, constant, item, dot_of_codes(code, item_codes[index]))
+        base = utility_for(p, constant, table, lane["user"], index, code)
         scratch.base[n, k] = base
         scratch.flat[at] = known_pull(p, item, base, satiation)
         scratch.novelty[at] = staleness(p, item, day)

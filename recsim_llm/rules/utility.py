@@ -37,6 +37,21 @@ def utility(p, item, item_code, user, user_code):
 
 
 @jit
+def utility_for(p, constant, table, user, index, code):
+    """Utility of an item for a user whose present taste and factors are ``code`` [logit].
+
+    A table with an eighth part, [U, I], has the utilities of a judge: they are of the taste that a user comes with, and
+    what has drifted since is added. ``constant`` is mu + b_u, which a judge's utility holds already. Which of the two
+    it is stands in the type of the table, so that nothing is decided while the rules run.
+    """
+    product = dot_of_codes(code, table[1][index])
+    if len(table) > 7:
+        drifted = np.int32(product - dot_of_codes(table[5][user], table[1][index]))
+        return table[7][user, index] + p["utility_unit"] * np.float32(drifted)
+    return utility_of(p, constant, table[0][index], product)
+
+
+@jit
 def day_of(p, lane):
     """The catalogue's clock [day]."""
     return p["start_day"] + np.float32(lane["clock"]) / SECONDS_PER_DAY
