@@ -82,6 +82,11 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "multi_task": ("recsim_llm.agents.multi_task", "MultiTaskAgent"),
         "tuned": ("recsim_llm.agents.tuned", "TextTunedAgent"),
     },
+    "language model": {
+        "embedding_ranker": ("recsim_llm.agents.embedding_ranker", "EmbeddingRankerAgent"),
+        "llm_profile": ("recsim_llm.agents.llm_profile", "LLMProfileAgent"),
+        "llm_ranker": ("recsim_llm.agents.llm_ranker", "LLMRankerAgent"),
+    },
     "wrapper": {
         "mmr": ("recsim_llm.agents.mmr", "MMRAgent"),
         "dpp": ("recsim_llm.agents.dpp", "DPPAgent"),

@@ -157,7 +157,7 @@ def with_items(
         "clickbait": catalog.clickbait[rng.integers(len(catalog), size=count)],
         "bid": catalog.bid[peers],
         "bid_event": catalog.bid_event[peers],
-        "price": [float(entry["price"]) if "price" in entry else catalog.price[i] for entry, i in zip(entries, peers)],
+        "price": [float(entry.get("price", catalog.price[peer])) for entry, peer in zip(entries, peers, strict=True)],
         "released_at": np.full(count, released_at),
         "embedding": embedding,
     }

@@ -40,9 +40,11 @@ BATCH = 8
 """Drafts that are written side by side at most."""
 TRIES = 12
 """Drafts for each entry that is wanted, at most."""
-TOKENS = {"title": 28, "text": 110, "person": 130, "price": 8}
+TOKENS = {"title": 28, "text": 72, "person": 80, "price": 8}
 """Longest fields [tokens]."""
 POOL = 200
+FROM_RUN = ("model", "digest", "scheme", "seed", "world")
+"""What the provenance of a row says of its run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +108,8 @@ class Written:
         """Where each row came from; no times, so that the same run gives the same rows."""
         return [
             {
-                "id": name, "kind": self.kind, **{key: self.about[key] for key in ("model", "digest", "scheme", "seed")},
-                "world": self.about["world"], "batch": row.batch, "attempt": row.attempt, "sha256": _digest(row.fields),
+                "id": name, "kind": self.kind, **{key: self.about[key] for key in FROM_RUN}, "batch": row.batch,
+                "attempt": row.attempt, "sha256": _digest(row.fields),
             }
             for name, row in zip(self.ids(), self.rows, strict=True)
         ]  # fmt: skip

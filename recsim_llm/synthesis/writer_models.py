@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -117,7 +118,10 @@ class CausalAuthor:
         return [Draft({}, "unfinished") if done is None else Draft(done) for done in fields]
 
     def _strings(self, branch: Any, logits: Any, limits: Sequence[int], generator: Any) -> list[str | None]:
-        """The insides of JSON strings that rows are in; None where one does not end within its limit [tokens]."""
+        """The insides of JSON strings that rows are in.
+
+        One that does not end within its limit [tokens] ends with its last whole sentence; None where it has none.
+        """
         tokenizer = self.judge.layout.tokenizer
         written: list[list[int]] = [[] for _ in range(len(logits))]
         out: list[str | None] = [None] * len(written)
@@ -130,7 +134,9 @@ class CausalAuthor:
                 end = closing(tokenizer.decode(written[row]))
                 if end is not None:
                     out[row] = end
-                elif len(written[row]) < limits[row] and drawn[place] not in tokenizer.all_special_ids:
+                elif len(written[row]) == limits[row]:
+                    out[row] = whole_sentences(tokenizer.decode(written[row]))
+                elif drawn[place] not in tokenizer.all_special_ids:
                     still.append(place)
             if not still:
                 break
@@ -177,11 +183,17 @@ def closing(text: str) -> str | None:
     return None
 
 
+def whole_sentences(text: str) -> str | None:
+    """What stands before the end of the last sentence in the rest of a JSON string; None if none ends."""
+    ends = [found.end() for found in re.finditer(r"[.!?](?=\s)", text)]
+    return closing(text[: ends[-1]] + '"') if ends else None
+
+
 def _chat(tokenizer: Any, messages: list[dict[str, str]]) -> str:
     if getattr(tokenizer, "chat_template", None):
         try:
             return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        except Exception:  # noqa: BLE001  whatever the template of a model's makers raises: it knows no system
+        except Exception:  # whatever the template of a model's makers raises: it knows no system
             joined = "\n\n".join(message["content"] for message in messages)
             alone = [{"role": "user", "content": joined}]
             return str(tokenizer.apply_chat_template(alone, tokenize=False, add_generation_prompt=True))
