@@ -15,6 +15,7 @@ from recsim_llm.synthesis.build import SEED, encoded_text, lines_of, plain_fidel
 from recsim_llm.synthesis.domains import DOMAINS
 from recsim_llm.synthesis.fidelity import fidelity_of, measured
 from recsim_llm.synthesis.items import make_items
+from recsim_llm.synthesis.looks import LOOK_OF
 from recsim_llm.synthesis.personas import make_personas
 from recsim_llm.world import BUILT_IN, World, built_in_worlds, load_world
 
@@ -76,7 +77,7 @@ def test_texts_are_what_the_grammar_writes(world: World) -> None:
     assert [item.title for item in items] == world.catalog.title
     personas = make_personas(DOMAINS[world.name], SEED, count=200)
     assert [person.text for person in personas] == world.population.persona[:200]
-    said = [[(s.object, s.valence) for s in person.statements] for person in personas]
+    said = [person.said for person in personas]
     assert said == world.population.statements[:200]
 
 
@@ -133,13 +134,15 @@ def test_sample_encoded_again_is_what_ships(world: World, encoder, tmp_path, mon
     projection = projection_of(world)
     texts = [encoded_text(world.catalog.category[row], world.catalog.text[row]) for row in rows]
     seen = projection.apply(encoder.encode(texts))
-    np.testing.assert_allclose(seen, world.catalog.embedding[rows], atol=2e-4, rtol=2 * HALF)
+    text = slice(*world.catalog.blocks["text"])
+    np.testing.assert_allclose(seen[:, text], world.catalog.embedding[rows, text], atol=2e-4, rtol=2 * HALF)
+    assert not np.delete(seen, np.arange(text.start, text.stop), axis=1).any()  # unknown pictures are zeros
     users = rng.choice(len(world.population), SAMPLE, replace=False)
-    said = [world.population.statements[user] for user in users]
+    said = [[pair for pair in world.population.statements[user] if pair[0] not in LOOK_OF] for user in users]
     things = sorted({thing for statements in said for thing, _ in statements})
     vector = dict(zip(things, projection.apply(encoder.encode(things)), strict=True))
     raw = np.stack([profile_of(np.stack([vector[t] for t, _ in s]), [v for _, v in s]) for s in said])
-    shipped = world.population.profile[users]
+    raw, shipped = raw[:, text], world.population.profile[users, text]
     scale = float((raw * shipped).sum() / (raw * raw).sum())  # one factor for the whole population
     np.testing.assert_allclose(raw * scale, shipped, atol=3e-4, rtol=2 * HALF)
 

@@ -1,4 +1,4 @@
-"""Covers of products: what they show can be seen, is in no text, and is half of the taste that no text explains."""
+"""Covers of products: what they show can be seen, and is in no text. Taste for it: see test_images.py."""
 
 from __future__ import annotations
 
@@ -18,20 +18,9 @@ from recsim_llm.errors import ConfigError, DataError, MissingExtraError
 from recsim_llm.pictures import FILE, MOST_PIXELS, Pictures, decoded
 from recsim_llm.synthesis.build import SEED
 from recsim_llm.synthesis.covers import SIDE, draw, pictograms, png_of
-from recsim_llm.synthesis.looks import (
-    COLOURS,
-    PATTERNS,
-    SILHOUETTES,
-    STYLES,
-    VISUAL,
-    Look,
-    draw_looks,
-    look_code,
-    with_looks,
-)
+from recsim_llm.synthesis.looks import ATTRIBUTES, Look, draw_looks
 from recsim_llm.world import BUILT_IN, World, load_world
 
-ATTRIBUTES = {"colour": COLOURS, "silhouette": SILHOUETTES, "pattern": PATTERNS, "style": STYLES}
 needs_pillow = pytest.mark.skipif(
     importlib.util.find_spec("PIL") is None, reason="Pillow is not installed: pip install recsim-llm[llm]"
 )
@@ -81,24 +70,6 @@ def test_every_value_is_drawn_equally_often_and_independently() -> None:
     assert sum((count - 40) ** 2 / 40 for count in pairs.values()) + 40 * (30 - len(pairs)) < 52.4
 
 
-def test_code_is_orthonormal() -> None:
-    every = [Look(c, s, p, t) for c in COLOURS for s in SILHOUETTES for p in PATTERNS for t in STYLES]
-    code = look_code(every)
-    assert code.shape == (360, VISUAL)
-    np.testing.assert_allclose(code.mean(axis=0), 0, atol=1e-12)
-    np.testing.assert_allclose(code.T @ code / 360, np.eye(VISUAL), atol=1e-12)
-
-
-def test_looks_are_half_of_the_taste_that_no_text_explains(shop: World, looks: list[Look]) -> None:
-    users, items = shop.population.factors.astype(float), shop.catalog.factors.astype(float)
-    whole = users @ items.T
-    seen = users[:, :VISUAL] @ items[:, :VISUAL].T
-    assert seen.var() / whole.var() == pytest.approx(0.5, abs=0.05)
-    spread_of_factors = np.sqrt(shop.head.shares["factors"]) * 2.0
-    assert whole.std() == pytest.approx(spread_of_factors, rel=0.1)  # the share of the whole term is what the head says
-    np.testing.assert_allclose(with_looks(shop.catalog.factors, looks), shop.catalog.factors, atol=2e-3)
-
-
 @needs_pillow
 def test_attributes_can_be_seen(pixels: np.ndarray, looks: list[Look]) -> None:
     flat = pixels.astype(float)
@@ -134,7 +105,8 @@ def test_pattern_and_style_can_be_seen(pixels: np.ndarray, looks: list[Look]) ->
 def test_texts_do_not_tell(shop: World, looks: list[Look], attribute: str) -> None:
     from sklearn.linear_model import LogisticRegression
 
-    label, text = column(looks, attribute), shop.catalog.embedding
+    first, last = shop.catalog.blocks["text"]
+    label, text = column(looks, attribute), shop.catalog.embedding[:, first:last]
     found = LogisticRegression(C=1.0, max_iter=500).fit(text[::2], label[::2]).score(text[1::2], label[1::2])
     chance = 1 / len(ATTRIBUTES[attribute])
     error = np.sqrt(chance * (1 - chance) / (len(text) // 2))

@@ -1,6 +1,6 @@
 """Rebuilds the built-in worlds from their grammars: ``python -m recsim_llm.synthesis.build [WORLD|all]``.
 
-    grammar -> texts and personas -> encodings -> projection -> profiles -> preference head -> folder
+    grammar -> texts, covers and personas -> encodings -> projection -> profiles -> preference head -> folder
 
 The texts depend on :data:`SEED` alone. The encodings come from the real text encoder and may differ in their last bits
 between processors, which is why the worlds ship as data and a test compares a sample with what the encoder says here.
@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,28 +25,30 @@ from recsim_llm.catalog import Catalog
 from recsim_llm.encoders import (
     DEFAULT_ENCODER,
     Encoder,
+    Fusion,
+    ImageEncoder,
     Projection,
     encode_cached,
-    fit_projection,
+    fit_fusion,
+    load_image_encoder,
     load_text_encoder,
     profiles_of,
 )
 from recsim_llm.encoders.stance import SHIPPED, fit_stance, split_personas, write_stance
 from recsim_llm.errors import RecsimError
 from recsim_llm.files import write_file
-from recsim_llm.heads import zero_shot
+from recsim_llm.heads import SHARES_WITH_IMAGES, balanced, zero_shot
 from recsim_llm.pictures import Pictures
 from recsim_llm.population import Population
 from recsim_llm.world import BUILT_IN, World
 
 from . import people_tables
+from .appearance import Appearance, appearance_of, looks_found, visual_profiles
 from .characters import characters_of
-from .covers import draw_covers
 from .domains import DOMAINS, Domain, domain_named
 from .fidelity import Fidelity, fidelity_of, measured
 from .grammar import read_themes
 from .items import Item, make_items
-from .looks import draw_looks, with_looks
 from .personas import Persona, make_personas
 from .plain import plain_paragraph
 
@@ -72,13 +75,18 @@ class Parts:
 
     items: list[Item]
     personas: list[Persona]
-    projection: Projection
+    fusion: Fusion
     embedding: NDArray[np.float32]
     profile: NDArray[np.float32]
+    appearance: Appearance | None = None
 
 
 def build_built_in(
-    name: str, encoder: Encoder | None = None, progress: bool = False, plain_sample: int = PLAIN_SAMPLE
+    name: str,
+    encoder: Encoder | None = None,
+    progress: bool = False,
+    plain_sample: int = PLAIN_SAMPLE,
+    image_encoder: ImageEncoder | None = None,
 ) -> World:
     """Builds one of the built-in worlds in memory.
 
@@ -88,15 +96,20 @@ def build_built_in(
         progress: Whether to show progress bars.
         plain_sample: Personas whose plain paragraphs are measured; 0 measures none, for which another encoder
             needs no stance classifier.
+        image_encoder: EfficientNet-Lite0 if not given; of worlds with covers.
 
     Raises:
         ConfigError: If there is no such world.
-        MissingExtraError: If torch or transformers is not installed.
+        MissingExtraError: If torch or transformers is not installed, or the network for pictures where there are any.
     """
     domain = domain_named(name)
     model = encoder or load_text_encoder(DEFAULT_ENCODER)
-    parts = _parts(domain, model, progress)
+    parts = _parts(domain, model, image_encoder, progress)
     world = _world(domain, model, parts)
+    if parts.appearance is not None:
+        seen = image_encoder or load_image_encoder()
+        described = {"id": seen.name, "digest": seen.digest, "width": seen.width}
+        world = dataclasses.replace(world, encoder={**world.encoder, "image": described})
     built_in = fidelity_of(world.half())
     plain = {}
     if plain_sample:
@@ -106,6 +119,7 @@ def build_built_in(
         **plain,
         "shares_of_variance": dict(world.head.shares),
         "projection_explains": _explained(parts),
+        **_images_explained(parts),
         "proportions": {
             "gender": people_tables.GENDERS,
             "age_band": people_tables.AGE_BANDS,
@@ -144,29 +158,49 @@ def encoded_text(category: str, text: str) -> str:
     return f"{category}: {text}"
 
 
-def _parts(domain: Domain, model: Encoder, progress: bool) -> Parts:
+def _parts(domain: Domain, model: Encoder, pictures: ImageEncoder | None, progress: bool) -> Parts:
     items = make_items(domain, SEED)
     personas = make_personas(domain, SEED)
     encodings = encode_cached(model, [encoded_text(item.theme, item.text) for item in items], progress)
-    projection = fit_projection(encodings, WIDTH)
+    look = appearance_of(items, pictures or load_image_encoder(), SEED, progress) if domain.covers else None
+    fusion = fit_fusion(encodings, None if look is None else look.encodings, width=WIDTH)
+    embedding = fusion.apply(encodings, None if look is None else look.encodings)
     said = [[(s.object, s.valence) for s in persona.statements] for persona in personas]
-    profile = profiles_of(model, said, projection, progress)
-    return Parts(items, personas, projection, projection.apply(encodings), profile)
+    profile = profiles_of(model, said, fusion.text, progress)
+    if look is not None and fusion.image is not None:
+        first, last = fusion.blocks["image"]
+        profile[:, first:last] = visual_profiles(personas, look.directions, fusion.image)
+        profile = balanced(profile, embedding, fusion.blocks, SHARES_WITH_IMAGES)
+    return Parts(items, personas, fusion, embedding, profile, look)
 
 
 def _explained(parts: Parts) -> float:
     """Share of the variance of the encodings that the components keep (encodings have length one)."""
-    kept = float(np.square(parts.embedding / parts.projection.scale).sum(axis=1).mean())
-    return round(kept / (1.0 - float(np.square(parts.projection.mean).sum())), 4)
+    first, last = parts.fusion.blocks["text"]
+    projection = parts.fusion.text
+    kept = float(np.square(parts.embedding[:, first:last] / projection.scale).sum(axis=1).mean())
+    return round(kept / (1.0 - float(np.square(projection.mean).sum())), 4)
+
+
+def _images_explained(parts: Parts) -> dict[str, Any]:
+    """What the image block keeps of the encodings of covers, and how well it finds what people say of looks."""
+    look, projection = parts.appearance, parts.fusion.image
+    if look is None or projection is None:
+        return {}
+    first, last = parts.fusion.blocks["image"]
+    block = parts.embedding[:, first:last]
+    kept = float(np.square(block / projection.scale).sum()) / float(look.encodings.var(axis=0).sum() * len(block))
+    vectors = projection.apply(np.stack(list(look.directions.values())), centre=False)
+    return {"image_projection_explains": round(kept, 4), "auc_of_looks": looks_found(block, look.looks, vectors)}
 
 
 def _world(domain: Domain, model: Encoder, parts: Parts) -> World:
-    drawn = zero_shot(parts.profile, parts.embedding, mu=MU[domain.name], spread=SPREAD, seed=SEED)
+    blocks = parts.fusion.blocks
+    drawn = zero_shot(parts.profile, parts.embedding, mu=MU[domain.name], spread=SPREAD, blocks=blocks, seed=SEED)
     items, personas = parts.items, parts.personas
+    covers = {} if parts.appearance is None else parts.appearance.covers
     price = np.array([item.price for item in items], dtype=np.float32)
     quality = np.array([item.quality for item in items])
-    looks = draw_looks(len(items), np.random.Generator(np.random.PCG64([SEED, 9]))) if domain.covers else []
-    covers = draw_covers([(item.item_id, item.theme) for item in items], looks, SEED) if looks else {}
     bid, bid_event, budget = _economy(domain, [item.provider for item in items])
     catalog = Catalog(
         item_id=[item.item_id for item in items],
@@ -178,18 +212,19 @@ def _world(domain: Domain, model: Encoder, parts: Parts) -> World:
         price=price,
         released_at=np.array([item.released_at for item in items], dtype=np.float32),
         appeal=drawn.appeal,
-        factors=with_looks(drawn.item_factors, looks) if looks else drawn.item_factors,
+        factors=drawn.item_factors,
         quality=((quality - quality.mean()) / quality.std()).astype(np.float32),
         clickbait=np.array([item.clickbait for item in items], dtype=np.float32),
         image=list(covers),
         bid=bid,
         bid_event=bid_event,
         provider_budget=budget,
+        blocks=blocks,
     )
     population = Population(
         user_id=[persona.user_id for persona in personas],
         persona=[persona.text for persona in personas],
-        statements=[[(s.object, s.valence) for s in persona.statements] for persona in personas],
+        statements=[persona.said for persona in personas],
         gender=[persona.gender for persona in personas],
         age_band=[persona.age_band for persona in personas],
         region=[persona.region for persona in personas],
@@ -206,11 +241,7 @@ def _world(domain: Domain, model: Encoder, parts: Parts) -> World:
         population=population,
         head=drawn.head,
         encoder={"id": model.name, "digest": model.digest, "width": model.width},
-        projection={
-            "mean": parts.projection.mean,
-            "components": parts.projection.components,
-            "scale": np.array([parts.projection.scale], np.float32),
-        },
+        projection=parts.fusion.arrays(),
         pictures=Pictures(covers) if covers else None,
     )
 
@@ -269,7 +300,15 @@ def lines_of(world: World) -> list[str]:
         )
     shares = ", ".join(f"{name} {share:.2f}" for name, share in metrics["shares_of_variance"].items())
     lines.append(f"  shares of variance: {shares}")
-    lines.append(f"  {WIDTH} components keep {metrics['projection_explains']:.0%} of the encodings' variance")
+    blocks = world.catalog.blocks
+    kept = {"text": metrics["projection_explains"], "image": metrics.get("image_projection_explains")}
+    for name, (first, last) in blocks.items():
+        lines.append(f"  {last - first} components keep {kept[name]:.0%} of the variance of the encodings ({name})")
+    if "auc_of_looks" in metrics:
+        found = metrics["auc_of_looks"]
+        worst = min(found, key=found.__getitem__)
+        mean = sum(found.values()) / len(found)
+        lines.append(f"  AUC of what is said of looks: mean {mean:.3f}, lowest {found[worst]:.3f} ({worst})")
     return lines
 
 

@@ -18,6 +18,7 @@ from recsim_llm.world import World
 
 from .domains import DOMAINS
 from .grammar import read_themes
+from .looks import LOOK_OF
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ def fidelity_of(world: World) -> Fidelity:
     liked: list[set[str]] = []
     disliked: list[set[str]] = []
     for statements in world.population.statements:
-        liked.append({theme_of[thing] for thing, valence in statements if valence > 0})
-        disliked.append({theme_of[thing] for thing, valence in statements if valence < 0})
+        of_themes = [(theme_of[thing], valence) for thing, valence in statements if thing not in LOOK_OF]
+        liked.append({theme for theme, valence in of_themes if valence > 0})
+        disliked.append({theme for theme, valence in of_themes if valence < 0})
     return measured(world.population.profile, world.catalog.embedding, world.catalog.category, liked, disliked)
 
 

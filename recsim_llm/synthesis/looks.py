@@ -1,27 +1,44 @@
-"""The looks of products: four attributes that only their covers show, and the taste for them.
+"""The looks of products: four attributes that only their covers show, and what people say of them.
 
-They are drawn independently of the text and of each other, each value about equally often, and take the first
-:data:`VISUAL` of the items' factors, so that half of the taste that no text explains is taste for looks.
+They are drawn independently of the text and of each other, each value about equally often.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recsim_llm.catalog import Floats
-
-__all__ = ["COLOURS", "PATTERNS", "SILHOUETTES", "STYLES", "VISUAL", "Look", "draw_looks", "look_code", "with_looks"]
+__all__ = ["ATTRIBUTES", "COLOURS", "LOOK_OF", "PATTERNS", "PHRASES", "SILHOUETTES", "STYLES", "Look", "draw_looks"]
 
 COLOURS = ("red", "yellow", "green", "blue", "purple", "grey")
 SILHOUETTES = ("disc", "square", "diamond", "arch", "pill")
 PATTERNS = ("plain", "stripes", "dots", "checks")
 STYLES = ("flat", "outlined", "shaded")
-VISUAL = 8
-"""How many of the factors are the code of a look."""
+ATTRIBUTES = {"colour": COLOURS, "silhouette": SILHOUETTES, "pattern": PATTERNS, "style": STYLES}
+PHRASES = {
+    ("colour", "red"): ("things in red", "a strong red"),
+    ("colour", "yellow"): ("things in yellow", "a sunny yellow"),
+    ("colour", "green"): ("things in green", "a leafy green"),
+    ("colour", "blue"): ("things in blue", "a clear blue"),
+    ("colour", "purple"): ("things in purple", "a deep purple"),
+    ("colour", "grey"): ("things in grey", "a quiet grey"),
+    ("silhouette", "disc"): ("round shapes", "circles"),
+    ("silhouette", "square"): ("square shapes", "squares with soft corners"),
+    ("silhouette", "diamond"): ("diamond shapes", "shapes that stand on a corner"),
+    ("silhouette", "arch"): ("arched shapes", "arches"),
+    ("silhouette", "pill"): ("long rounded shapes", "pill shapes"),
+    ("pattern", "plain"): ("plain surfaces", "surfaces without a pattern"),
+    ("pattern", "stripes"): ("stripes", "striped surfaces"),
+    ("pattern", "dots"): ("dots", "dotted surfaces"),
+    ("pattern", "checks"): ("checks", "chequered surfaces"),
+    ("style", "flat"): ("flat drawings", "simple flat colour"),
+    ("style", "outlined"): ("bold outlines", "dark lines around everything"),
+    ("style", "shaded"): ("soft shading", "shadows that give depth"),
+}
+"""What a value of an attribute is called in what people say."""
+LOOK_OF = {phrase: value for value, phrases in PHRASES.items() for phrase in phrases}
+"""The attribute and value that a phrase is about."""
 
 
 @dataclass(frozen=True)
@@ -41,31 +58,3 @@ def draw_looks(count: int, rng: np.random.Generator) -> list[Look]:
         for names in (COLOURS, SILHOUETTES, PATTERNS, STYLES)
     ]
     return [Look(*values) for values in zip(*columns, strict=True)]
-
-
-def look_code(looks: list[Look]) -> NDArray[Any]:
-    """The code of each look, [I, 8]: uncorrelated columns of mean 0 and variance 1.
-
-    Six colours are the corners of an octahedron, five silhouettes those of a pentagon, four patterns those of a square,
-    and three styles lie on a line: no value of an attribute is preferred to another on the whole.
-    """
-    octahedron = np.sqrt(3) * np.vstack([np.eye(3), -np.eye(3)])
-    turns = [2 * np.pi * np.arange(corners) / corners for corners in (5, 4)]
-    pentagon, square = (np.sqrt(2) * np.stack([np.cos(turn), np.sin(turn)], axis=1) for turn in turns)
-    line = np.sqrt(1.5) * np.array([[-1.0], [0.0], [1.0]])
-    parts = [
-        corners[[names.index(getattr(look, attribute)) for look in looks]]
-        for attribute, names, corners in (
-            ("colour", COLOURS, octahedron),
-            ("silhouette", SILHOUETTES, pentagon),
-            ("pattern", PATTERNS, square),
-            ("style", STYLES, line),
-        )
-    ]
-    return np.hstack(parts)
-
-
-def with_looks(factors: Floats, looks: list[Look]) -> Floats:
-    """The items' factors [I, 16] with the code of their looks in the first half, at the variance of the others."""
-    deviation = np.sqrt(np.square(factors[:, VISUAL:].astype(np.float64)).mean())
-    return np.hstack([look_code(looks) * deviation, factors[:, VISUAL:]]).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from . import people_tables as tables
 from .domains import Domain
 from .grammar import Theme, Words, Writer, polish, read_themes, read_words
+from .looks import ATTRIBUTES, PHRASES
 
 _VERB = re.compile(r"<([\w']+)>")
 _IRREGULAR = {"am": ("am", "is", "are"), "have": ("have", "has", "have"), "do": ("do", "does", "do")}
@@ -61,6 +63,8 @@ class Persona:
         place: Town.
         liked: Themes with a statement above zero.
         disliked: Themes with a statement below zero.
+        looks: What it says of how things look, where items have covers: theme and facet are attribute and value.
+        person: In which person the text is written: "first", or the gender of the third.
     """
 
     user_id: str
@@ -75,6 +79,13 @@ class Persona:
     place: str
     liked: tuple[str, ...]
     disliked: tuple[str, ...]
+    looks: tuple[Statement, ...] = ()
+    person: str = "first"
+
+    @property
+    def said(self) -> list[tuple[str, float]]:
+        """Everything it says as (statement, valence), of themes first."""
+        return [(statement.object, statement.valence) for statement in (*self.statements, *self.looks)]
 
     def neutral(self, themes: Sequence[str]) -> list[str]:
         """The themes of which the persona says nothing."""
@@ -131,7 +142,26 @@ def make_personas(domain: Domain, seed: int = 0, count: int | None = None) -> li
         if person.text not in texts:
             texts.add(person.text)
             people.append(person)
-    return people
+    return [_with_looks(person, seed, number) for number, person in enumerate(people)] if domain.covers else people
+
+
+def _with_looks(person: Persona, seed: int, number: int) -> Persona:
+    """The same persona with one or two looks that it likes and one or two that it does not, of different attributes."""
+    rng = np.random.Generator(np.random.PCG64([seed, 13, number]))
+    voice = Voice(person.person, person.name)
+    frames = Writer((read_words("people.txt"),), rng)
+    attributes = [list(ATTRIBUTES)[int(i)] for i in rng.permutation(len(ATTRIBUTES))]
+    liked, disliked = (int(rng.choice([1, 2])) for _ in range(2))
+    made = []
+    for place, attribute in enumerate(attributes[: liked + disliked]):
+        likes, first = place < liked, place in (0, liked)
+        value = str(rng.choice(ATTRIBUTES[attribute]))
+        thing = str(rng.choice(PHRASES[attribute, value]))
+        sentence = voice.speak(frames.phrase("look_like" if likes else "look_dislike")).replace("{o}", thing)
+        valence = (1 if likes else -1) * (FIRM if first else MILD)
+        made.append(Statement(thing, sentence, valence, attribute, value))
+    more = polish(" ".join(f"{statement.sentence}." for statement in made))
+    return dataclasses.replace(person, text=f"{person.text} {more}", looks=tuple(made))
 
 
 def _persona(
@@ -162,6 +192,7 @@ def _persona(
         place=place,
         liked=tuple(theme.name for theme in liked),
         disliked=tuple(theme.name for theme in disliked),
+        person=voice.person,
     )
 
 
