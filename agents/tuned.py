@@ -156,7 +156,8 @@ class TextTunedAgent(TunedAgent):
     def encoder(self) -> Encoder:
         """The encoder as it was tuned: to build a world by, or to be saved."""
         if not self._tunes():
-            return self._base
+            untuned: Encoder = self._base
+            return untuned
         import torch
 
         from recsim_llm.encoders.tuning_body import Plan

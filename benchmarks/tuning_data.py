@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.encoders.tuning_data import Engagements
-from recsim_llm.errors import ConfigError
+from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.heldout import TEST, VALIDATION, split_log
 from recsim_llm.metrics.ranking import ndcg, recall, recall_at, top
 
@@ -175,6 +175,9 @@ def measured(encodings: NDArray[np.floating], split: Split) -> dict[str, float]:
     Returns:
         "recall" and "ndcg" among the items that are not cold and were not seen; "recall_popular" and "ndcg_popular"
         with popularity beside the similarity; "recall_cold" and "ndcg_cold" among the cold items.
+
+    Raises:
+        DataError: If nothing is held out.
     """
     vectors = np.asarray(encodings, np.float64)
     users = split.history @ vectors
@@ -183,9 +186,18 @@ def measured(encodings: NDArray[np.floating], split: Split) -> dict[str, float]:
     known = split.history.any(1)
     checked, tested = (known & part.any(1) for part in (split.validation, split.test))
     open_items = ~split.seen & ~split.cold
-    weight = max(
-        POPULARITY,
-        key=lambda w: recall_at((alike + w * popular)[checked], split.validation[checked], DEPTH, open_items[checked]),
+    tested_cold = known & split.liked_cold.any(1)
+    if not (tested.any() and tested_cold.any()):
+        raise DataError("nothing that a user liked is held out: take more users, more items or a longer log")
+    weight = (
+        0.0
+        if not checked.any()
+        else max(
+            POPULARITY,
+            key=lambda w: recall_at(
+                (alike + w * popular)[checked], split.validation[checked], DEPTH, open_items[checked]
+            ),
+        )
     )
     found: dict[str, Any] = {"popularity": weight}
     open_items &= ~split.validation
@@ -193,8 +205,7 @@ def measured(encodings: NDArray[np.floating], split: Split) -> dict[str, float]:
         ranked = top(scores[tested], DEPTH, open_items[tested])
         found[f"recall{name}"] = float(recall(ranked, split.test[tested]).mean())
         found[f"ndcg{name}"] = float(ndcg(ranked, split.test[tested]).mean())
-    tested = known & split.liked_cold.any(1)
-    ranked = top(alike[tested][:, split.cold], min(DEPTH, int(split.cold.sum())))
-    found["recall_cold"] = float(recall(ranked, split.liked_cold[tested][:, split.cold]).mean())
-    found["ndcg_cold"] = float(ndcg(ranked, split.liked_cold[tested][:, split.cold]).mean())
+    wanted = split.liked_cold[tested_cold][:, split.cold]
+    ranked = top(alike[tested_cold][:, split.cold], min(DEPTH, int(split.cold.sum())))
+    found["recall_cold"], found["ndcg_cold"] = float(recall(ranked, wanted).mean()), float(ndcg(ranked, wanted).mean())
     return found

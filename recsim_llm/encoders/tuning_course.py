@@ -121,7 +121,7 @@ class Course:
             whole = loss + 0.1 * orthogonality(self.body) if config.method == "adalora" else loss
             self.optimizer.zero_grad(set_to_none=True)
             if whole.requires_grad:
-                whole.backward()
+                whole.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_([*self.body.trained.values()], CLIP)
                 self.optimizer.step()
             if config.method == "adalora":
@@ -161,8 +161,8 @@ class Course:
         return users
 
     def _task_loss(self, task: str, block: Block, given: Examples, items: Tensor, told: Tensor) -> Tensor:
-        head, kind = self.tasks[f"task {task}"], self.config.loss
-        scores = head(self._users(block, given, items, told), items)
+        kind = self.config.loss
+        scores: Tensor = self.tasks[f"task {task}"](self._users(block, given, items, told), items)
         item, liked = torch.from_numpy(given.item), torch.from_numpy(given.liked)
         known = torch.from_numpy(block.engaged)[torch.from_numpy(given.user)] > 0
         if kind == "squared":

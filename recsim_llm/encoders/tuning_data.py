@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +49,10 @@ class Engagements:
                 raise DataError(f"{name} must hold whole numbers from 0 on, [N]; got {column.dtype} {column.shape}")
             object.__setattr__(self, name, column.astype(np.int64))
         values = {task: np.asarray(column, np.float32) for task, column in self.values.items()}
-        for task, column in {"item": self.item, **values}.items():
-            if column.shape != self.user.shape or np.isinf(column).any():
-                raise DataError(f"column {task} has shape {column.shape}, expected finite numbers {self.user.shape}")
+        columns: dict[str, NDArray[Any]] = {"item": self.item, **values}
+        for task, numbers in columns.items():
+            if numbers.shape != self.user.shape or np.isinf(numbers).any():
+                raise DataError(f"column {task} has shape {numbers.shape}, expected finite numbers {self.user.shape}")
         object.__setattr__(self, "values", values)
 
     def __len__(self) -> int:
@@ -87,7 +88,8 @@ class Engagements:
 
     def engaged(self, tasks: Sequence[str]) -> Flags:
         """[N] whether the meeting is a positive one for any of the tasks."""
-        return np.logical_or.reduce([self.liked(task) for task in tasks])
+        flags: Flags = np.logical_or.reduce([self.liked(task) for task in tasks])
+        return flags
 
     def __getitem__(self, rows: Flags | Numbers) -> Engagements:
         """Some meetings."""
