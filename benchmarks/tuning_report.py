@@ -59,12 +59,14 @@ def written(found: Mapping[str, Any]) -> str:
         f"{data['name']}: {data['items']:,} items, {data['users']:,} users, {data['meetings']:,} meetings. The encoder "
         f"is {settings['encoder']}; {settings['steps']} steps of {settings['block']} texts of at most "
         f"{settings['length']} tokens, rank {settings['rank']}, adapters in the last {settings['layers']['lora']} "
-        "layers; full tuning trains every weight. One core, one thread.",
+        f"layers; full tuning trains every weight. Step sizes: {_rates(settings)}. One core, one thread.",
         "",
         "A user is the mean of the encodings of what she liked; items are ranked by similarity to it. *Recall* and "
         "*NDCG* are at 20, on held-out items of hers that others are known to have met; *cold*: among the "
         "15 % of items of which nothing was tuned on; *with popularity*: log(1 + times liked) added with a weight "
         "chosen on a validation part. Means over seeds; ± is half of the 95 % interval (Student's t).",
+        "",
+        _verdict(methods),
         "",
         "## Quality",
         "",
@@ -85,6 +87,26 @@ def written(found: Mapping[str, Any]) -> str:
             cells = [_shown(numbers[f"gain_{name}"], signed=True) for name in names]
             lines.append(f"| {label} | {numbers['gain_recall']['n']} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, *_costs(methods), *_machine(found["machine"])]) + "\n"
+
+
+def _rates(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{rate:g} {method}" for method, rate in settings.get("rates", {}).items())
+
+
+def _verdict(methods: Mapping[str, Any]) -> str:
+    """One sentence on LoRA against the frozen encoder."""
+    lora = methods.get("lora cross_entropy click")
+    if lora is None or "gain_recall" not in lora:
+        return "LoRA was not run with cross-entropy."
+    gain = lora["gain_recall"]
+    sure = bool(gain["mean"] - gain["margin"] > 0)
+    return (
+        f"LoRA with cross-entropy changes held-out recall over the frozen encoder by {_shown(gain, signed=True)} "
+        f"({gain['n']} seeds; the interval {'excludes' if sure else 'does not exclude'} 0 from below) and trains "
+        f"{100 * lora['share']:.2f} % of the encoder's numbers. With popularity beside both, which says much of what "
+        f"is liked here, the gain is {_shown(lora['gain_recall_popular'], signed=True)}; on cold items it is "
+        f"{_shown(lora['gain_recall_cold'], signed=True)}."
+    )
 
 
 def _costs(methods: Mapping[str, Any]) -> list[str]:
