@@ -103,21 +103,32 @@ class CausalJudge:
             One verdict for each. A pair that does not fit into the model, or whose text is read as a special token in
             spite of all, is missing.
         """
-        verdicts = [Verdict(math.nan, "not rated")] * len(pairs)
+        verdicts: list[Verdict] = [Verdict(math.nan, "not rated")] * len(pairs)
+        for row, answer in self.chances(pairs, progress):
+            verdicts[row] = answer if isinstance(answer, Verdict) else _verdict(answer)
+        return verdicts
+
+    def chances(
+        self, pairs: Sequence[Pair], progress: bool = False
+    ) -> Iterator[tuple[int, NDArray[np.float64] | Verdict]]:
+        """Probabilities of the five ratings under each order of the options, as they come.
+
+        Yields:
+            The pair's place and ``[orders, 5]``; or its place and why it is missing.
+        """
         with advance(f"rating with {self.name}", len(pairs), progress) as step:
             requests = []
             for row, pair in enumerate(pairs):
                 request = self.request(pair, row)
                 if isinstance(request, Verdict):
-                    verdicts[row] = request
+                    yield row, request
                     step(1)
                 else:
                     requests.append(request)
             for group in _groups(requests, self.batch):
                 for request, logits in self._answers(group):
-                    verdicts[request.row] = _verdict(logits)
+                    yield request.row, _softmax(logits)
                     step(1)
-        return verdicts
 
     def request(self, pair: Pair, row: int = 0) -> Request | Verdict:
         """The tokens of a pair's prompts, or why there are none."""
@@ -185,12 +196,16 @@ def _groups(requests: list[Request], batch: int) -> Iterator[list[Request]]:
         yield together
 
 
-def _verdict(logits: NDArray[np.float64]) -> Verdict:
-    """Mean and standard deviation of the answer, ``[orders, 5]`` logits averaged as probabilities."""
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64] | Verdict:
     if not np.isfinite(logits).all():
         return Verdict(math.nan, "not finite")
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    chances = (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0)
-    mean = float(chances @ RATINGS)
-    spread = math.sqrt(max(float(chances @ (RATINGS - mean) ** 2), 0.0))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def _verdict(chances: NDArray[np.float64]) -> Verdict:
+    """Mean and standard deviation of the answer, averaged over the orders of the options, ``[orders, 5]``."""
+    chance = chances.mean(axis=0)
+    mean = float(chance @ RATINGS)
+    spread = math.sqrt(max(float(chance @ (RATINGS - mean) ** 2), 0.0))
     return Verdict(min(max(mean, RATINGS[0]), RATINGS[-1]), spread=spread)

@@ -15,7 +15,7 @@ from .prompts import INSTRUCTIONS, OPTIONS
 logger = logging.getLogger(__name__)
 
 _GAP = "\u2983data\u2984"  # where the data go, while a chat template writes the trusted part
-_LEADS = ("", " ", "Rating:", "Rating: ")  # what may stand before the answer: the first that the tokenizer allows
+_LEADS = ("Rating: ", "Rating:", "", " ")  # what may stand before the answer: the first that the tokenizer allows
 _UNLIMITED = 1 << 20
 
 
@@ -96,7 +96,7 @@ class Layout:
 def _template(tokenizer: Any) -> tuple[str, str]:
     """What stands before and after the data: the chat template of the model, where it has one."""
     if not getattr(tokenizer, "chat_template", None):
-        return f"{tokenizer.bos_token or ''}{INSTRUCTIONS}\n\n", "Answer: "
+        return f"{tokenizer.bos_token or ''}{INSTRUCTIONS}\n\n", ""
     chats = (
         [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": _GAP}],
         [{"role": "user", "content": f"{INSTRUCTIONS}\n\n{_GAP}"}],  # for models that know no system

@@ -21,7 +21,7 @@ from typing import Any
 
 from .base import HIGHEST, LOWEST, Pair, Verdict
 
-SCHEME = "2"  # moves when any text or rule below changes what a model is shown
+SCHEME = "3"  # moves when any text or rule below changes what a model is shown
 PERSONA_CAP = 2_000
 """Longest persona [characters after escaping]; what goes beyond is cut."""
 ITEM_CAP = 1_200
@@ -95,7 +95,8 @@ def messages(pair: Pair, key: bytes = b"") -> tuple[list[dict[str, str]], str]:
 
 def question(order: Sequence[int]) -> str:
     """The question, with the options in an order."""
-    return "Options: " + ", ".join(" ".join((str(rating), OPTIONS[rating])) for rating in order) + ".\n"
+    options = ", ".join(" ".join((str(rating), OPTIONS[rating])) for rating in order)
+    return "".join(("How much does this person like this item? Options: ", options, ".\n"))
 
 
 def orders(pair: Pair, count: int, key: bytes = b"") -> list[list[int]]:
