@@ -168,7 +168,7 @@ class Writer:
         for title, text in zip(catalog.title, catalog.text, strict=True):
             known.add((title, text))
         known.add((), catalog.embedding)
-        language = Language.of(catalog.text)
+        language = Language.of([f"{title}. {text}" for title, text in zip(catalog.title, catalog.text, strict=True)])
         rng = np.random.Generator(np.random.PCG64([self.seed, 31]))
         names = list(categories) or catalog.topics
         subjects = (names[int(place)] for _ in iter(int, 1) for place in rng.permutation(len(names)))

@@ -15,7 +15,8 @@ from .writer_requests import SYSTEM
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _BOILERPLATE = re.compile(
-    r"\bas an? (ai|assistant|language model)\b|\blanguage model\b|\bi('m| am) (sorry|unable)\b|\bi can(not|'t)\b"
+    r"\bas an? (ai|assistant|language model)\b|\blanguage model\b|\bi('m| am) (sorry|unable)\b"
+    r"|\bi can(not|'t) (help|assist|provide|write|generate|fulfil|comply)"
     r"|\blorem ipsum\b|\b(sure|certainly|of course)[,!:]|\bhere (is|are) (the|a|an|your|some)\b|\bjson\b"
     r"|\bplaceholder\b"
     r"|\bin the style of\b|\b(the|these|following) examples?\b|\binsert \w+ here\b|\bexample (title|text|entry)\b"
