@@ -23,6 +23,7 @@ T = TypeVar("T")
 CAP = 1 << 20
 """Longest reply that is read [byte]."""
 _ERROR_CAP = 2_048  # of a reply that is an error, for the message to people [byte]
+_HANDSHAKE = 0.45  # share of the time for TCP, and again for TLS
 _AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 """Statuses after which the same request may succeed."""
 
@@ -84,17 +85,21 @@ async def fetch(client: httpx2.AsyncClient, url: str, body: bytes | None, second
     """
     library = require("httpx2", "llm")
     try:
-        async with asyncio.timeout(max(seconds, 0.0)):
-            return await _exchange(client, url, body)
+        if seconds <= 0.0:
+            raise TimeoutError
+        async with asyncio.timeout(seconds):
+            # a handshake must end by its own limit: one that is cancelled leaves its socket open
+            limits = library.Timeout(seconds, connect=_HANDSHAKE * seconds)
+            return await _exchange(client, url, body, limits)
     except (TimeoutError, library.TimeoutException) as error:
         raise Failure("timeout", again=True) from error
     except (library.HTTPError, library.InvalidURL, library.StreamError, OSError, ValueError) as error:
         raise Failure("connection", again=True, detail=shown(str(error))) from error
 
 
-async def _exchange(client: httpx2.AsyncClient, url: str, body: bytes | None) -> bytes:
-    headers = {} if body is None else {"Content-Type": "application/json"}
-    async with client.stream("GET" if body is None else "POST", url, content=body, headers=headers) as reply:
+async def _exchange(client: httpx2.AsyncClient, url: str, body: bytes | None, limits: httpx2.Timeout) -> bytes:
+    method, headers = ("GET", {}) if body is None else ("POST", {"Content-Type": "application/json"})
+    async with client.stream(method, url, content=body, headers=headers, timeout=limits) as reply:
         if 300 <= reply.status_code < 400:
             raise Failure("redirect", status=reply.status_code)
         if reply.status_code != 200:
