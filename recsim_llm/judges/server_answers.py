@@ -20,8 +20,9 @@ FORMS = ("likelihoods", "json")
 DIGIT = "Reply with one digit from 1 to 5 and nothing else."
 """What a judge is told whose likelihoods are read."""
 ALTERNATIVES = 20  # likeliest tokens that are asked for; the protocol allows no more
-LEAST_MASS = 0.25
-"""Least probability that must lie on the digits 1 to 5; with less, the model answered something else."""
+LEAST_MASS = 0.1
+"""Least probability that must lie on the digits 1 to 5; with less, the model answers something else. Small models that
+like to talk put about 0.2 there."""
 _BLANKS = " \t\r\n\u0120\u2581\u010a"  # some servers spell a token's blank as their tokenizer does
 
 
@@ -128,13 +129,15 @@ def _expected(token: Mapping[str, Any]) -> Verdict:
     chances = _chances(token)
     if chances is None:
         return Verdict(math.nan, "schema")
-    weights = {rating: chances.get(str(rating), 0.0) for rating in OPTIONS}
+    weights = {str(rating): chances.get(str(rating), 0.0) for rating in OPTIONS}
     mass = sum(weights.values())
+    said = str(token["token"]).strip(_BLANKS)
+    if said.isdecimal() and said not in weights:
+        return Verdict(math.nan, "out of scale")
     if mass < LEAST_MASS:
-        number = str(token["token"]).strip(_BLANKS).isdecimal()
-        return Verdict(math.nan, "out of scale" if number else "schema")
-    mean = sum(rating * weight for rating, weight in weights.items()) / mass
-    variance = sum((rating - mean) ** 2 * weight for rating, weight in weights.items()) / mass
+        return Verdict(math.nan, "schema")
+    mean = sum(int(digit) * weight for digit, weight in weights.items()) / mass
+    variance = sum((int(digit) - mean) ** 2 * weight for digit, weight in weights.items()) / mass
     return Verdict(min(max(mean, min(OPTIONS)), max(OPTIONS)), spread=math.sqrt(max(variance, 0.0)))
 
 
