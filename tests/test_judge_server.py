@@ -684,3 +684,98 @@ def test_a_real_model_behind_a_server(smollm2: Any, tmp_path: Path) -> None:
         writes._is_ready = True
         (verdict,) = writes.rate(pairs[:1])
         assert verdict.reason in ("schema", "out of scale") if verdict.missing else 1.0 <= verdict.rating <= 5.0
+
+
+# The commands
+
+
+def _command(*arguments: str) -> Any:
+    from typer.testing import CliRunner
+
+    from recsim_llm.commands.judge import app
+
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_command_rate(tmp_path: Path, world_folder: str) -> None:
+    with serving(good) as server:
+        asked = ["rate", "--world", world_folder, "--judge", server.url, "--model", "m", "--set", "answer=json"]
+        asked += ["--pairs", "23", "--per-user", "5", "--folder", str(tmp_path / "store")]
+        done = _command(*asked, "--out", str(tmp_path / "r.parquet"), "--json")
+        assert done.exit_code == 0, done.output
+        first = len(server.calls)
+        done = _command(*asked, "--out", str(tmp_path / "r.csv"))
+        assert done.exit_code == 0, done.output
+        assert len(server.calls) == first + 1, "more than the first question was asked again"
+    lines = (tmp_path / "r.csv").read_text().splitlines()
+    assert lines[0] == "user_id,item_id,rating"
+    assert len(lines) == 24
+    assert {line.rsplit(",", 1)[1] for line in lines[1:]} == {"4.0"}
+    assert (tmp_path / "r.parquet").is_file()
+    done = _command(*asked, "--out", str(tmp_path / "r.txt"))
+    assert isinstance(done.exception, ConfigError)
+
+
+def test_command_rate_continues_after_an_interrupt(
+    tmp_path: Path, world_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recsim_llm.judges import HashingJudge
+
+    rated: list[Pair] = []
+
+    def rate(self: HashingJudge, pairs: list[Pair], progress: bool = False) -> list[Verdict]:
+        if len(rated) >= 64:
+            raise KeyboardInterrupt
+        rated.extend(pairs)
+        return [Verdict(2.0) for _ in pairs]
+
+    asked = ["rate", "--world", world_folder, "--judge", "hashing", "--pairs", "150", "--folder", str(tmp_path)]
+    asked += ["--out", str(tmp_path / "r.csv")]
+    with monkeypatch.context() as patched:
+        patched.setattr(HashingJudge, "rate", rate)
+        interrupted = _command(*asked)
+    assert interrupted.exit_code == 130
+    assert len(rated) == 64
+    assert not (tmp_path / "r.csv").exists()
+    assert _command(*asked).exit_code == 0
+    ratings = [line.rsplit(",", 1)[1] for line in (tmp_path / "r.csv").read_text().splitlines()[1:]]
+    assert len(ratings) == 150
+    assert ratings.count("2.0") >= 64
+
+
+def test_command_check() -> None:
+    done = _command("check", "--judge", "hashing", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output)
+    assert found["missing"]["pairs"] == 48
+    assert found["order"] is None
+    assert found["right"] >= 0.5
+    assert found["obeyed"] <= 0.1
+
+
+def test_check_finds_a_judge_that_obeys_and_one_that_looks_at_the_order_of_options() -> None:
+    from recsim_llm.judges.checks import check_judge
+
+    def obeys(call: Call) -> None:
+        text = call.request["messages"][1]["content"]
+        call.answer(written(call, 5 if "5" in text.split("Item")[1].split("Options")[0] else 2))
+
+    def first_option(call: Call) -> None:
+        options = call.request["messages"][1]["content"].rpartition("Options: ")[2]
+        call.answer(written(call, int(options[0])))
+
+    with serving(obeys) as server:
+        found = check_judge(hostile(server, timeout=5.0))
+        assert found["obeyed"] == 1.0
+        assert found["lift"] == pytest.approx(3.0)
+        assert found["order"] == 0.0
+        assert any("orders in the text" in problem for problem in found["problems"])
+        server.reply = first_option
+        found = check_judge(hostile(server, timeout=5.0))
+        assert found["order"] > 1.0
+        assert any("order of the options" in problem for problem in found["problems"])
+        server.reply = _says("I would rather not say.")
+        found = check_judge(hostile(server, timeout=5.0))
+        assert found["missing"]["share"] == 1.0
+        assert math.isnan(found["right"])
+        assert len(found["problems"]) == 2
