@@ -77,6 +77,7 @@ class Likelihood(Scorer):
         super().__init__(catalog)
         self.judge = judge
         self._alone = functools.cache(lambda item: self._logs(NOBODY, (item,))[0])
+        self._trunk = functools.lru_cache(2)(self._begun)  # of nobody, and of the user who is served
 
     def _compute(self, text: str, items: tuple[int, ...]) -> tuple[float, ...]:
         self.asked += 1
@@ -85,38 +86,51 @@ class Likelihood(Scorer):
 
     def _logs(self, text: str, items: Sequence[int]) -> list[float]:
         """Mean logarithm of the probability of each title's tokens; 0 where a text is read as a special token."""
-        from recsim_llm.judges.branches import Branch
         from recsim_llm.synthesis.writer_models import one_thread
 
         torch = require("torch", "llm")
-        layout, model = self.judge.layout, self.judge.model
-        prompt = layout.data(self._prompt(text)[1])
-        spelt = tuple(sorted(layout.specials, key=lambda token: (-len(token), token)))
-        titles = [layout.data(escaped(self.catalog.title[item], TITLE_CAP, spelt) + '"') for item in items]
+        layout = self.judge.layout
+        titles = [layout.data(escaped(self.catalog.title[item], TITLE_CAP, self._spelt) + '"') for item in items]
         good = [place for place, ids in enumerate(titles) if ids]
         out = [0.0] * len(items)
-        if prompt is None or not good:
-            return out
         with one_thread(), torch.inference_mode():
-            before, _, after = self._prompt(text)
-            ids = (*layout._ids(before), *prompt, *layout._ids(after))
-            trunk, first = Branch.root(model).grow([ids])
+            begun = self._trunk(text)
+            if begun is None or not good:
+                return out
+            trunk, first = begun
             rows = [titles[place] or () for place in good]
             for place, value in zip(good, _means(trunk.take([0] * len(rows)), first, rows), strict=True):
                 out[place] = value
         return out
 
+    def _begun(self, text: str) -> tuple[Any, Any] | None:
+        """Keys and values of a prompt, and the logits after it; None if its data are read as a special token."""
+        layout = self.judge.layout
+        _, body, after = self._prompt(text)
+        data = layout.data(body)
+        return None if data is None else self._head.grow([(*data, *layout._ids(after))])
+
+    @functools.cached_property
+    def _head(self) -> Any:
+        """The trusted beginning of every prompt, computed once."""
+        from recsim_llm.judges.branches import Branch
+
+        return Branch.root(self.judge.model).grow([self.judge.layout._ids(self._prompt("")[0])])[0]
+
+    @functools.cached_property
+    def _spelt(self) -> tuple[str, ...]:
+        return tuple(sorted(self.judge.layout.specials, key=lambda token: (-len(token), token)))
+
     def _prompt(self, text: str) -> tuple[str, str, str]:
         """Trusted text, data, trusted text."""
         tokenizer, gap = self.judge.layout.tokenizer, "\u2983data\u2984"
-        spelt = tuple(sorted(self.judge.layout.specials, key=lambda token: (-len(token), token)))
         if getattr(tokenizer, "chat_template", None):
             chat = [{"role": "user", "content": f"{ASKED}\n\n{gap}"}]
             whole = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
         else:
             whole = f"{ASKED}\n\n{gap}\n"
         before, _, after = whole.partition(gap)
-        return before, body_of("user", text, PROFILE_CAP, spelt), after + '{"title": "'
+        return before, body_of("user", text, PROFILE_CAP, self._spelt), after + '{"title": "'
 
 
 def _means(branch: Any, first: Any, rows: Sequence[Sequence[int]]) -> list[float]:
