@@ -454,7 +454,7 @@ class TestAgent:
 
     def make(self, world: str, **config: Any) -> Any:
         env = gym.make_vec("recsim_llm/News-v0", num_envs=16, world=world, slate_size=3, users="train", horizon=25)
-        return agents.make("tuned", env, seed=0, **{"steps": 4, "batch": 24, **config})
+        return agents.make("tuned", env, seed=0, **{"steps": 4, "batch": 24, "cautious": False, **config})
 
     def test_it_tunes_on_clicks_and_hands_out_its_encoder(self, world_folder: str, tmp_path: Path) -> None:
         agent = self.make(world_folder)
@@ -468,6 +468,20 @@ class TestAgent:
         np.testing.assert_array_equal(loaded.vectors, agent.vectors)
         assert loaded.encoder().digest == encoder.digest
         assert load_text_encoder(str(encoder.save(tmp_path / "encoder"))).digest == encoder.digest
+
+    def test_held_out_users_choose_between_tuned_and_untuned(
+        self, world_folder: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for says_untuned, says_tuned in ((0.8, 0.3), (0.3, 0.8)):
+            agent = self.make(world_folder, cautious=True)
+            before = agent.vectors.copy()
+            monkeypatch.setattr(
+                type(agent), "_weigh", lambda self, log, a=says_untuned, b=says_tuned: a if self.untuned[0] else b
+            )
+            agent.learn(640)
+            assert agent.weight[0] == 0.8
+            assert agent.untuned[0] == (says_untuned > says_tuned)
+            assert np.array_equal(agent.vectors, before) == agent.untuned[0]
 
     def test_scores_are_similarities_to_the_mean_of_what_was_clicked(self, world_folder: str) -> None:
         agent = self.make(world_folder, method="frozen").learn(320)
