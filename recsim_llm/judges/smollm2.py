@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,15 @@ def _convert(source: Path, folder: Path) -> None:
     with _silent():
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(source.parent), **arguments)
         model = transformers.AutoModelForCausalLM.from_pretrained(str(source.parent), dtype=torch.float32, **arguments)
+    _place(folder, lambda staging: _write(model, tokenizer, staging))
+
+
+def _place(folder: Path, write: Callable[[Path], None]) -> None:
+    """Writes a folder under a temporary name and renames it when it is whole."""
     staging = temporary_sibling(folder)
-    staging.mkdir()
+    staging.mkdir(parents=True)
     try:
-        _write(model, tokenizer, staging)
+        write(staging)
         try:
             staging.rename(folder)
             sync_folder(folder.parent)
