@@ -548,6 +548,9 @@ def test_the_only_model_is_found() -> None:
         names.append("b")
         with pytest.raises(ConfigError, match=r"serves 2 models \('a', 'b'\); name one"):
             ServerJudge(server.url, timeout=5.0).ready()
+        server.reply = _status("500 Internal Server Error")
+        with pytest.raises(ConfigError, match=r"does not say which models it serves \(http 500\); name one"):
+            ServerJudge(server.url, timeout=5.0).ready()
 
 
 def test_a_key_goes_into_the_header_and_nowhere_else(

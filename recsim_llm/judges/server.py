@@ -240,10 +240,19 @@ class ServerJudge:
                     raise
                 if self.answer != "auto" or form == FORMS[-1] or not verdict.missing:
                     self.answer = form
+                    if verdict.missing:
+                        logger.warning("%s answers, but its first answer has no rating: %s", self.name, verdict.reason)
                     return
 
     async def _only_model(self, client: httpx2.AsyncClient) -> str:
-        names = model_names(await fetch(client, self._models_url, None, self.timeout))
+        try:
+            names = model_names(await fetch(client, self._models_url, None, self.timeout))
+        except Failure as failure:
+            if failure.status in (0, 401, 403):  # down, or a matter of the key
+                raise
+            raise ConfigError(
+                f"{self.name} does not say which models it serves ({failure.reason}); name one: model=..."
+            ) from None
         if len(names) == 1:
             return names[0]
         listed = ", ".join(repr(name[:80]) for name in sorted(names)[:8]) or "none"
