@@ -116,6 +116,9 @@ class EcommerceEnv(RecEnv):
     | action_mask | False | action mask in the infos |
     | strict | False | raise on wasted slots |
     | horizon | None | truncate earlier than the spec |
+    | judge | None | "live": a language model is asked about what is shown at every step, instead of the world's head |
+    | judge_model | "smollm2" | with judge="live": name, folder or address of the judge, or a judge |
+    | judge_options | None | settings of the judge, and "sample", "line", "store": how ratings become utilities |
 
     and the axes of `Protocol` (cold users and items, drift, retention, opting out, noise, delay, privacy).
 
@@ -124,6 +127,7 @@ class EcommerceEnv(RecEnv):
     `user_id, clicks, ctr, wasted, session, day, diversity, is_success, slate [K], slot_reward [K]`, `revenue, cvr`
     and the signals `click, dwell [s], like, share, cart, purchase, rating, skip` [K]; with `truth=True`
     `truth_appeal [I]`, `truth_value [I]`, `truth_leaning [T]`, `truth_mood`, `truth_satisfaction`.
+    With `judge="live"` there is `judge_missing`, slots that the judge gave no rating for.
 
     ## Vectorized environment
 

@@ -105,6 +105,9 @@ class NewsEnv(RecEnv):
     | num_candidates | None | C: actions are positions in a list of C items, drawn for each step and observed |
     | history | 0 | H: items shown last, with their signals, in the observation |
     | group | False | gender, age band and region in the observation |
+    | judge | None | "live": a language model is asked about what is shown at every step, instead of the world's head |
+    | judge_model | "smollm2" | with judge="live": name, folder or address of the judge, or a judge |
+    | judge_options | None | settings of the judge, and "sample", "line", "store": how ratings become utilities |
 
     and the axes of `Protocol` (cold users and items, drift, retention, opting out, noise, delay, privacy).
 
@@ -114,6 +117,7 @@ class NewsEnv(RecEnv):
     `click, dwell [s], like, share, cart, purchase, rating, skip` [K]; with `truth=True` `truth_appeal [I]`,
     `truth_value [I]`, `truth_mood`, `truth_satisfaction`. With `num_candidates=C` there is `candidates [C]`
     (positions in the catalogue, -1 for an empty place), and the truth is theirs [C]; with `history=H` `history [H]`.
+    With `judge="live"` there is `judge_missing`, slots that the judge gave no rating for.
 
     ## Vectorized environment
 
