@@ -326,7 +326,15 @@ AGENTS = (
 APART = "language model"
 """A family that the standard study leaves out: with a language model its agents serve 2 or 3 users a second, a month of
 the study's steps for each seed, and what they are without one would stand under their name in its tables."""
-SHELF = tuple(name for family, members in families().items() if family != APART for name in members)
+COMPARED_ELSEWHERE = ("siamese", "joint", "vbpr", "tuned")
+"""They answer what other studies ask, of images and of tuning: :mod:`recsim_llm.benchmarks.crossmodal` and ``tuning``."""
+SHELF = tuple(
+    name
+    for family, members in families().items()
+    if family != APART
+    for name in members
+    if name not in COMPARED_ELSEWHERE
+)
 """All agents that are built in, but those."""
 DEEP = (
     "neural_linear", "dqn", "double_dqn", "slateq", "reinforce", "ppo", "a2c", "masked_ppo", "sac", "td3", "two_tower",
