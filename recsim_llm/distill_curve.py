@@ -90,3 +90,19 @@ def scores_of(head: FittedHead, means: Array, log: Interactions, rows: Index, x:
         "appeal_alone": head.appeal[item],
         "item_means": means[item],
     }
+
+
+def summary(learning: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The curve as rows of a table: Spearman over pairs by number of pairs, head beside the items' means."""
+    return [
+        {
+            "pairs": entry["pairs"],
+            **{
+                f"{kind}: {label}": entry[kind][name]["spearman"]
+                for kind in ("unseen", "seen")
+                for name, label in (("distilled", "distilled"), ("item_means", "item means"))
+            },
+            "unseen: ahead, 95 %": str(entry["unseen"]["distilled"]["ahead_interval"]),
+        }
+        for entry in learning
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,10 @@ def build(
     encoder: Annotated[
         str, typer.Option(help="Text encoder: all-MiniLM-L6-v2, hashing, or any id.")
     ] = "all-MiniLM-L6-v2",
+    images: Annotated[Path | None, typer.Option(help="Folder of pictures named by item_id, beside the items.")] = None,
+    image_encoder: Annotated[
+        str | None, typer.Option(help="Image encoder: efficientnet-lite0, colours, or any id; pictures become taste.")
+    ] = None,
     width: Annotated[int, typer.Option(help="Width of the encodings in the world.", min=2, max=256)] = 64,
     positive: Annotated[float | None, typer.Option(help="Ratings from here on are positive.")] = None,
     use: Annotated[str, typer.Option(help="Fit to the 'train' part of the interactions or to 'all'.")] = "train",
@@ -40,7 +44,8 @@ def build(
 
     world = build_world(
         items, users, interactions, out=out, name=name, encoder=encoder, width=width,
-        text_columns=text_columns.split(",") if text_columns else None, tags=tags, drop_unknown=drop_unknown,
+        text_columns=text_columns.split(",") if text_columns else None, tags=tags, images=images,
+        image_encoder=image_encoder, drop_unknown=drop_unknown,
         positive=positive, use=use, n_users=n_users, seed=seed, overwrite=overwrite, progress=notes.is_terminal,
         say=None if json else lambda text: notes.print(text, markup=False, highlight=False),
     )  # fmt: skip
@@ -50,6 +55,65 @@ def build(
     from recsim_llm.commands.look import _show_world
 
     _show_world(world, json=False)
+    console.print(f'\nworld: {out}   gym.make("recsim_llm/News-v0", world="{out}")', markup=False, highlight=False)
+
+
+@app.command("distill")
+def distill(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new world.")],
+    world: Annotated[
+        str, typer.Option("--world", "-w", help="Built-in world or folder whose users and items are rated.")
+    ],
+    judge: Annotated[
+        str | None, typer.Option(help="Judge: smollm2, hashing, a folder or id of a causal model, or http(s)://...")
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="Pairs of a user and an item that the judge rates.", min=1)] = 4000,
+    ratings: Annotated[
+        Path | None, typer.Option(help="File of ratings that are there already: user_id, item_id, rating.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Option of the judge as name=value.", metavar="NAME=VALUE")
+    ] = None,
+    per_user: Annotated[int, typer.Option(help="Items for each user in the sample.", min=1)] = 10,
+    unseen: Annotated[float, typer.Option(help="Share of the rated users held out whole while measuring.")] = 0.25,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the world; the old one's and -distilled if left out.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sample, the division and the draws.", min=0)] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a world that is there.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the measured numbers as JSON.")] = False,
+) -> None:
+    """Learn a judge's preferences from a sample of its ratings; the new world runs without it, at full speed."""
+    from recsim_llm.building import _free
+    from recsim_llm.commands.common import parsed_settings
+    from recsim_llm.datasets import read_interactions
+    from recsim_llm.distillation import distill as learnt
+    from recsim_llm.distillation import distilled_world
+    from recsim_llm.errors import ConfigError
+    from recsim_llm.world import load_world
+
+    if (judge is None) == (ratings is None):
+        raise ConfigError("give either --judge (who is asked) or --ratings (a file of ratings that are there already)")
+    target, base = _free(out, overwrite), load_world(world)
+    if ratings is not None:
+        source: Any = read_interactions(ratings, base.catalog.item_id, base.population.user_id)[0]
+    else:
+        from recsim_llm.judges import load_judge
+
+        source = load_judge(str(judge), **parsed_settings(set_))
+    found = learnt(
+        base, source, pairs, seed, unseen, per_user=per_user, progress=notes.is_terminal,
+        say=None if json else lambda text: notes.print(text, markup=False, highlight=False),
+    )  # fmt: skip
+    made = distilled_world(base, found, name)
+    made.save(target, overwrite=overwrite)
+    if json:
+        print_json({"world": str(out), "hash": made.hash, "metrics": found.metrics})
+        return
+    from recsim_llm.commands.look import _table
+    from recsim_llm.distill_curve import summary
+
+    console.print(_table("held-out agreement with the judge (Spearman over pairs)", summary(found.metrics["curve"])))
     console.print(f'\nworld: {out}   gym.make("recsim_llm/News-v0", world="{out}")', markup=False, highlight=False)
 
 
