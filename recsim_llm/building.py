@@ -1,12 +1,13 @@
 """Builds a world from people's own files: items, and any of users and interactions.
 
-    tables -> encodings (cached) -> projection -> categories -> personas by stance -> preference head -> folder
+    tables, pictures -> encodings (cached) -> space -> categories -> personas by stance -> preference head -> folder
 
 Nothing is written until all of it has worked.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -20,18 +21,20 @@ from numpy.typing import NDArray
 from recsim_llm.calibration import fit_preferences
 from recsim_llm.catalog import Catalog, Floats
 from recsim_llm.datasets import Interactions, Items, Limits, Users, read_interactions, read_items, read_users
+from recsim_llm.datasets.covers import pictures_in
 from recsim_llm.encoders import (
     DEFAULT_ENCODER,
+    DEFAULT_IMAGE_ENCODER,
     Encoder,
-    Projection,
-    encode_cached,
-    fit_projection,
+    ImageEncoder,
+    load_image_encoder,
     load_text_encoder,
     profiles_of,
 )
 from recsim_llm.errors import ConfigError
-from recsim_llm.heads import SHARES, Preferences, zero_shot
+from recsim_llm.heads import SHARES, SHARES_WITH_IMAGES, Preferences, zero_shot
 from recsim_llm.population import Population
+from recsim_llm.spaces import Space, described, space_of
 from recsim_llm.themes import themes_of
 from recsim_llm.world import World
 
@@ -63,6 +66,8 @@ def build_world(
     text_columns: Sequence[str] | None = None,
     columns: Columns | None = None,
     tags: str | Path | None = None,
+    images: str | Path | None = None,
+    image_encoder: str | ImageEncoder | None = None,
     drop_unknown: bool = False,
     positive: float | None = None,
     use: str = "train",
@@ -92,6 +97,10 @@ def build_world(
         text_columns: Columns of the items that are joined to the text that is encoded.
         columns: Columns named by role where they are not found by themselves.
         tags: File of notes on items (item, tag), put behind their texts.
+        images: Folder of pictures named by item_id, in the folder of the items' file; None takes the paths of their
+            column "image".
+        image_encoder: Id of an image encoder, or one that is loaded. With it a quarter of the encodings' columns is
+            what pictures show, and users have taste for it; without it pictures are only listed.
         drop_unknown: Leave out interactions with unknown items or users instead of refusing them.
         positive: Ratings from here on are positive; None finds the value.
         use: "train" keeps a test part of the interactions unseen, "all" fits the world to all of them.
@@ -112,7 +121,7 @@ def build_world(
     Raises:
         DataError: If a file cannot be used; with file, row and column.
         ConfigError: If an argument does not fit or ``out`` exists.
-        MissingExtraError: If the encoder needs packages that are not installed.
+        MissingExtraError: If an encoder needs packages that are not installed.
     """
     tell = say or (lambda text: _LOG.info("%s", text))
     target = None if out is None else _free(Path(out), overwrite)
@@ -121,29 +130,25 @@ def build_world(
     tell("reading files")
     reading = _Reading(columns or Columns(), {"limits": limits, "separator": separator}, drop_unknown, n_users)
     things = read_items(items, text_columns=text_columns, columns=reading.columns.items, tags=tags, **reading.options)
+    if images is not None:
+        things = dataclasses.replace(things, image=pictures_in(images, items, things.item_id))
+        image_encoder = image_encoder or DEFAULT_IMAGE_ENCODER
     people, log = _people_and_log(reading, things, users, interactions)
     model = load_text_encoder(encoder) if isinstance(encoder, str) else encoder
-    tell(f"encoding {len(things)} items")
-    encodings = encode_cached(model, things.text, progress)
-    projection = fit_projection(encodings, width)
-    embedding = projection.apply(encodings)
+    seer = load_image_encoder(image_encoder) if isinstance(image_encoder, str) else image_encoder
+    space = space_of(things, items, model, seer, width, progress, tell)
     statements = _statements(people, model, progress, tell)
-    profile = profiles_of(model, statements, projection, progress)
-    metrics: dict[str, Any] = {}
-    if log is not None:
-        fitted = fit_preferences(log, embedding, profile, positive=positive, use=use, seed=seed, say=tell)
-        preferences, metrics = fitted.preferences, {"held_out": fitted.metrics, "dropped_rows": log.dropped}
-    else:
-        parts = shares or _possible_shares(profile)
-        preferences = zero_shot(profile, embedding, mu=mu, spread=spread, shares=parts, seed=seed)
+    profile = profiles_of(model, statements, space.fusion.text, progress)
+    drawing = _Drawing(mu, spread, shares, positive, use, seed)
+    preferences, metrics = _preferences(space, profile, log, drawing, tell)
     latent = _unmeasured(things, len(people), log, seed)
     world = World(
         name=name or (target.name if target is not None else Path(items).stem),
-        catalog=_catalog(things, embedding, preferences, latent, _moved(items, things.image, target), seed),
+        catalog=_catalog(things, space, preferences, latent, _moved(items, things.image, target), seed),
         population=_population(people, statements, profile, preferences, latent),
         head=preferences.head,
-        encoder={"id": model.name, "digest": model.digest, "width": model.width},
-        projection=_arrays(projection),
+        encoder=described(model, seer),
+        projection=space.fusion.arrays(),
         parameters=_parameters(things),
         metrics=metrics,
     )
@@ -151,6 +156,35 @@ def build_world(
         tell(f"saving {target}")
         world.save(target, overwrite=overwrite)
     return world
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """How preferences are drawn or fitted; see :func:`build_world`."""
+
+    mu: float
+    spread: float
+    shares: dict[str, float] | None
+    positive: float | None
+    use: str
+    seed: int
+
+
+def _preferences(
+    space: Space, profile: Floats, log: Interactions | None, how: _Drawing, tell: Callable[[str], None]
+) -> tuple[Preferences, dict[str, Any]]:
+    """Fitted where there is a log, else drawn around what personas say; and what was measured."""
+    if log is not None:
+        fitted = fit_preferences(
+            log, space.embedding, profile, positive=how.positive, use=how.use, seed=how.seed, say=tell
+        )
+        return fitted.preferences, {"held_out": fitted.metrics, "dropped_rows": log.dropped}
+    blocks = space.fusion.blocks
+    shares = how.shares or _possible_shares(profile, SHARES if len(blocks) == 1 else SHARES_WITH_IMAGES)
+    drawn = zero_shot(
+        profile, space.embedding, mu=how.mu, spread=how.spread, shares=shares, blocks=blocks, seed=how.seed
+    )
+    return drawn, {}
 
 
 def _parameters(things: Items) -> dict[str, float]:
@@ -219,11 +253,11 @@ def _statements(
     return out
 
 
-def _possible_shares(profile: Floats) -> dict[str, float]:
+def _possible_shares(profile: Floats, usual: Mapping[str, float]) -> dict[str, float]:
     """The usual shares; where nobody says anything, the text's share is drawn like other taste."""
     if np.any(profile):
-        return dict(SHARES)
-    return {**SHARES, "text": 0.0, "residual": SHARES["residual"] + SHARES["text"]}
+        return dict(usual)
+    return {**usual, "text": 0.0, "residual": usual["residual"] + usual["text"]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,7 +289,7 @@ def _unmeasured(things: Items, users: int, log: Interactions | None, seed: int) 
 
 def _catalog(
     things: Items,
-    embedding: Floats,
+    space: Space,
     preferences: Preferences,
     latent: _Latent,
     image: list[str | None],
@@ -265,9 +299,10 @@ def _catalog(
         item_id=things.item_id,
         title=things.title,
         text=things.text,
-        category=_categories(things, embedding, seed),
+        category=_categories(things, space.embedding, seed),
         provider=[value or "unknown" for value in things.provider],
-        embedding=embedding,
+        embedding=space.embedding,
+        blocks=space.fusion.blocks,
         price=things.price.astype(np.float32),
         released_at=things.released_at.astype(np.float32),
         appeal=preferences.appeal,
@@ -313,11 +348,3 @@ def _moved(items: str | Path, images: list[str | None], target: Path | None) -> 
         return images
     source = Path(items).resolve().parent
     return [None if image is None else os.path.relpath(source / image, target.resolve()) for image in images]
-
-
-def _arrays(projection: Projection) -> dict[str, Floats]:
-    return {
-        "mean": projection.mean,
-        "components": projection.components,
-        "scale": np.array([projection.scale], np.float32),
-    }

@@ -52,8 +52,8 @@ def squared(data: bytes, side: int) -> NDArray[np.uint8]:
         raise BadPictureError(f"the picture has {len(data):,} bytes; at most {LARGEST_FILE:,} are read", data)
     image = require("PIL.Image", "images")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities that Pillow mends; sizes are checked here
+        # oddities that Pillow mends are no news; sizes are checked here
+        with warnings.catch_warnings(action="ignore"):
             with image.open(io.BytesIO(data), formats=FORMATS) as opened:
                 if opened.width * opened.height > MOST_PIXELS:
                     raise BadPictureError(_too_many(opened), data)
