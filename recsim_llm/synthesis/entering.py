@@ -81,7 +81,7 @@ class Measure:
 
     Attributes:
         items: How many of them were looked at.
-        looks: Looks at them.
+        looks: First looks at them.
         clicks: Clicks on them.
         ctr: Clicks for each look.
         ctr_interval: Its interval.
@@ -106,7 +106,7 @@ class Received:
         item: Its position.
         title: Its title.
         category: Its category.
-        looks: Looks at it.
+        looks: First looks at it.
         clicks: Clicks on it.
         ctr: Clicks for each look; NaN without looks.
         reward: Reward for each look; NaN without looks.
@@ -167,9 +167,11 @@ def reception(
 ) -> Reception:
     """Serves users and measures how the generated items are received beside the others.
 
-    Without an agent one slot of each slate, drawn anew at every step, holds a generated item and the others hold other
-    items, all uniform among what is on the shelf: every slot position is shared alike, so that rates compare. With an
-    agent it is as the agent shows them.
+    Only the first look of a user at an item in an episode counts, of all items: users are tired of what they saw, and
+    a few generated items would be seen again and again. Without an agent one slot of each slate, drawn anew at every
+    step, holds a generated item that this user has not seen, as long as there is one, and the others hold other items,
+    all uniform among what is on the shelf: every slot position is shared alike, so that rates compare. With an agent it
+    is as the agent shows them.
 
     Args:
         env: A vector environment; it is reset with the seed unless it runs already and ``seed`` is -1.
@@ -197,15 +199,17 @@ def reception(
         observation, _ = env.reset(seed=max(seed, 0))
     tally = np.zeros((3, bare.num_envs, len(bare.catalog)))  # looks, clicks, reward
     state, starts = None, np.ones(bare.num_envs, np.bool_)
+    seen = np.zeros((bare.num_envs, len(bare.catalog)), np.bool_)
     for _ in range(steps):
         if agent is None:
-            actions = _spread(bare.available(), chosen, bare.slate_size, rng)
+            actions = _spread(bare.available() & ~seen, chosen, bare.slate_size, rng)
         else:
             masks = bare.available()
             actions, state = agent.predict(observation, state, starts, True, action_masks=masks)
         observation, _, terminated, truncated, info = env.step(actions)
         starts = terminated | truncated
-        _count(tally, info)
+        _count(tally, info, seen)
+        seen[starts] = False
     return _measured(bare.catalog, chosen, tally, steps * bare.num_envs, rng)
 
 
@@ -230,11 +234,14 @@ def _spread(
     return slates[:, 0] if slots == 1 else slates
 
 
-def _count(tally: NDArray[np.float64], info: dict[str, Any]) -> None:
+def _count(tally: NDArray[np.float64], info: dict[str, Any], seen: NDArray[np.bool_]) -> None:
+    """Adds first looks to the tally [3, B, I] and notes them in ``seen`` [B, I]."""
     slate, click, skip = (np.asarray(info[name]) for name in ("slate", "click", "skip"))
-    seen = (slate >= 0) & ((click > 0) | (skip > 0))
-    lanes, slots = np.nonzero(seen)
+    looked = (slate >= 0) & ((click > 0) | (skip > 0))
+    looked &= ~np.take_along_axis(seen, np.maximum(slate, 0), 1)
+    lanes, slots = np.nonzero(looked)
     where = lanes, slate[lanes, slots]
+    seen[where] = True
     for number, values in enumerate((np.ones(slate.shape), click > 0, np.asarray(info["slot_reward"]))):
         np.add.at(tally[number], where, values[lanes, slots])
 
