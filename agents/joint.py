@@ -32,7 +32,8 @@ class JointConfig(CrossModalConfig):
 
     rank: int = 16
     negatives: int = 8
-    sharpness: float = 3.0
+    epochs: int = 10
+    sharpness: float = 10.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,8 +67,10 @@ class JointAgent(CrossModalAgent):
     images there is the interaction of user and item alone. A new user is served by what she is seen to be and do, a
     new item by text and image.
 
-    Origin of the defaults: those of two towers. Deviations: similarity of contents, a bias and what is fresh or worn
-    out stand beside the network, which begins at nothing: some thousand clicks teach it corrections.
+    Origin of the defaults: those of two towers; passes, step size and sharpness were tried on training users of
+    Ecommerce (seeds 100 and 101), judged by clicks on withheld products. Deviations: similarity of contents, a bias and
+    what is fresh or worn out stand beside the network, which begins at nothing: some thousand clicks teach it
+    corrections.
     """
 
     name: ClassVar[str] = "joint"

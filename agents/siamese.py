@@ -25,7 +25,7 @@ class SiameseConfig(CrossModalConfig):
         corrected: Whether logits are corrected for how often an item is among the negatives.
     """
 
-    sharpness: float = 4.0
+    sharpness: float = 8.0
     alignment: float = 0.0
     corrected: bool = True
 
@@ -54,9 +54,10 @@ class SiameseAgent(CrossModalAgent):
     of users and items alike: "text" has no tower h, "image" no text in g, "ids" neither. Where the catalogue has no
     images "both" is the text alone, and "image" is refused.
 
-    Origin of the defaults: those of two towers. Deviations: the branches have layers of their own, as their inputs are
-    of different kinds; a bias and what is fresh or worn out stand beside the cosines; lengths are softened, so that a
-    vector of zero has the cosine 0.
+    Origin of the defaults: those of two towers; sharpness and alignment, which made no difference, were tried on
+    training users of Ecommerce (seeds 100 and 101), judged by clicks on withheld products. Deviations: the branches
+    have layers of their own, as their inputs are of different kinds; a bias and what is fresh or worn out stand beside
+    the cosines; lengths are softened, so that a vector of zero has the cosine 0.
     """
 
     name: ClassVar[str] = "siamese"

@@ -91,7 +91,8 @@ class CrossModalAgent(NeuralAgent):
     def features_width(self) -> int:
         """F, width of the users' features."""
         context = self.views.context
-        return 3 * len(self.columns) + context.stop - context.start + len(self.setting.catalog.topics)
+        width: int = 3 * len(self.columns) + context.stop - context.start + len(self.setting.catalog.topics)
+        return width
 
     def features(self, views: Floats, pooled: Floats, wear: Floats) -> Floats:
         """[B, F] of users: profile, interest and what was consumed [B, C], scaled alike, then context and wear."""

@@ -172,15 +172,16 @@ class VBPRAgent(TunedAgent):
         padded = np.vstack([vectors, np.zeros((1, vectors.shape[1]))])  # an empty place, -1, is the last row
 
         def total(items: Slates) -> Floats64:
-            found: Floats64 = np.stack([padded[column] for column in items.T]).sum(0)
-            return found
+            summed: Floats64 = np.stack([padded[column] for column in items.T]).sum(0)
+            return summed
 
         against = vectors.mean(0)[None]
         if self.looked[0]:
             left = newest(session.left)
             count = (left >= 0).sum(1, keepdims=True)
             against = (total(left) + CALM * against) / (count + CALM)
-        return total(newest(session.history)) - session.clicks()[:, None] * against
+        found: Floats64 = total(newest(session.history)) - session.clicks()[:, None] * against
+        return found
 
     def model_arrays(self) -> dict[str, NDArray[Any]]:
         """Factors and biases."""
