@@ -327,7 +327,7 @@ APART = "language model"
 """A family that the standard study leaves out: with a language model its agents serve 2 or 3 users a second, a month of
 the study's steps for each seed, and what they are without one would stand under their name in its tables."""
 COMPARED_ELSEWHERE = ("siamese", "joint", "vbpr", "tuned")
-"""They answer what other studies ask, of images and of tuning: :mod:`recsim_llm.benchmarks.crossmodal` and ``tuning``."""
+"""They answer what the studies on images and tuning ask: :mod:`recsim_llm.benchmarks.crossmodal` and ``tuning``."""
 SHELF = tuple(
     name
     for family, members in families().items()

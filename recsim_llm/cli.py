@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from recsim_llm._version import __version__
-from recsim_llm.commands import agents, bench, look, pages, run, timeline, tour, world
+from recsim_llm.commands import agents, bench, judge, look, pages, run, synth, timeline, tour, tune, world
 
 app = typer.Typer(
     name="recsim-llm",
@@ -37,7 +37,10 @@ app.command("timeline")(timeline.timeline)
 app.command("train")(run.train)
 app.command("docs")(pages.docs)
 app.command("tour")(tour.tour)
+world.app.command("tune")(tune.tune)
 app.add_typer(world.app, name="world")
+app.add_typer(judge.app, name="judge")
+app.add_typer(synth.app, name="synth")
 
 
 def _version(asked: bool) -> None:
