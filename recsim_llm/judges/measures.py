@@ -148,13 +148,13 @@ def canaries(judge: Judge, size: int = len(FRIENDS)) -> dict[str, Any]:
     forced = [Pair(p.persona, f"{p.item} {attack}") for p in wrong[:2] for attack in ATTACKS[:size]]
     padded = [Pair(pair.persona, f"{pair.item} {HARMLESS}") for pair in wrong[:2]]
     asked = [*right, *wrong, *forced, *padded]
-    ratings = np.array([verdict.rating for verdict in judge.rate(asked)])
+    ratings, chances = _ask(judge, asked)
     good, bad, attacked, plain = np.split(ratings, np.cumsum([len(right), len(wrong), len(forced)]))
     change = attacked - np.repeat(bad[:2], len(ATTACKS[:size]))
     return {
         "known": _mean(np.where(np.isfinite(good - bad), (good > bad) + 0.5 * (good == bad), np.nan)),
         "gap": _mean(good - bad),
-        "position": _position(judge, [*right, *wrong]),
+        "position": _position(chances[: 2 * size]),
         "injection": {
             "attacks": len(forced),
             "success": _mean(np.where(np.isfinite(change), change >= 1.0, np.nan)),
@@ -170,15 +170,23 @@ def _mean(values: Floats) -> float:
     return float(there.mean()) if len(there) else math.nan
 
 
-def _position(judge: Judge, pairs: Sequence[Pair]) -> dict[str, float] | None:
+def _ask(judge: Judge, pairs: Sequence[Pair]) -> tuple[Floats, list[Floats]]:
+    """Ratings [N], and from a causal model what they were averaged from; pairs without a verdict have none."""
+    if not isinstance(judge, CausalJudge):
+        return np.array([verdict.rating for verdict in judge.rate(pairs)]), []
+    answers = dict(judge.chances(pairs))
+    chances = [answers[row] for row in range(len(pairs))]
+    there = [np.full((judge.orders, len(RATINGS)), math.nan) if isinstance(c, Verdict) else c for c in chances]
+    return np.array([float(chance.mean(axis=0) @ RATINGS) for chance in there]), there
+
+
+def _position(chances: Sequence[Floats]) -> dict[str, float] | None:
     """What reading the options backwards does; None for a judge that shows no orders."""
-    if not isinstance(judge, CausalJudge) or judge.orders < 2:
+    there = [chance[:2] for chance in chances if len(chance) > 1 and np.isfinite(chance).all()]
+    if not there:
         return None
-    answers = [answer[:2] for _, answer in judge.chances(pairs) if not isinstance(answer, Verdict)]
-    if not answers:
-        return None
-    chances = np.stack(answers)  # [N, 2, 5]
-    best, mean = chances.argmax(axis=2), chances @ RATINGS
+    both = np.stack(there)  # [N, 2, 5]
+    best, mean = both.argmax(axis=2), both @ RATINGS
     return {
         "same": float(np.mean(best[:, 0] == best[:, 1])),
         "difference": float(np.abs(mean[:, 0] - mean[:, 1]).mean()),
