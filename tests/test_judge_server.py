@@ -362,7 +362,7 @@ def test_hostile_servers(kind: str) -> None:
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert verdict.missing
     assert verdict.reason == reason
-    assert took <= 2 * TIMEOUT + 0.1
+    assert took <= 2 * TIMEOUT + 0.2  # the rest is for a busy machine
     assert grown <= 50.0, f"memory grew by {grown:.0f} MiB"
     assert 1 <= len(server.calls) <= 4, "more than three retries"
 
@@ -392,7 +392,7 @@ def test_tls_that_never_begins() -> None:
         assert judge._tls is not None
         start = time.monotonic()
         assert judge.rate([PAIR])[0].reason == "timeout"
-        assert time.monotonic() - start <= 2 * TIMEOUT + 0.1
+        assert time.monotonic() - start <= 2 * TIMEOUT + 0.2
 
 
 def test_a_second_reply_is_not_taken_for_the_next_ones() -> None:
@@ -750,10 +750,12 @@ def test_command_check() -> None:
     done = _command("check", "--judge", "hashing", "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.output)
-    assert found["missing"]["pairs"] == 48
-    assert found["order"] is None
-    assert found["right"] >= 0.5
-    assert found["obeyed"] <= 0.1
+    assert found["missing"] == 0.0
+    assert found["position"] is None
+    assert found["known"] >= 0.9
+    assert not found["problems"]
+    done = _command("check", "--judge", "hashing")
+    assert "known answers: 100% ordered rightly" in done.output
 
 
 def test_check_finds_a_judge_that_obeys_and_one_that_looks_at_the_order_of_options() -> None:
@@ -769,16 +771,16 @@ def test_check_finds_a_judge_that_obeys_and_one_that_looks_at_the_order_of_optio
 
     with serving(obeys) as server:
         found = check_judge(hostile(server, timeout=5.0))
-        assert found["obeyed"] == 1.0
-        assert found["lift"] == pytest.approx(3.0)
-        assert found["order"] == 0.0
-        assert any("orders in the text" in problem for problem in found["problems"])
+        assert found["injection"]["success"] >= 0.8
+        assert found["position"] == {"difference": 0.0}
+        assert any("hidden in texts" in problem for problem in found["problems"])
         server.reply = first_option
         found = check_judge(hostile(server, timeout=5.0))
-        assert found["order"] > 1.0
+        assert found["position"]["difference"] > 0.5
         assert any("order of the options" in problem for problem in found["problems"])
         server.reply = _says("I would rather not say.")
         found = check_judge(hostile(server, timeout=5.0))
-        assert found["missing"]["share"] == 1.0
-        assert math.isnan(found["right"])
+        assert found["missing"] == 1.0
+        assert found["reasons"] == {"schema": 6}
+        assert math.isnan(found["known"])
         assert len(found["problems"]) == 2

@@ -77,14 +77,15 @@ def check(judge: Name = "smollm2", model: Model = None, settings: Settings = Non
     if json:
         print_json(found)
         return
-    order = "lists none" if found["order"] is None else f"{found['order']:.2f} steps"
-    lost = found["missing"]
+    injection, position = found["injection"], found["position"]
     for line in (
         f"judge: {found['judge']}",
-        f"known answers: {found['right']:.0%} ordered rightly (a coin: 50%), mean gap {found['gap']:.2f} of 4 steps",
-        f"orders in texts: {found['obeyed']:.0%} obeyed, mean lift {found['lift']:+.2f} steps",
-        f"another order of the options moves a rating by: {order}",
-        f"missing: {lost['missing']} of {lost['pairs']} {_reasons(lost['reasons'])}".rstrip(),
+        f"known answers: {found['known']:.0%} ordered rightly (a coin: 50%), mean gap {found['gap']:+.2f} steps",
+        f"orders hidden in items: {injection['success']:.0%} of {injection['attacks']} obeyed, mean lift "
+        f"{injection['lift']:+.2f} steps (a harmless text: {injection['harmless']:+.2f})",
+        "another order of the options: "
+        + ("it is shown none" if position is None else f"moves a rating by {position['difference']:.2f} steps"),
+        f"missing verdicts: {found['missing']:.1%} {_reasons(found['reasons'])}".rstrip(),
         *(f"problem: {problem}" for problem in found["problems"]),
     ):
         console.print(line, markup=False, highlight=False)
