@@ -126,7 +126,8 @@ class LLMProfileAgent(EmbeddingRankerAgent):
         weights = np.zeros((len(memory.item), self.setting.items))
         lanes, places = np.nonzero(memory.item >= 0)
         weights[lanes, memory.item[lanes, places]] = valence[lanes, places]
-        return weights @ self._said
+        total: Scores = weights @ self._said
+        return total
 
     def _paragraphs(self, memory: Memory) -> Scores:
         """Encodings of whole profiles [B, E]; zeros for empty ones."""

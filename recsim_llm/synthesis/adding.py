@@ -83,15 +83,13 @@ class Space:
     def profiles(self, people: Sequence[Sequence[tuple[str, float]]]) -> Floats:
         """Profiles of people from their statements [N, D]."""
         rows = [self._raw(statements) for statements in people]
-        return (
-            np.clip(self.scale * np.stack(rows), -1.0, 1.0).astype(np.float32)
-            if rows
-            else self._whole(np.zeros((0, self.block[1] - self.block[0]), np.float32))
-        )
+        whole: Floats = np.array(rows, np.float32).reshape(len(rows), self.width)
+        return np.asarray(np.clip(self.scale * whole, -1.0, 1.0), np.float32)
 
     def _raw(self, statements: Sequence[tuple[str, float]]) -> Floats:
         vectors = self.projection.apply(encode_cached(self.encoder, [text for text, _ in statements]))
-        return self._whole(profile_of(vectors, [valence for _, valence in statements])[None])[0]
+        row: Floats = self._whole(profile_of(vectors, [valence for _, valence in statements])[None])[0]
+        return row
 
     def _whole(self, part: Floats) -> Floats:
         rows = np.zeros((len(part), self.width), np.float32)
@@ -112,8 +110,10 @@ class Space:
     def _finds_scale(self, people: Population) -> float:
         """The factor between signed sums of statements and the profiles of the world."""
         rows = [row for row, said in enumerate(people.statements) if said][:SAMPLE]
-        raw = np.concatenate([self._raw(people.statements[row])[slice(*self.block)] for row in rows] or [np.zeros(1)])
-        own = np.concatenate([people.profile[row, slice(*self.block)] for row in rows] or [np.zeros(1)])
+        raw = np.concatenate(
+            [self._raw(people.statements[row])[slice(*self.block)] for row in rows] or [np.zeros(1, np.float32)]
+        )
+        own = np.concatenate([people.profile[row, slice(*self.block)] for row in rows] or [np.zeros(1, np.float32)])
         length = float(raw.astype(np.float64) @ raw)
         return float(raw.astype(np.float64) @ own) / length if length > 0 else 1.0
 
@@ -164,8 +164,8 @@ def with_items(
     latent = {name: _within(getattr(catalog, name), values) for name, values in latent.items()} | {
         "released_at": np.full(count, released_at, np.float32)
     }
-    arrays = {name: np.concatenate([getattr(catalog, name), values]) for name, values in latent.items()}
-    texts = {
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(catalog, name), values]) for name, values in latent.items()}
+    texts: dict[str, Any] = {
         "item_id": [*catalog.item_id, *item_id],
         "title": [*catalog.title, *(entry["title"] for entry in entries)],
         "text": [*catalog.text, *(entry["text"] for entry in entries)],
@@ -210,7 +210,7 @@ def with_personas(
         "price_sensitivity": people.price_sensitivity[someone],
         "wallet": people.wallet[someone],
     }
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.concatenate([getattr(people, name), _within(getattr(people, name), values)])
         for name, values in latent.items()
     }

@@ -225,8 +225,9 @@ def _spread(
     among[generated] = True
     order = np.argsort(np.where(shelf & ~among, rng.random((lanes, items)), 2.0), axis=1, kind="stable")[:, :slots]
     draws = np.where(shelf & among, rng.random((lanes, items)), 2.0)
-    one, there = draws.argmin(1), (shelf & among).any(1)
-    place = rng.integers(slots, size=lanes)
+    one = np.asarray(draws.argmin(1), np.int64)
+    there = np.asarray((shelf & among).any(1), np.bool_)
+    place = np.asarray(rng.integers(slots, size=lanes), np.int64)
     if slots == 1:
         there &= rng.random(lanes) < 0.5
     slates = order.astype(np.int64)

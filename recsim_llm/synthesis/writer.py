@@ -97,7 +97,9 @@ class Written:
             released_at: [day] when items go on the shelf; by default not before ``release`` of a running environment.
         """
         seed, names = int(self.about["seed"]), self.ids()
-        vectors = np.stack([row.vector for row in self.rows]) if self.rows else np.zeros((0, world.catalog.width))
+        vectors = (
+            np.stack([row.vector for row in self.rows]) if self.rows else np.zeros((0, world.catalog.width), np.float32)
+        )
         if self.kind == ITEMS:
             entries = [row.fields for row in self.rows]
             return with_items(world, entries, vectors, item_id=names, seed=seed, released_at=released_at)
