@@ -60,6 +60,8 @@ def _one(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     code = (level[..., 0] * _LEVELS + level[..., 1]) * _LEVELS + level[..., 2]
     counts = np.sqrt(np.bincount(code.ravel(), minlength=_LEVELS**3).astype(np.float64))
     step = _SIDE // _GRID
-    grid = pixels.reshape(_GRID, step, _GRID, step, 3).astype(np.float64).mean(axis=(1, 3)).ravel() / 255.0
+    grid = (
+        pixels.reshape(_GRID, step, _GRID, step, 3).astype(np.float64).mean(axis=(1, 3)).ravel() + 1.0
+    )  # black has a direction too
     parts = [part / max(float(np.linalg.norm(part)), 1e-12) for part in (counts, grid)]
     return np.asarray(np.concatenate(parts) / np.sqrt(2.0))
