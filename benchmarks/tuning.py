@@ -95,7 +95,7 @@ def run(cell: Cell, data: Data, encoder: Any, settings: dict[str, Any]) -> dict[
 
 
 def study(data: Data, out: Path, seeds: int, settings: dict[str, Any], say: Say) -> dict[str, Any]:
-    """All rows that are not in ``out`` yet, then the report.
+    """All rows that are not in ``out`` yet, and the report after each.
 
     Raises:
         DataError: If ``out`` holds rows of other data or settings.
@@ -114,6 +114,14 @@ def study(data: Data, out: Path, seeds: int, settings: dict[str, Any], say: Say)
         rows.append(row)
         say(f"{number}/{len(planned)} {cell.label} seed {cell.seed}: recall {row['recall']:.3f}, "
             f"cold {row['recall_cold']:.3f}, {row.get('cpu_seconds', 0.0):.0f} s")  # fmt: skip
+        _report(data, encoder, settings, rows, out)
+    return _report(data, encoder, settings, rows, out)
+
+
+def _report(
+    data: Data, encoder: Any, settings: dict[str, Any], rows: list[dict[str, Any]], out: Path
+) -> dict[str, Any]:
+    """Writes the numbers and the report of the rows so far."""
     about = {
         "data": {"name": data.name, "items": len(data.texts), "users": data.users, "meetings": len(data.data)},
         "settings": {**settings, "layers": LAYERS, "rates": RATES, "encoder": encoder.name,

@@ -102,7 +102,7 @@ def _verdict(methods: Mapping[str, Any]) -> str:
     sure = bool(gain["mean"] - gain["margin"] > 0)
     return (
         f"LoRA with cross-entropy changes held-out recall over the frozen encoder by {_shown(gain, signed=True)} "
-        f"({gain['n']} seeds; the interval {'excludes' if sure else 'does not exclude'} 0 from below) and trains "
+        f"({gain['n']} seeds; the interval is {'above' if sure else 'not wholly above'} 0) and trains "
         f"{100 * lora['share']:.2f} % of the encoder's numbers. With popularity beside both, which says much of what "
         f"is liked here, the gain is {_shown(lora['gain_recall_popular'], signed=True)}; on cold items it is "
         f"{_shown(lora['gain_recall_cold'], signed=True)}."
