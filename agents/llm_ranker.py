@@ -66,8 +66,8 @@ class LLMRankerAgent(EmbeddingRankerAgent):
     Origin of the defaults: not tuned. "hashing" needs no model, so that the agent works anywhere; a language model is a
     setting. Deviations: likelihoods of titles in place of a ranking that the model writes and that may be none.
 
-    Speed, one thread: with "hashing" about 2,000 user-steps/s; with "smollm2" 2 to 3 where a profile and short-list are
-    new, as after each click (answers are remembered). So the benchmark's standard study leaves this agent out.
+    Speed: with "hashing" 2,100 user-steps/s, with "smollm2" and a pool of 5 about 0.3 (News-v0, one thread of a busy
+    machine; answers are remembered). So the benchmark's standard study leaves this agent out.
     """
 
     name: ClassVar[str] = "llm_ranker"

@@ -324,8 +324,8 @@ AGENTS = (
 )
 
 APART = "language model"
-"""A family that the standard study leaves out: with a language model its agents serve 2 or 3 users a second, a month of
-the study's steps for each seed, and what they are without one would stand under their name in its tables."""
+"""A family that the standard study leaves out: with a language model as their judge its agents serve less than one user
+a second, and what they are without one would stand under their name in its tables."""
 COMPARED_ELSEWHERE = ("siamese", "joint", "vbpr", "tuned")
 """They answer what the studies on images and tuning ask: :mod:`recsim_llm.benchmarks.crossmodal` and ``tuning``."""
 SHELF = tuple(
