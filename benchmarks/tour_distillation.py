@@ -62,7 +62,7 @@ def _speed(folder: str) -> float:
         envs.step(action)
     taken = time.perf_counter() - start
     envs.close()
-    return actions.shape[0] * actions.shape[1] / taken
+    return float(actions.shape[0] * actions.shape[1] / taken)
 
 
 def _remove(folder: Any) -> None:
