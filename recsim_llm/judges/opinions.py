@@ -229,7 +229,8 @@ def opinions_of(world: World, model: str | Judge, options: Mapping[str, Any] | N
         MissingExtraError: If a package that the judge needs is not installed.
     """
     rest = dict(options or {})
-    own = {name: rest.pop(name) for name in ("sample", "line", "store") if name in rest}
+    defaults: dict[str, Any] = {"sample": SAMPLE, "line": None, "store": False}
+    own = {name: rest.pop(name, default) for name, default in defaults.items()}
     judge = judge_of(model, rest)
     key = (world.hash, judge.digest, json.dumps(own, sort_keys=True, default=str))
     if key not in _kept:
