@@ -11,6 +11,7 @@ no rating and no text. Killed at any moment, the same command continues with the
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import platform
@@ -238,10 +239,12 @@ def _halves(teacher: Teacher, films: Films, path: Index) -> dict[str, Any]:
     """Whether two halves of the personas, who share no rating, find the same films."""
     half = np.random.Generator(np.random.PCG64(31)).permutation(len(teacher.personas)) % 2
     one, other = (align(teacher, films, np.flatnonzero(half[teacher.user] == side)) for side in (0, 1))
+    blind = align(teacher, dataclasses.replace(films, mean=np.zeros(len(films.mean))))
     return {
         "positions": len(path), "films": len(films.text), "left_out": len(films.text) - len(path),
         "halves_agree": rounded(float(np.mean(one == other))),
         "half_agrees_with_all": rounded(float(np.mean(one == path))),
+        "without_real_means_agrees": rounded(float(np.mean(blind == path))),
     }  # fmt: skip
 
 
