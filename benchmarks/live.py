@@ -132,7 +132,7 @@ def study(plan: Study, out: Path, say: Say = print) -> dict[str, Any]:
         "speed": {"live_cold": live, "live_best": best, "distilled": fast, "ratio": fast / best},
         "cost": cost(best, fast, plan.slots, int(inside.sum()), tokens_of(judge, world), plan.price),
     }
-    say(f"a distilled world steps {found['speed']['ratio']:,.0f} times as fast")  # type: ignore[index]
+    say(f"a distilled world steps {found['speed']['ratio']:,.0f} times as fast")
     write_file(out / "results.json", json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
     write_file(out / "report.md", report(found).encode())
     return found
@@ -204,7 +204,7 @@ def compare(
     Each world runs on its own, and the distilled one also from the live one's state at every step.
     """
     live = _live(home, plan.lanes, plan.slots, judge, store=store)
-    settings = {"slate_size": plan.slots, "threads": 1, "autoreset_mode": AutoresetMode.DISABLED}
+    settings: dict[str, Any] = {"slate_size": plan.slots, "threads": 1, "autoreset_mode": AutoresetMode.DISABLED}
     named = {**{f"{name}, on its own": place for name, place in others.items()}, "distilled, same state": home}
     worlds = {name: gym.make_vec(ENV, num_envs=plan.lanes, world=place, **settings) for name, place in named.items()}
     rng = np.random.Generator(np.random.PCG64(plan.seed))
@@ -214,7 +214,7 @@ def compare(
     seen: dict[str, list[Any]] = {name: [] for name in worlds}
     for _ in range(plan.steps):
         slates = _shaped(np.argsort(rng.random((plan.lanes, plan.items)), 1)[:, : plan.slots])
-        before = live.get_state()  # type: ignore[attr-defined]
+        before = live.get_state()
         theirs = _shown(live, slates)
         for name, env in worlds.items():
             if name.endswith("state"):

@@ -88,7 +88,7 @@ def tokens_of(judge: Judge, world: World, sample: int = 20) -> dict[str, Any]:
     if isinstance(judge, CausalJudge):
         requests = [request for pair in pairs if not hasattr(request := judge.request(pair), "rating")]
         if requests:
-            mean = len(judge.layout.head) + float(np.mean([len(request) for request in requests]))  # type: ignore[arg-type]
+            mean = len(judge.layout.head) + float(np.mean([len(request) for request in requests]))
             return {"per_pair": mean, "counted": "the judge's tokenizer"}
     letters = float(np.mean([len(pair.persona) + len(pair.item) for pair in pairs]))
     return {"per_pair": letters / LETTERS, "counted": f"{LETTERS} characters each, persona and item alone"}
