@@ -20,12 +20,15 @@ from recsim_llm.encoders import (
     encode_cached,
     fit_projection,
     home,
+    load_image_encoder,
     load_text_encoder,
     profile_of,
     profiles_of,
+    sources,
     split_clauses,
 )
 from recsim_llm.encoders import cache as cache_module
+from recsim_llm.encoders.quantised import loss
 from recsim_llm.encoders.stance import split_persona
 from recsim_llm.errors import ConfigError
 
@@ -271,3 +274,55 @@ def test_splitter_finds_likes_dislikes_and_biography(mini) -> None:
     assert valence[1] > 0.2 > -0.2 > valence[2]
     assert valence[3] > 0.2 > -0.2 > valence[4]
     assert json.loads(json.dumps(found)) == [list(pair) for pair in found]
+
+
+@needs_model
+def test_folders_with_pickles_are_refused_and_never_read(tmp_path: Path) -> None:
+    """The payload of the pickle would make a file."""
+    folder, made = tmp_path / "model", tmp_path / "made"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    payload = f"cbuiltins\nopen\n(V{made}\nVw\ntR.".encode()  # what pickle.loads would run: open(made, "w")
+    for name in ("pytorch_model.bin", "model.pt", "model.pkl"):
+        (folder / name).write_bytes(payload)
+    for load in (load_text_encoder, load_image_encoder):
+        with pytest.raises(ConfigError, match=r"is refused: it has only .*save_pretrained"):
+            load(str(folder))
+    assert not made.exists()
+
+
+@needs_model
+def test_int8_is_close_and_has_a_digest_of_its_own(mini) -> None:
+    small = load_text_encoder(quantised=True)
+    texts = ["a dog on the beach", "interest rates rise", "fugue in G minor", "two dogs by the sea"]
+    found = loss(mini, small, texts)
+    assert found.worst_cosine > 0.98
+    assert found.neighbours > 0.8
+    assert found.megabytes[1] < 0.7 * found.megabytes[0]
+    assert small.digest != mini.digest
+    with pytest.raises(ConfigError, match="no weights"):
+        load_text_encoder("hashing", quantised=True)
+
+
+def test_commit_of_the_first_use_is_kept(own_home: Path) -> None:
+    class Model:
+        class config:
+            _commit_hash = "ab" * 20
+
+    assert sources.pinned("some/../id", None) is None
+    sources.remember_commit("some/../id", Model)
+    assert sources.pinned("some/../id", None) == "ab" * 20
+    assert sources.pinned("some/../id", "v1") == "v1"
+    (note,) = own_home.rglob("*.json")
+    assert note.stem.isalnum()
+
+
+def test_a_shard_is_read_once(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Counting()
+    texts = [f"text {number}" for number in range(5_000)]
+    right = encode_cached(encoder, texts)
+    encode_cached(encoder, texts[:1])
+    monkeypatch.setattr(cache_module, "_read_shard", lambda *_: pytest.fail("a shard was read again"))
+    np.testing.assert_array_equal(encode_cached(encoder, texts[::-1]), right[::-1])
+    np.testing.assert_array_equal(encode_cached(encoder, [texts[7]]), right[7:8])
+    assert len(encoder.asked) == 5_000
