@@ -73,10 +73,8 @@ class Plan:
 
     def env(self, users: str, lanes: int, autoreset: AutoresetMode = AutoresetMode.NEXT_STEP) -> Any:
         """The environment for a split of the users."""
-        world = {"world": self.world} if self.world else {}
-        return gym.make_vec(
-            self.env_id, num_envs=lanes, users=users, threads=1, autoreset_mode=autoreset, **world
-        )  # fmt: skip
+        options: dict[str, Any] = {"users": users, "threads": 1, **({"world": self.world} if self.world else {})}
+        return gym.make_vec(self.env_id, num_envs=lanes, autoreset_mode=autoreset, **options)
 
 
 class Withheld(Lanes):
