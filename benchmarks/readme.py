@@ -18,6 +18,7 @@ from recsim_llm.benchmarks import classics_parity as parity
 from recsim_llm.benchmarks import compare, load
 from recsim_llm.benchmarks import report as reports
 from recsim_llm.benchmarks.leaderboard import short
+from recsim_llm.benchmarks.readme_language import language
 from recsim_llm.benchmarks.results import Results
 from recsim_llm.benchmarks.suite import COLD, FASHION, MONTH
 from recsim_llm.errors import DataError
@@ -36,7 +37,9 @@ QUESTIONS = {
 
 def sections(stored: Path = STORED) -> dict[str, str]:
     """The generated sections by name, from the folder of stored results."""
-    made = {"worlds": _worlds(), "agents": _agents(stored / "speed_agents.json")}
+    made = {
+        "worlds": _worlds(), "agents": _agents(stored / "speed_agents.json"), "language": language(stored),
+    }  # fmt: skip
     if (stored / "standard").is_dir():
         results = load(stored / "standard")
         made["table"], made["questions"] = _table(results), _questions(results)
