@@ -23,7 +23,7 @@ T = TypeVar("T")
 CAP = 1 << 20
 """Longest reply that is read [byte]."""
 _ERROR_CAP = 2_048  # of a reply that is an error, for the message to people [byte]
-_HANDSHAKE = 0.45  # share of the time for TCP, and again for TLS
+_HANDSHAKE = 0.3  # share of the time for TCP, and again for TLS
 _AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 """Statuses after which the same request may succeed."""
 
