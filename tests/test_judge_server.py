@@ -396,7 +396,7 @@ def test_tls_that_never_begins() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", ResourceWarning
-            )  # a handshake that is cancelled leaves its socket to Python
+            )  # a cancelled handshake leaves its socket
             start = time.monotonic()
             assert judge.rate([PAIR])[0].reason == "timeout"
             assert time.monotonic() - start <= 2 * TIMEOUT + 0.5
