@@ -394,9 +394,7 @@ def test_tls_that_never_begins() -> None:
         judge._is_ready = True
         assert judge._tls is not None
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", ResourceWarning
-            )  # a cancelled handshake leaves its socket
+            warnings.simplefilter("ignore", ResourceWarning)  # a cancelled handshake leaves its socket
             start = time.monotonic()
             assert judge.rate([PAIR])[0].reason == "timeout"
             assert time.monotonic() - start <= 2 * TIMEOUT + 0.5
