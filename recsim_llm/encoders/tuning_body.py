@@ -282,7 +282,7 @@ def body_of(encoder: TextEncoder, plan: Plan, seed: int) -> Body:
     peft = require("peft", "llm")
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(seed)
-        warnings.simplefilter("ignore")  # peft's hints are on what is not used here
+        warnings.filterwarnings("ignore")  # peft's hints are on what is not used here
         wrapper = peft.get_peft_model(model, adapter_config(model, plan))
     trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
     return Body(model, wrapper.eval(), plan, trained)
