@@ -33,8 +33,8 @@ def _alignment(results: dict[str, Any]) -> list[str]:
     return [
         f"The ratings name {found['positions']:,} films by position; {found['left_out']} of {found['films']:,} films "
         "are missing, found by aligning genres with ratings. Two halves of the personas, which share no "
-        f"rating, agree on {found['halves_agree']:.1%} of the positions; without real people's means, which help to tell "
-        f"films apart, {found.get('without_real_means_agrees', float('nan')):.2%} are the same.\n"
+        f"rating, agree on {found['halves_agree']:.1%} of the positions; without real people's means, which help to "
+        f"tell films apart, {found.get('without_real_means_agrees', float('nan')):.2%} are the same.\n"
     ]
 
 
