@@ -81,19 +81,20 @@ def written(found: Mapping[str, Any]) -> str:
 
 
 def verdict(agents: Mapping[str, Any]) -> str:
-    """One sentence for each measure on cold products: for which agents both beat text and image."""
+    """For which agents text and image together beat each alone, and for which they are worse than one of them."""
     sentences = []
-    for measure in ("auc", "recall", "return"):
-        won = []
-        for agent, numbers in agents.items():
-            cells = numbers[f"cold {measure}"]
-            gains = [cells.get(f"both - {kind}") for kind in ("text", "image")]
-            if all(gain is not None and gain["low"] > 0.0 for gain in gains):
-                won.append(agent)
-        who = ", ".join(won) if won else "no agent"
-        name = measure.upper() if measure == "auc" else measure
-        sentences.append(f"By {name} on cold products, text and images together beat each alone, the intervals above "
-                         f"zero, for: {who} (of {len(agents)}).")  # fmt: skip
+    for part in PARTS:
+        for measure in ("auc", "recall", "return"):
+            gains = {
+                agent: [numbers[f"{part} {measure}"].get(f"both - {kind}") for kind in ("text", "image")]
+                for agent, numbers in agents.items()
+            }
+            won = [agent for agent, cells in gains.items() if all(cell and cell["low"] > 0.0 for cell in cells)]
+            lost = [agent for agent, cells in gains.items() if any(cell and cell["high"] < 0.0 for cell in cells)]
+            name = measure.upper() if measure == "auc" else measure
+            text = f"By {name} on {part} products, text and images together beat each alone, the intervals above zero, "
+            text += f"for: {', '.join(won) if won else 'no agent'} (of {len(agents)})"
+            sentences.append(text + (f"; they are worse than one alone for: {', '.join(lost)}." if lost else "."))
     return " ".join(sentences)
 
 
