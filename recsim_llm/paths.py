@@ -1,4 +1,4 @@
-"""Where the package keeps what it can make again: compiled code, encodings."""
+"""Where the package keeps what it can make again: compiled code, encodings, converted models, ratings."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ import platformdirs
 def home() -> Path:
     """The cache folder: the environment variable RECSIM_LLM_HOME, else the user's cache folder of the system."""
     named = os.environ.get("RECSIM_LLM_HOME")
-    return Path(named) if named else Path(platformdirs.user_cache_dir("recsim-llm"))
+    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("recsim-llm"))

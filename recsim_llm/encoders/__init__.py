@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .cache import encode_cached, home
+from recsim_llm.paths import home
+
+from .cache import encode_cached
 from .colours import ColourEncoder
 from .fusion import Fusion, fit_fusion
 from .hashing import HashingEncoder

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from recsim_llm.paths import home
+
 from .progress import advance
 
 Array = NDArray[np.float32]
@@ -55,16 +57,6 @@ class Encoding(Protocol[Given]):
 
     def encode(self, items: Sequence[Given], /, progress: bool = False) -> Array:
         """Returns one unit vector for each item, ``[N, E] float32``."""
-
-
-def home() -> Path:
-    """The folder of all caches: ``RECSIM_LLM_HOME``, else the user's cache folder."""
-    named = os.environ.get("RECSIM_LLM_HOME")
-    if named:
-        return Path(named).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("recsim_llm", appauthor=False))
 
 
 def encode_cached(encoder: Encoding[Item], items: Sequence[Item], progress: bool = False) -> Array:

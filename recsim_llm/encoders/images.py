@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from recsim_llm.errors import ConfigError, DataError, MissingExtraError, require
+from recsim_llm.paths import home
 
-from .cache import encode_cached, home
+from .cache import encode_cached
 from .colours import ColourEncoder
 from .decoding import BadPictureError, squared
 from .progress import advance

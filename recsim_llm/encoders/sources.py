@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from recsim_llm.errors import ConfigError
-
-from .cache import home
+from recsim_llm.paths import home
 
 __all__ = ["PINNED", "commit_of", "pinned", "refuse_pickles", "remember_commit", "store_bytes", "weights_digest"]
 

@@ -27,8 +27,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from recsim_llm.errors import require
+from recsim_llm.paths import home
 
-from .cache import encode_cached, home
+from .cache import encode_cached
 from .text import Encoder
 
 logger = logging.getLogger(__name__)

@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recsim_llm.encoders.cache import home
 from recsim_llm.encoders.progress import advance
 from recsim_llm.errors import ConfigError, StoreError
+from recsim_llm.paths import home
 
 from .base import HIGHEST, LOWEST, Judge, Pair, Verdict
 from .ratings_file import closed, opened

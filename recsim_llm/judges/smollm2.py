@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from recsim_llm.encoders.cache import home
 from recsim_llm.errors import MissingExtraError, require
 from recsim_llm.files import sync_folder, temporary_sibling, write_file
+from recsim_llm.paths import home
 
 logger = logging.getLogger(__name__)
 
