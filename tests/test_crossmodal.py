@@ -20,7 +20,7 @@ from recsim_llm.benchmarks import crossmodal
 from recsim_llm.benchmarks.crossmodal_report import interval, results, written
 from recsim_llm.errors import ConfigError, DataError, RefusedError
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason='needs torch: pip install "recsim-llm[agents]"')
 
 NAMES = ["siamese", "joint", "vbpr"]
 Make = Callable[..., Any]

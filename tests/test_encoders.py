@@ -88,7 +88,7 @@ GOLDEN_BUCKETS = [19, 55, 59, 86]
 
 def test_unknown_encoder_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     if not HAS_MODEL:
-        pytest.skip("needs transformers")
+        pytest.skip('needs transformers: pip install "recsim-llm[llm]"')
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ConfigError, match=r"no text encoder 'no-such/encoder'.*hashing"):
         load_text_encoder("no-such/encoder")

