@@ -18,7 +18,8 @@ from recsim_llm.judges import load_judge
 from recsim_llm.paths import home
 from recsim_llm.world import load_world
 
-WORLD, PAIRS, PER_USER = "news", 120, 6
+WORLD, PAIRS, PER_USER = "news", 36, 6
+"""Enough to see the parts at work, too few for a good head; the study has the numbers."""
 
 
 def small(say: Callable[[str], None], pairs: int = PAIRS) -> dict[str, Any]:
