@@ -5,7 +5,12 @@
 Both run on the same pairs of user and item, a small cut of a built-in world: the judge must rate every one of them. The
 head is distilled from a part; what it says of the others was never seen. The same slates are then shown to the same
 users with the same luck (common random numbers) with judge="live" and in the distilled world. Ratings are kept in the
-folder as they come; a run that is interrupted goes on. Speed of the live judge is measured while no pair was asked yet.
+folder as they come; a run that is interrupted goes on.
+
+Speed of the live judge is measured while no pair was asked yet. Rates are of processor time, so that other programs on
+the machine slow neither; those of the clock stand beside them. Clicks are compared apart on slates of pairs that the
+head was fitted to and of pairs that it never saw. Shared luck alone makes clicks agree: the floor is the distilled
+world with its users' tastes dealt out anew.
 """
 
 from __future__ import annotations
@@ -116,11 +121,12 @@ def study(plan: Study, out: Path, say: Say = print) -> dict[str, Any]:
         made, inside = _distilled(plan, judge, world, store, say)
         ratings = _all_ratings(judge, world, store, say)
         home = str(made.save(Path(folder) / "distilled"))
-        plain = str(_items_alone(made).save(Path(folder) / "items"))
+        dealt = str(_dealt(made, plan.seed).save(Path(folder) / "dealt"))
         say("the same slates, live and distilled")
-        clicks, facts = compare(plan, judge, home, store, {"distilled": home, "item appeal alone": plain})
+        clicks, facts = compare(plan, judge, home, store, {"distilled": home, "tastes dealt anew": dealt}, inside)
         fast = steps_per_second(home, plan.fast, plan.slots)
-    best = max(live.values())
+    best = {clock: max(row[clock] for row in live.values()) for clock in fast}
+    ratio = {clock: fast[clock] / best[clock] for clock in fast}
     found = {
         "settings": dataclasses.asdict(plan),
         "machine": _machine(),
@@ -129,10 +135,12 @@ def study(plan: Study, out: Path, say: Say = print) -> dict[str, Any]:
         "clicks": clicks,
         "utilities": correlations(made, ratings, inside),
         "distillation": {key: value for key, value in made.metrics["distilled"].items() if key != "from_hash"},
-        "speed": {"live_cold": live, "live_best": best, "distilled": fast, "ratio": fast / best},
-        "cost": cost(best, fast, plan.slots, int(inside.sum()), tokens_of(judge, world), plan.price),
+        "speed": {"live_cold": live, "live_best": best, "distilled": fast, "ratio": ratio},
+        "cost": cost(
+            best["processor"], fast["processor"], plan.slots, int(inside.sum()), tokens_of(judge, world), plan.price
+        ),
     }
-    say(f"a distilled world steps {found['speed']['ratio']:,.0f} times as fast")
+    say(f"a distilled world steps {ratio['processor']:,.0f} times as fast")
     write_file(out / "results.json", json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
     write_file(out / "report.md", report(found).encode())
     return found
@@ -145,26 +153,32 @@ def _live(place: str, lanes: int, slots: int, judge: Judge, **options: Any) -> A
     )  # fmt: skip
 
 
-def _cold(plan: Study, judge: Judge, world: World, place: str, kept: Path, say: Say) -> dict[str, float]:
+def _cold(plan: Study, judge: Judge, world: World, place: str, kept: Path, say: Say) -> dict[str, dict[str, float]]:
     """User-steps per second of the live judge by lanes, of which no pair was ever asked; kept, as that is so once."""
     if kept.is_file():
-        return {str(lanes): float(rate) for lanes, rate in json.loads(kept.read_text()).items()}
+        stored: dict[str, dict[str, float]] = json.loads(kept.read_text())
+        return stored
     judge.rate(pairs_of(world, [0], [0])[:1])  # what all prompts begin with, and code that loads on use
-    rates: dict[str, float] = {}
+    rates: dict[str, dict[str, float]] = {}
     forget()
     for number, lanes in enumerate(plan.cold):
         first = number * plan.slots
         env = _live(place, lanes, plan.slots, judge, line=[0.0, 1.0])
         env.reset(seed=plan.seed, options={"user": [1 + lane for lane in range(lanes)]})
         before = env.unwrapped.judging["asked"]
-        started = time.perf_counter()
+        started = _now()
         env.step(_shaped(np.tile(np.arange(first, first + plan.slots), (lanes, 1))))
-        rates[str(lanes)] = lanes / (time.perf_counter() - started)
+        rates[str(lanes)] = {clock: lanes / (now - started[clock]) for clock, now in _now().items()}
         asked = env.unwrapped.judging["asked"] - before
-        say(f"live, {lanes} lanes, {asked} new pairs: {rates[str(lanes)]:.3g} user-steps/s")
+        say(f"live, {lanes} lanes, {asked} new pairs: {rates[str(lanes)]['processor']:.3g} user-steps/s of processor")
         env.close()
     write_file(kept, json.dumps(rates).encode())
     return rates
+
+
+def _now() -> dict[str, float]:
+    """What the clocks show [s]."""
+    return {"processor": time.process_time(), "clock": time.perf_counter()}
 
 
 def _shaped(slates: Slates) -> Slates:
@@ -173,7 +187,8 @@ def _shaped(slates: Slates) -> Slates:
 
 def _distilled(plan: Study, judge: Judge, world: World, store: str, say: Say) -> tuple[World, NDArray[np.bool_]]:
     """The distilled world, and which pairs [U, I] it was made from."""
-    count, each = round(plan.share * plan.users * plan.items), round(plan.share * plan.items)
+    each = round(plan.share * plan.items)
+    count = each * plan.users
     made = distill(world, judge, count, seed=plan.seed, per_user=each, sizes=(count // 2,), folder=store, say=say)
     users, items = sample_pairs(world, count, seed=plan.seed, per_user=each)
     inside = np.zeros((plan.users, plan.items), np.bool_)
@@ -189,18 +204,22 @@ def _all_ratings(judge: Judge, world: World, store: str, say: Say) -> NDArray[np
     return np.array([verdict.rating for verdict in verdicts], np.float64).reshape(shape)
 
 
-def _items_alone(world: World) -> World:
-    """The same world with users who all like the same items."""
+def _dealt(world: World, seed: int) -> World:
+    """The same world with every user's taste and bias given to another: as much to like, but by the wrong people."""
     people = world.population
-    alike = dataclasses.replace(people, taste=np.zeros_like(people.taste), bias=np.zeros_like(people.bias))
-    return dataclasses.replace(world, name=f"{world.name}-alike", population=alike)
+    circle = np.random.Generator(np.random.PCG64(seed)).permutation(len(people))
+    of = np.empty_like(circle)
+    of[circle] = np.roll(circle, 1)  # in a circle, so that nobody keeps her own
+    changed = dataclasses.replace(people, taste=people.taste[of], bias=people.bias[of])
+    return dataclasses.replace(world, name=f"{world.name}-dealt", population=changed)
 
 
 def compare(
-    plan: Study, judge: Judge, home: str, store: str, others: dict[str, str]
+    plan: Study, judge: Judge, home: str, store: str, others: dict[str, str], inside: NDArray[np.bool_]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Shows the same slates to the same users with the same luck; whose clicks agree with the live judge's?
 
+    Half of the lanes see pairs that the head was fitted to (``inside`` [U, I]), the others pairs that it never saw.
     Each world runs on its own, and the distilled one also from the live one's state at every step.
     """
     live = _live(home, plan.lanes, plan.slots, judge, store=store)
@@ -208,12 +227,13 @@ def compare(
     named = {**{f"{name}, on its own": place for name, place in others.items()}, "distilled, same state": home}
     worlds = {name: gym.make_vec(ENV, num_envs=plan.lanes, world=place, **settings) for name, place in named.items()}
     rng = np.random.Generator(np.random.PCG64(plan.seed))
-    users = rng.integers(0, plan.users, plan.lanes)
+    users, fitted = np.arange(plan.lanes) // 2 % plan.users, np.arange(plan.lanes) % 2 == 0
     for env in (live, *worlds.values()):
         env.reset(seed=plan.seed, options={"user": users.tolist()})
+    others_last = inside[users] != fitted[:, None]  # [B, I]
     seen: dict[str, list[Any]] = {name: [] for name in worlds}
     for _ in range(plan.steps):
-        slates = _shaped(np.argsort(rng.random((plan.lanes, plan.items)), 1)[:, : plan.slots])
+        slates = _shaped(np.argsort(rng.random(others_last.shape) + others_last, 1)[:, : plan.slots])
         before = live.get_state()
         theirs = _shown(live, slates)
         for name, env in worlds.items():
@@ -221,7 +241,12 @@ def compare(
                 env.set_state(before)  # type: ignore[attr-defined]
             seen[name].append((*theirs, *_shown(env, slates)))
     facts: dict[str, Any] = live.unwrapped.judging
-    return {name: agreement(steps, plan.slots) for name, steps in seen.items()}, facts
+    which = {"fitted": fitted, "held_out": ~fitted}
+    measured = {
+        name: {part: agreement(steps, plan.slots, users, lanes) for part, lanes in which.items()}
+        for name, steps in seen.items()
+    }
+    return measured, facts
 
 
 def _shown(env: Any, slates: Slates) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -231,22 +256,19 @@ def _shown(env: Any, slates: Slates) -> tuple[NDArray[np.int64], NDArray[np.bool
     return np.where(clicks.any(1), clicks.argmax(1), clicks.shape[1]), there
 
 
-def steps_per_second(place: str, lanes: int, slots: int, seconds: float = 2.0) -> float:
-    """User-steps per second of a world on one thread, the best of ten turns."""
+def steps_per_second(place: str, lanes: int, slots: int, seconds: float = 2.0) -> dict[str, float]:
+    """User-steps per second of a world on one thread, over all turns."""
     env = gym.make_vec(ENV, num_envs=lanes, world=place, slate_size=slots, threads=1, copy=False)
     items = env.unwrapped.core.items  # type: ignore[attr-defined]
     slates = np.argsort(np.random.Generator(np.random.PCG64(0)).random((lanes, items)), 1)[:, :slots]
     env.reset(seed=0)
     env.step(_shaped(slates))
-    best = 0.0
-    for _ in range(10):
-        steps, started = 0, time.perf_counter()
-        while (passed := time.perf_counter() - started) < seconds / 10:
-            env.step(_shaped(slates))
-            steps += lanes
-        best = max(best, steps / passed)
+    steps, started = 0, _now()
+    while (now := _now())["processor"] - started["processor"] < seconds:
+        env.step(_shaped(slates))
+        steps += lanes
     env.close()
-    return best
+    return {clock: steps / (now[clock] - started[clock]) for clock in started}
 
 
 def _machine() -> dict[str, Any]:

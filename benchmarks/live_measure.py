@@ -23,32 +23,34 @@ LETTERS = 4
 """Characters of a token, where the tokens of a judge are not known."""
 
 
-def agreement(steps: Sequence[Step], slots: int) -> dict[str, Any]:
-    """Share of user-steps in which two worlds clicked the same slot (or none), over lanes that are in both.
+def agreement(steps: Sequence[Step], slots: int, users: NDArray[np.int64], chosen: NDArray[np.bool_]) -> dict[str, Any]:
+    """Share of user-steps in which two worlds clicked the same slot (or none), while a lane is in both.
 
     Args:
         steps: For each step the clicked slot (K is none) and whether the lane is in an episode, in one and the other.
         slots: K.
+        users: [B] whose lane it is.
+        chosen: [B] lanes that count.
 
     Returns:
-        Share "same" with its 95 % interval over lanes, Cohen's "kappa", "clicks" per step in both, and how many.
+        Share "same" with its 95 % interval over users, Cohen's "kappa", "clicks" per step in both, and how many.
     """
     one, there, other, too = (np.array(part) for part in zip(*steps, strict=True))  # [T, B]
-    both = there & too
-    same = np.where(both, one == other, False)
-    counts = both.sum(0)
-    lanes = counts > 0
-    share = float(same.sum() / both.sum())
-    # Of a ratio of sums over lanes, which are independent (linearised).
-    error = np.sqrt(np.sum((same.sum(0)[lanes] - share * counts[lanes]) ** 2)) / both.sum()
-    tables = [np.bincount(part[both], minlength=slots + 1) / both.sum() for part in (one, other)]
+    both = there & too & chosen
+    same, total = both & (one == other), int(both.sum())
+    share = float(same.sum() / total)
+    # Of a ratio of sums over users, who are independent (linearised).
+    off = np.bincount(users, weights=same.sum(0) - share * both.sum(0))
+    clusters = len(np.unique(users[chosen]))
+    error = float(np.sqrt(np.sum(off**2) * clusters / max(clusters - 1, 1)) / total)
+    tables = [np.bincount(part[both], minlength=slots + 1) / total for part in (one, other)]
     chance = float(tables[0] @ tables[1])
     return {
         "same": share,
-        "ci95": [share - 1.96 * float(error), share + 1.96 * float(error)],
+        "ci95": [share - 1.96 * error, share + 1.96 * error],
         "kappa": (share - chance) / (1 - chance) if chance < 1 else float("nan"),
         "clicks": [float(1 - table[slots]) for table in tables],
-        "user_steps": int(both.sum()),
+        "user_steps": total,
     }
 
 
