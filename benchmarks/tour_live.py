@@ -9,8 +9,8 @@ from typing import Any
 
 from recsim_llm.benchmarks.live import Study, study
 
-SMALL = Study(users=4, items=12, share=0.5, slots=2, lanes=64, steps=10, cold=(1, 3), fast=1024)
-"""48 pairs, 24 of them for the head: the model rates about one or two in a second."""
+SMALL = Study(users=4, items=8, share=0.75, slots=2, lanes=64, steps=10, cold=(1,), fast=1024)
+"""32 pairs, 24 of them for the head: the model rates about one or two in a second."""
 
 
 def small(say: Callable[[str], None]) -> dict[str, Any]:

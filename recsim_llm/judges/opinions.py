@@ -88,7 +88,7 @@ class Opinions:
     Args:
         world: Users and items.
         judge: Who is asked.
-        sample: Pairs that are rated first to find the line.
+        sample: Pairs that are rated first to find the line; all of them in a world that has fewer.
         line: Intercept and slope; None measures them.
         store: Keep ratings on disk: False, True (in the user's cache) or a folder.
         source: What the judge was named by, to find it again in another process.
@@ -189,11 +189,13 @@ class Opinions:
 
     def _measured(self, sample: int) -> Line:
         """The line that brings the judge's ratings to mean and spread of the head's utilities."""
-        if not 2 <= sample <= self.state.size:
-            raise ConfigError(f"sample={sample} pairs for the judge's line: the world has 2 to {self.state.size:,}")
+        if sample < 2:
+            raise ConfigError(f"sample={sample} pairs give no spread for the judge's line; take at least 2")
         every = sample_pairs(self.world, min(OF_THE_HEAD, self.state.size), seed=SEED, users="all")
         mean, spread = _moments(_utility(self.world, self._tables, *every))
-        users, items = sample_pairs(self.world, sample, seed=SEED, per_user=ITEMS_EACH, users="all")
+        users, items = sample_pairs(
+            self.world, min(sample, self.state.size), seed=SEED, per_user=ITEMS_EACH, users="all"
+        )
         ratings = self._rate(pairs_of(self.world, users, items))
         rated = ratings[np.isfinite(ratings)]
         if rated.size < 2:
