@@ -17,6 +17,7 @@ FAMILIES = {
     "temporal difference": "Temporal difference",
     "policy gradient": "Policy gradient",
     "supervised": "Trained on logs",
+    "language model": "Readers of texts",
     "wrapper": "Around any agent",
 }
 INTRODUCTION = """

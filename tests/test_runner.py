@@ -287,7 +287,7 @@ class TestSignals:
         assert "the same command continues" in output
         assert "Ctrl-C again" in errors
         rows = read(tmp_path / "out").rows
-        assert 3 <= len(rows) < 18
+        assert 1 <= len(rows) < 18  # at least the one that was running
         assert all(row.state == DONE for row in rows.values())
 
     def test_interrupt_twice_stops_now(self, tmp_path: Path) -> None:

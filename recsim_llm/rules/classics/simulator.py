@@ -95,6 +95,7 @@ class ClassicSimulator:
         )
         self.listed = np.zeros(listed.stop - listed.start, np.float32)
         """The part "doc" of every observation [C * F], where the candidates never change."""
+        self.waiting = np.zeros(0, np.bool_)  # no document waits for its release
         self._mass = [np.zeros(slots, np.float32) for _ in range(self.threads)]
         self._nobody = np.full(lanes, -1, np.int32)
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
