@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,17 @@ from recsim_llm import agents
 from recsim_llm.benchmarks.cell import unavailable
 from recsim_llm.benchmarks.speed import random_world
 from recsim_llm.errors import RefusedError
+from recsim_llm.world import World, load_world
 
 ITEMS, LANES, TURNS, STEPS = 1_000, 1_024, 3, 20
 PATIENCE = 2.0  # [s]
 SLATES = (1, 5)
+TEXTS = "news"
+"""Built-in world that lends its texts."""
 
 
 def measure_agents(names: Sequence[str] = (), *, lanes: int = LANES, items: int = ITEMS) -> dict[str, Any]:
-    """Measures agents on random encodings, 64 wide, with the rules of News.
+    """Measures agents on random encodings, 64 wide, with the rules of News and, for agents that read, its texts.
 
     A turn is one call of ``learn`` over 20 steps of every lane, so that what an agent does at the end of learning, such
     as a fit to all it has seen, is in it. The best of three turns counts, of fewer where they take long: noise of other
@@ -47,7 +51,7 @@ def measure_agents(names: Sequence[str] = (), *, lanes: int = LANES, items: int 
     left_out = unavailable(wanted)
     rows = []
     with tempfile.TemporaryDirectory() as folder, one_thread():
-        world = str(random_world(items).save(Path(folder) / "world"))
+        world = str(readable_world(items).save(Path(folder) / "world"))
         for name in (name for name in wanted if name not in left_out):
             rates = {f"slate {slots}": _rate(name, world, slots, lanes) for slots in SLATES}
             rows.append({"agent": name, **rates})
@@ -56,6 +60,13 @@ def measure_agents(names: Sequence[str] = (), *, lanes: int = LANES, items: int 
         "0 where an agent cannot work"
     )
     return {"tables": {"agents": rows}, "note": note}
+
+
+def readable_world(items: int) -> World:
+    """A random world whose items have texts as long as real ones, those of News from the first on."""
+    world, texts = random_world(items), load_world(TEXTS).catalog.text
+    named = [texts[item % len(texts)] for item in range(items)]
+    return replace(world, catalog=replace(world.catalog, text=named))
 
 
 def _rate(name: str, world: str, slots: int, lanes: int) -> float:

@@ -8,6 +8,8 @@ import pickle
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -262,10 +264,34 @@ class TestTuning:
 
         plan = Plan("lora", 8, 2)
         texts = prepared(encoder, TEXTS, plan, 16)
-        rows = np.arange(len(TEXTS))
+        rows = torch.arange(len(TEXTS))
         with torch.no_grad(), upper_only(encoder._model, texts):
             kept = encoded(encoder._model, texts, rows).numpy()
         np.testing.assert_allclose(kept, encoder.encode(TEXTS), atol=2e-6)
+
+    @pytest.mark.parametrize("settings", [{}, {"layers": 1}, {"layers": 0, "method": "full", "steps": 1}])
+    def test_encoding_again_is_encoding(self, settings: dict[str, Any], encoder: Any, tuned: Make) -> None:
+        """From lower layers that are kept, for texts of several lengths, longer ones than were tuned on among them."""
+        texts = [*TEXTS, "", f"{TEXTS[0]}, {'and another one' * 30}", *(f"{text} for sale" for text in TEXTS)]
+        found = tuned(**settings)
+        for _ in range(2):
+            np.testing.assert_allclose(found.encode_again(texts, encoder), found.encode(texts), atol=2e-6)
+
+    def test_encoding_again_by_another_encoder_is_refused(self, tuned: Make, encoder: Any) -> None:
+        other = replace(encoder, name="other", digest="x")
+        with pytest.raises(ConfigError, match="tuned from all-MiniLM-L6-v2, not from other"):
+            tuned().encode_again(TEXTS, other)
+
+    def test_lower_layers_of_two_sets_of_texts_are_kept(self, encoder: Any) -> None:
+        from recsim_llm.encoders import tuning_body
+
+        plan = tuning_body.Plan("lora", 8, 1)
+        first, second = (tuning_body.prepared(encoder, TEXTS[:3], plan, length) for length in (8, 16))
+        assert tuning_body.prepared(encoder, TEXTS[:3], plan, 8) is first
+        third = tuning_body.prepared(encoder, TEXTS[:2], plan, 8)  # puts out what was not asked for longest
+        assert tuning_body.prepared(encoder, TEXTS[:3], plan, 8) is first
+        assert tuning_body.prepared(encoder, TEXTS[:2], plan, 8) is third
+        assert tuning_body.prepared(encoder, TEXTS[:3], plan, 16) is not second
 
     def test_several_tasks_have_heads_of_their_own(self, encoder: Any) -> None:
         found = tune(
@@ -483,6 +509,29 @@ class TestAgent:
             assert agent.weight[0] == 0.8
             assert agent.untuned[0] == (says_untuned > says_tuned)
             assert np.array_equal(agent.vectors, before) == agent.untuned[0]
+
+    @pytest.mark.parametrize(("steps", "fits"), [(2, 1), (500, 2)])
+    def test_a_fit_that_was_cut_short_is_not_made_twice(
+        self, steps: int, fits: int, world_folder: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One for the weight, and one to all users where those would be seen."""
+        agent, seen = self.make(world_folder, steps=steps, batch=64, epochs=1), list[int]()
+        fit = type(agent).fit_model
+        monkeypatch.setattr(type(agent), "fit_model", lambda self, log: (seen.append(len(log)), fit(self, log))[1])
+        agent.learn(1_600)
+        log = agent.book.log
+        assert len(seen) == fits
+        assert seen[0] < len(log)
+        assert seen[1:] == [len(log)] * (fits - 1)
+        assert agent.rate.shape == (agent.setting.items,)
+
+    def test_online_it_tunes_when_the_log_has_doubled(self, world_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        agent, rows = self.make(world_folder, online=True, refit=80, tuned=False), list[int]()
+        fit = type(agent).fit
+        monkeypatch.setattr(type(agent), "fit", lambda self, log: (rows.append(len(log)), fit(self, log))[1])
+        agent.learn(640)
+        assert 2 <= len(rows) <= 4
+        assert all(late >= 2 * early for early, late in pairwise(rows))
 
     def test_scores_are_similarities_to_the_mean_of_what_was_clicked(self, world_folder: str) -> None:
         agent = self.make(world_folder, method="frozen").learn(320)

@@ -96,11 +96,14 @@ def skipped_of(model: Any, plan: Plan) -> int:
     return len(layers) - plan.layers
 
 
+KEPT = 2
+"""So many texts' lower states are remembered: those cut short to be tuned on, and those of whole texts to be served."""
+
 _kept: dict[str, Prepared] = {}
 
 
 def prepared(encoder: TextEncoder, texts: Sequence[str], plan: Plan, length: int) -> Prepared:
-    """Tokens and lower states of texts; those of the last call are remembered.
+    """Tokens and lower states of texts; those of the last two calls that differ are remembered.
 
     Args:
         encoder: The encoder that is tuned.
@@ -118,9 +121,11 @@ def prepared(encoder: TextEncoder, texts: Sequence[str], plan: Plan, length: int
         ids, mask = _tokens(encoder, texts, length)
         room = ids.numel() * encoder.width * 4
         states = _lower(encoder._model, ids, mask, skipped) if skipped >= 0 and room <= MOST_BYTES else None
-        _kept.clear()
         _kept[name] = Prepared(ids, mask, states, skipped, time.perf_counter() - started)
-    return _kept[name]
+    _kept[name] = found = _kept.pop(name)  # the newest last
+    while len(_kept) > KEPT:
+        del _kept[next(iter(_kept))]
+    return found
 
 
 def _tokens(encoder: TextEncoder, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
@@ -137,12 +142,22 @@ def _tokens(encoder: TextEncoder, texts: Sequence[str], length: int) -> tuple[Te
 
 def _lower(model: Any, ids: Tensor, mask: Tensor, skipped: int) -> Tensor:
     """What the embeddings and the lower layers make of tokens, [T, L, E]."""
-    out, model = [], copy.deepcopy(model)  # others may encode with the model meanwhile
+    out = torch.zeros((*ids.shape, int(model.config.hidden_size)))
+    model = copy.deepcopy(model)  # others may encode with the model meanwhile
     with torch.no_grad(), _only(model, range(skipped)):
-        for start in range(0, len(ids), BATCH):
-            rows = slice(start, start + BATCH)
-            out.append(model(input_ids=ids[rows], attention_mask=mask[rows]).last_hidden_state.clone())
-    return torch.cat(out) if out else torch.zeros((0, ids.shape[1], int(model.config.hidden_size)))
+        for rows, width in _alike(mask):
+            part = model(input_ids=ids[rows, :width], attention_mask=mask[rows, :width])
+            out[rows, :width] = part.last_hidden_state
+    return out
+
+
+def _alike(mask: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Rows [N] of texts of like length, and the length that holds them: what is beyond it is padding."""
+    lengths = mask.sum(1)
+    order = torch.argsort(lengths, stable=True)
+    for start in range(0, len(order), BATCH):
+        rows = order[start : start + BATCH]
+        yield rows, min(-(-int(lengths[rows[-1]]) // LENGTH_STEP) * LENGTH_STEP, mask.shape[1])
 
 
 class Idle(nn.Module):
@@ -181,16 +196,34 @@ def upper_only(model: Any, texts: Prepared) -> Iterator[None]:
         yield
 
 
-def encoded(model: Any, texts: Prepared, rows: NDArray[np.int64]) -> Tensor:
-    """Unit vectors [N, E] of some texts; the mean over tokens, as in :class:`~recsim_llm.encoders.text.TextEncoder`."""
-    at = torch.from_numpy(rows)
-    mask = texts.mask[at]
-    given = {"input_ids": texts.ids[at]} if texts.states is None else {"inputs_embeds": texts.states[at]}
+def encoded(model: Any, texts: Prepared, rows: Tensor, width: int | None = None) -> Tensor:
+    """Unit vectors [N, E] of some texts; the mean over tokens, as in :class:`~recsim_llm.encoders.text.TextEncoder`.
+
+    Args:
+        model: The model, inside :func:`upper_only`.
+        texts: T texts.
+        rows: [N] which of them.
+        width: Tokens that hold them; None for all.
+    """
+    mask = texts.mask[rows, :width]
+    given = (
+        {"input_ids": texts.ids[rows, :width]} if texts.states is None
+        else {"inputs_embeds": texts.states[rows, :width]}
+    )  # fmt: skip
     hidden = model(attention_mask=mask, **given).last_hidden_state  # [N, L, E]
     weight = mask.unsqueeze(-1).to(hidden.dtype)
     mean = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1.0)
     unit: Tensor = mean / mean.norm(dim=1, keepdim=True).clamp(min=1e-12)
     return unit
+
+
+def encoded_all(model: Any, texts: Prepared) -> NDArray[np.float32]:
+    """Unit vectors [T, E] of all texts by a tuned model, of which the trained layers alone have to work."""
+    out = np.zeros((len(texts.ids), int(model.config.hidden_size)), np.float32)
+    with torch.no_grad(), upper_only(model, texts):
+        for rows, width in _alike(texts.mask):
+            out[rows.numpy()] = encoded(model, texts, rows, width).numpy()
+    return out
 
 
 @dataclass

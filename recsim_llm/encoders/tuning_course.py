@@ -132,7 +132,7 @@ class Course:
     def loss(self, block: Block) -> Tensor:
         """The weighted mean of the tasks' losses."""
         rows = np.concatenate([block.items, self._told(block)])
-        vectors = encoded(self.body.model, self.texts, rows)
+        vectors = encoded(self.body.model, self.texts, torch.from_numpy(rows))
         items, told = vectors[: len(block.items)], vectors[len(block.items) :]
         weights = self.config.weights or (1.0,) * len(self.config.tasks)
         parts = [

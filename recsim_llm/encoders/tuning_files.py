@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from recsim_llm.errors import ConfigError, DataError, require
 from recsim_llm.files import write_file
 
-from .text import Encoder, TextEncoder, load_text_encoder
+from .text import MAX_TOKENS, Encoder, TextEncoder, load_text_encoder
 from .tuning_threads import one_thread
 
 ABOUT, FORMAT = "tuned.json", 1
@@ -87,6 +87,29 @@ class TunedEncoder:
     def encode(self, texts: Sequence[str], progress: bool = False) -> Floats:
         """Unit vectors [N, E] of texts, as :meth:`~recsim_llm.encoders.text.TextEncoder.encode`."""
         return self._inner.encode(texts, progress)
+
+    def encode_again(self, texts: Sequence[str], base: TextEncoder) -> Floats:
+        """As :meth:`encode`, but for the last bits, for texts that are encoded by one tuned encoder after the other.
+
+        What the layers that were not trained make of the texts is computed once in a process and kept.
+
+        Args:
+            texts: The same N texts, in the same order, every time.
+            base: The encoder that it was tuned from.
+
+        Returns:
+            Unit vectors [N, E].
+
+        Raises:
+            ConfigError: If it was tuned from another encoder.
+        """
+        from .tuning_body import Plan, encoded_all, prepared
+
+        if base.digest != self.base["digest"]:
+            raise ConfigError(f"{self.name} was tuned from {self.base['name']}, not from {base.name}; pass that one")
+        with one_thread():
+            kept = prepared(base, texts, Plan(**self.plan), MAX_TOKENS)
+            return self.encode(texts) if kept.states is None else encoded_all(self._inner._model, kept)
 
     def tensors(self) -> dict[str, Floats]:
         """The tuned numbers by name."""
