@@ -10,8 +10,8 @@ from typing import Any
 from recsim_llm.catalog import Catalog
 from recsim_llm.errors import require
 from recsim_llm.judges import Pair, load_judge
-from recsim_llm.judges.prompts import _body as body_of
-from recsim_llm.judges.prompts import _escaped as escaped
+from recsim_llm.judges.prompts import body_of, escaped
+from recsim_llm.threads import one_thread
 
 KEPT = 4_096
 """Short-lists whose numbers are remembered."""
@@ -86,8 +86,6 @@ class Likelihood(Scorer):
 
     def _logs(self, text: str, items: Sequence[int]) -> list[float]:
         """Mean logarithm of the probability of each title's tokens; 0 where a text is read as a special token."""
-        from recsim_llm.synthesis.writer_models import one_thread
-
         torch = require("torch", "llm")
         layout = self.judge.layout
         titles = [layout.data(escaped(self.catalog.title[item], TITLE_CAP, self._spelt) + '"') for item in items]

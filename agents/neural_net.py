@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recsim_llm.threads import one_thread
+
 Batch = Mapping[str, Tensor]
 Numbers = NDArray[np.int64]
 
@@ -164,14 +166,3 @@ class Trainer:
             for part, value in self.optimizer.state[weights].items():
                 found[f"adam/{part}/{name}"] = value.numpy()
         return found
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """PyTorch on one thread, so that sums come in one order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

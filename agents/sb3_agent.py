@@ -20,6 +20,7 @@ from recsim_llm.agents.memory import Memory
 from recsim_llm.agents.progress import Progress
 from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.errors import ConfigError, DataError, require, unknown
+from recsim_llm.threads import one_thread
 
 logger = logging.getLogger(__name__)
 
@@ -289,19 +290,14 @@ class Sb3Agent(RememberingAgent):
         """PyTorch on one thread and with this agent's random streams; afterwards both are as they were."""
         torch, streams = self._torch, self._streams
         devices = [self.device] if "cuda" in streams else []
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with torch.random.fork_rng(devices=devices):
-                torch.set_rng_state(streams["cpu"])
-                for device in devices:
-                    torch.cuda.set_rng_state(streams["cuda"], device)
-                yield
-                streams["cpu"] = torch.get_rng_state()
-                for device in devices:
-                    streams["cuda"] = torch.cuda.get_rng_state(device)
-        finally:
-            torch.set_num_threads(threads)
+        with one_thread(), torch.random.fork_rng(devices=devices):
+            torch.set_rng_state(streams["cpu"])
+            for device in devices:
+                torch.cuda.set_rng_state(streams["cuda"], device)
+            yield
+            streams["cpu"] = torch.get_rng_state()
+            for device in devices:
+                streams["cuda"] = torch.cuda.get_rng_state(device)
 
 
 class _Course:

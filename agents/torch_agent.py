@@ -20,6 +20,7 @@ from recsim_llm.agents.memory import Memory
 from recsim_llm.agents.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.slates import mixed
 from recsim_llm.errors import ConfigError, DataError, require, unknown
+from recsim_llm.threads import one_thread
 
 Arrays = dict[str, NDArray[Any]]
 DEVICES = ("cpu", "cuda", "auto")
@@ -192,8 +193,6 @@ class TorchAgent(RememberingAgent):
             reward = self.experience.get("reward", *self._all())
             mean = float(np.sqrt(np.square(reward, dtype=np.float64).mean()))
             self.scale[...] = max(mean, 1e-6) / np.sqrt(max(1.0 - config.gamma, 1e-3))
-        from recsim_llm.agents.neural_net import one_thread
-
         with one_thread():
             for _ in range(config.updates):
                 ages, lanes = self.experience.sample(config.batch, self.rng)

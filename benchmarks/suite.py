@@ -326,19 +326,11 @@ AGENTS = (
 APART = "language model"
 """A family that the standard study leaves out: with a language model as their judge its agents serve less than one user
 a second, and what they are without one would stand under their name in its tables."""
-COMPARED_ELSEWHERE = ("siamese", "joint", "vbpr", "tuned")
-"""They answer what the studies on images and tuning ask: :mod:`recsim_llm.benchmarks.crossmodal` and ``tuning``."""
-SHELF = tuple(
-    name
-    for family, members in families().items()
-    if family != APART
-    for name in members
-    if name not in COMPARED_ELSEWHERE
-)
+SHELF = tuple(name for family, members in families().items() if family != APART for name in members)
 """All agents that are built in, but those."""
 DEEP = (
     "neural_linear", "dqn", "double_dqn", "slateq", "reinforce", "ppo", "a2c", "masked_ppo", "sac", "td3", "two_tower",
-    "sasrec", "gru4rec", "multi_task",
+    "sasrec", "gru4rec", "multi_task", "siamese", "joint", "tuned",
 )  # fmt: skip
 """Agents on PyTorch, which take most of the time."""
 LONG_TERM = (

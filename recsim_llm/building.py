@@ -124,7 +124,7 @@ def build_world(
         MissingExtraError: If an encoder needs packages that are not installed.
     """
     tell = say or (lambda text: _LOG.info("%s", text))
-    target = None if out is None else _free(Path(out), overwrite)
+    target = None if out is None else free_folder(Path(out), overwrite)
     if not 1 <= width <= 256:
         raise ConfigError(f"width={width}: encodings in a world are 1 to 256 wide")
     tell("reading files")
@@ -192,7 +192,7 @@ def _parameters(things: Items) -> dict[str, float]:
     return {} if np.ptp(things.released_at) > 0 else {"freshness": 0.0, "shelf_life": 0.0}
 
 
-def _free(target: Path, overwrite: bool) -> Path:
+def free_folder(target: Path, overwrite: bool) -> Path:
     """Refuses, before any work is done, a folder that could not be written in the end."""
     if not target.parent.is_dir():
         raise ConfigError(f"{target.parent} is not a folder; make it first, the world will be saved in it")

@@ -90,7 +90,7 @@ def fit_preferences(
         raise DataError(
             f"all {len(log)} values of the interactions are {log.value[0]:g}; nothing can be learnt from them"
         )
-    threshold = _threshold(log) if positive is None else float(positive)
+    threshold = least_liked(log) if positive is None else float(positive)
     if not 0 < np.mean(log.value >= threshold) < 1:
         raise ConfigError(f"positive={threshold:g}: no rating, or every rating, is that high; choose one in between")
     part = split_log(log.user, log.item, seed=seed)
@@ -169,7 +169,8 @@ def _with_negatives(log: Interactions, items: int, seed: int) -> Interactions:
     )
 
 
-def _threshold(log: Interactions) -> float:
+def least_liked(log: Interactions) -> float:
+    """The value from which on something was liked: 4 of 5 stars, else what parts the values of a log in halves."""
     if log.kind == "click":
         return 0.5
     values = np.unique(log.value)
@@ -196,7 +197,7 @@ def _choose(task: _Task, tell: Say) -> tuple[dict[str, Terms], tuple[float, floa
         "full": full,
     }
     rows = task.rows(VALIDATION)
-    return chosen, _log_odds(task.score(best, VALIDATION), task.log.value[rows] >= task.threshold, best, task.threshold)
+    return chosen, log_odds(task.score(best, VALIDATION), task.log.value[rows] >= task.threshold, best, task.threshold)
 
 
 def _best_factors(task: _Task, train: Sample, start: Fit, terms: Terms) -> tuple[Terms, Fit]:
@@ -214,7 +215,7 @@ def _alone(terms: Terms) -> Terms:
     return Terms(terms.item_text, terms.taste, 0.0, 15 if terms.taste else 8)
 
 
-def _log_odds(score: Array, liked: NDArray[np.bool_], fitted: Fit, threshold: float) -> tuple[float, float]:
+def log_odds(score: Array, liked: NDArray[np.bool_], fitted: Fit, threshold: float) -> tuple[float, float]:
     """Intercept and slope of logistic regression of ``liked`` on the score (Newton's method).
 
     With too few rows the model's own noise gives them: log-odds of N(score, noise) being above the threshold, in the

@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.calibration import _log_odds, _threshold
+from recsim_llm.calibration import least_liked, log_odds
 from recsim_llm.catalog import FACTORS
 from recsim_llm.datasets import Interactions
 from recsim_llm.distill_curve import Parts, curve, divide
@@ -205,14 +205,14 @@ def _middle(value: Array) -> float:
     """Ratings from here on are positive: judges keep to a part of their scale, so this is about their median."""
     log = Interactions(np.zeros(1, np.int64), np.zeros(1, np.int64), value, "rating", np.zeros(1))
     levels = np.unique(value)
-    return _threshold(log) if len(levels) <= 20 else float(np.median(value))
+    return least_liked(log) if len(levels) <= 20 else float(np.median(value))
 
 
 def _odds(head: FittedHead, log: Interactions, parts: Parts, x: Array, threshold: float) -> tuple[float, float]:
     """The line from scores to log-odds of a positive rating, on held-out rows."""
     rows = np.concatenate([parts.seen[head.known[log.user[parts.seen]]], parts.unseen])
     score = head.score(log.user[rows], log.item[rows], x)
-    return _log_odds(score, log.value[rows] >= threshold, cast(Fit, head), threshold)  # only its noise is read
+    return log_odds(score, log.value[rows] >= threshold, cast(Fit, head), threshold)  # only its noise is read
 
 
 def _in_logits(head: FittedHead, odds: tuple[float, float], parts: dict[str, float], seed: int | None) -> Preferences:

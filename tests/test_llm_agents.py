@@ -205,13 +205,13 @@ def test_likelihoods_are_those_of_the_model(smollm2: Any, hostile: str) -> None:
     assert "<|im_start|>" not in body
     tokenizer = smollm2.layout.tokenizer
     specials = set(tokenizer.all_special_ids)
-    from recsim_llm.judges.prompts import _escaped
+    from recsim_llm.judges.prompts import escaped
 
     spelt = tuple(sorted(smollm2.layout.specials, key=lambda token: (-len(token), token)))
     for value, item in zip(values, items, strict=True):
         parts = [before, body, after]
         prompt = [token for part in parts for token in tokenizer(part, add_special_tokens=False)["input_ids"]]
-        title = tokenizer(_escaped(catalog.title[item], 160, spelt) + '"', add_special_tokens=False)["input_ids"]
+        title = tokenizer(escaped(catalog.title[item], 160, spelt) + '"', add_special_tokens=False)["input_ids"]
         assert not specials & set(title)
         with torch.inference_mode():
             logits = smollm2.model(torch.tensor([prompt + title])).logits[0].double()

@@ -56,7 +56,7 @@ def setting_rows(kind: Any) -> list[dict[str, Any]]:
 
 
 def _list(json: bool) -> None:
-    from recsim_llm.commands.look import _table
+    from recsim_llm.commands.look import table_of
 
     rows = agent_rows()
     if json:
@@ -67,13 +67,13 @@ def _list(json: bool) -> None:
         part = [
             {key: value for key, value in row.items() if key != "family"} for row in shown if row["family"] == family
         ]
-        console.print(_table(family, part))
+        console.print(table_of(family, part))
     console.print("Settings of one: recsim-llm agents NAME", highlight=False)
 
 
 def _show(name: str, json: bool) -> None:
     from recsim_llm import agents as shelf
-    from recsim_llm.commands.look import _table
+    from recsim_llm.commands.look import table_of
 
     kind = shelf.get(name)
     settings, text = setting_rows(kind), inspect.getdoc(kind) or ""
@@ -83,7 +83,7 @@ def _show(name: str, json: bool) -> None:
     console.print(f"[bold]{name}[/bold]\n")
     console.print(text, markup=False, highlight=False)
     console.print()
-    console.print(_table("settings", settings))
+    console.print(table_of("settings", settings))
 
 
 def _settings_tried() -> tuple[Any, Any]:

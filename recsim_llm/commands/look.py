@@ -25,7 +25,7 @@ def list_all(
         print_json(listed if what == "all" else listed[what])
         return
     for kind, rows in listed.items():
-        console.print(_table(kind, rows))
+        console.print(table_of(kind, rows))
 
 
 def _rows(kind: str) -> list[dict[str, Any]]:
@@ -92,7 +92,8 @@ def _world_row(world: Any) -> dict[str, Any]:
     }
 
 
-def _table(title: str, rows: list[dict[str, Any]]) -> Any:
+def table_of(title: str, rows: list[dict[str, Any]]) -> Any:
+    """Rows as a table; the keys of the first are the columns."""
     from rich.table import Table
     from rich.text import Text
 
@@ -116,12 +117,12 @@ def show(
         _show_text(name, agents.get(name), json)
         return
     if name in built_in_worlds() and not name.startswith("recsim_llm/"):
-        _show_world(World.load(name), json)
+        show_world(World.load(name), json)
         return
     from pathlib import Path
 
     if (Path(name) / "world.json").is_file():
-        _show_world(World.load(name), json)
+        show_world(World.load(name), json)
         return
     _show_environment(environment_id(name), json)
 
@@ -139,7 +140,8 @@ def _show_text(name: str, kind: Any, json: bool) -> None:
         console.print(text, markup=False, highlight=False)
 
 
-def _show_world(world: Any, json: bool) -> None:
+def show_world(world: Any, json: bool) -> None:
+    """Prints what a world is and how well it was measured."""
     import dataclasses
 
     content = {
@@ -152,23 +154,24 @@ def _show_world(world: Any, json: bool) -> None:
     if json:
         print_json(content)
         return
-    console.print(_table(f"world {world.name}", [_world_row(world)]))
+    console.print(table_of(f"world {world.name}", [_world_row(world)]))
     for title, part in (("head", content["head"]), ("measured", world.metrics)):
-        console.print(_table(title, [{"what": key, "value": value} for key, value in _flat(part).items()]))
+        console.print(table_of(title, [{"what": key, "value": value} for key, value in flat(part).items()]))
     first = world.catalog
     console.print(f"\nfirst item: {first.title[0]} [{first.category[0]}]\n  {first.text[0]}", markup=False)
     if world.population.persona[0]:
         console.print(f"first user: {world.population.persona[0]}", markup=False)
 
 
-def _flat(nested: Any, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(nested: Any, prefix: str = "") -> dict[str, Any]:
+    """A mapping of mappings as one, its keys joined by dots."""
+    found: dict[str, Any] = {}
     for key, value in dict(nested).items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = f"{value:.4g}" if isinstance(value, float) else value
-    return flat
+            found[f"{prefix}{key}"] = f"{value:.4g}" if isinstance(value, float) else value
+    return found
 
 
 def _show_environment(name: str, json: bool) -> None:
@@ -227,7 +230,7 @@ def doctor(json: AsJson = False) -> None:
     for title, part in found.items():
         if title == "problems":
             continue
-        console.print(_table(title, [{"what": key, "value": value} for key, value in part.items()]))
+        console.print(table_of(title, [{"what": key, "value": value} for key, value in part.items()]))
     for problem in found["problems"]:
         console.print(f"[yellow]![/yellow] {problem}")
     if not found["problems"]:
@@ -263,5 +266,5 @@ def speed(
         print_json(found)
         return
     for title, rows in found["tables"].items():
-        console.print(_table(title, rows))
+        console.print(table_of(title, rows))
     console.print(found["note"], highlight=False)

@@ -17,7 +17,7 @@ def tour(
     """Run every part that uses language or image models, at small size, offline, in some minutes."""
     from recsim_llm.benchmarks.tour import DONE, FAILED
     from recsim_llm.benchmarks.tour import tour as travel
-    from recsim_llm.commands.look import _table
+    from recsim_llm.commands.look import table_of
 
     place = notes if json else console
     stops = travel(part or (), lambda text: place.print(text, markup=False, highlight=False))
@@ -29,6 +29,8 @@ def tour(
             for stop in stops
         ]
         total = sum(stop.seconds for stop in stops)
-        console.print(_table(f"{sum(stop.state == DONE for stop in stops)} of {len(stops)} parts, {total:.0f} s", rows))
+        console.print(
+            table_of(f"{sum(stop.state == DONE for stop in stops)} of {len(stops)} parts, {total:.0f} s", rows)
+        )
     if any(stop.state == FAILED for stop in stops):
         raise typer.Exit(1)

@@ -52,9 +52,9 @@ def build(
     if json:
         print_json({"world": str(out), "hash": world.hash, "metrics": dict(world.metrics)})
         return
-    from recsim_llm.commands.look import _show_world
+    from recsim_llm.commands.look import show_world
 
-    _show_world(world, json=False)
+    show_world(world, json=False)
     console.print(f'\nworld: {out}   gym.make("recsim_llm/News-v0", world="{out}")', markup=False, highlight=False)
 
 
@@ -84,7 +84,7 @@ def distill(
     json: Annotated[bool, typer.Option("--json", help="Print the measured numbers as JSON.")] = False,
 ) -> None:
     """Learn a judge's preferences from a sample of its ratings; the new world runs without it, at full speed."""
-    from recsim_llm.building import _free
+    from recsim_llm.building import free_folder
     from recsim_llm.commands.common import parsed_settings
     from recsim_llm.datasets import read_interactions
     from recsim_llm.distillation import distill as learnt
@@ -94,7 +94,7 @@ def distill(
 
     if (judge is None) == (ratings is None):
         raise ConfigError("give either --judge (who is asked) or --ratings (a file of ratings that are there already)")
-    target, base = _free(out, overwrite), load_world(world)
+    target, base = free_folder(out, overwrite), load_world(world)
     if ratings is not None:
         source: Any = read_interactions(ratings, base.catalog.item_id, base.population.user_id)[0]
     else:
@@ -110,10 +110,10 @@ def distill(
     if json:
         print_json({"world": str(out), "hash": made.hash, "metrics": found.metrics})
         return
-    from recsim_llm.commands.look import _table
+    from recsim_llm.commands.look import table_of
     from recsim_llm.distill_curve import summary
 
-    console.print(_table("held-out agreement with the judge (Spearman over pairs)", summary(found.metrics["curve"])))
+    console.print(table_of("held-out agreement with the judge (Spearman over pairs)", summary(found.metrics["curve"])))
     console.print(f'\nworld: {out}   gym.make("recsim_llm/News-v0", world="{out}")', markup=False, highlight=False)
 
 
@@ -136,9 +136,9 @@ def compare(
     if json:
         print_json(found)
         return
-    from recsim_llm.commands.look import _flat, _table
+    from recsim_llm.commands.look import flat, table_of
 
-    console.print(_table("best in the world first", [_flat(row) for row in found]))
+    console.print(table_of("best in the world first", [flat(row) for row in found]))
     by_log = sorted(found, key=lambda row: -row["auc"])
     same = [row["name"] for row in found] == [row["name"] for row in by_log]
     console.print(

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recsim_llm.threads import one_thread
+
 from .text import TextEncoder
 from .tuning_body import Plan, body_of, encoded, orthogonality, prepared, ranks, upper_only
 from .tuning_data import Block, Blocks, Engagements, Examples
 from .tuning_files import Head
 from .tuning_losses import bpr, cross_entropy, squared
-from .tuning_threads import one_thread
 
 if TYPE_CHECKING:
     from .tuning import Tuning

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError, DataError, require
 from recsim_llm.files import write_file
+from recsim_llm.threads import one_thread
 
 from .text import MAX_TOKENS, Encoder, TextEncoder, load_text_encoder
-from .tuning_threads import one_thread
 
 ABOUT, FORMAT = "tuned.json", 1
 ADAPTER, ADAPTER_CONFIG, WHOLE = "adapter_model.safetensors", "adapter_config.json", "model.safetensors"

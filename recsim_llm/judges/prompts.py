@@ -73,8 +73,8 @@ def ask(pair: Pair, key: bytes = b"", specials: Iterable[str] = ()) -> Asked:
         specials: Special tokens of the model's tokenizer.
     """
     spelt = tuple(sorted({token for token in specials if token.strip()}, key=lambda token: (-len(token), token)))
-    persona = _body("person", pair.persona, PERSONA_CAP, spelt)
-    item = _body("item", pair.item, ITEM_CAP, spelt)
+    persona = body_of("person", pair.persona, PERSONA_CAP, spelt)
+    item = body_of("item", pair.item, ITEM_CAP, spelt)
     texts = (pair.persona, pair.item, persona, item)
     mark = next(m for m in _marks(pair.persona, key) if not any(m in text.lower() for text in texts))
     return Asked(mark, _envelope("Person", mark, persona), _envelope("Item", mark, item))
@@ -144,12 +144,12 @@ def read_verdict(reply: str, mark: str) -> Verdict:
 
 
 @lru_cache(maxsize=1 << 14)
-def _body(name: str, text: str, cap: int, specials: tuple[str, ...]) -> str:
+def body_of(name: str, text: str, cap: int, specials: tuple[str, ...]) -> str:
     """A text as a JSON object of one key, which ``json.loads`` reads back."""
-    return "".join(('{"', name, '": "', _escaped(text, cap, specials), '"}'))
+    return "".join(('{"', name, '": "', escaped(text, cap, specials), '"}'))
 
 
-def _escaped(text: str, cap: int, specials: tuple[str, ...]) -> str:
+def escaped(text: str, cap: int, specials: tuple[str, ...]) -> str:
     """The inside of a JSON string, at most ``cap`` characters long; an escape is never cut."""
     spelt = {place for token in specials for place in _places(text[: cap + len(token)], token)}
     parts, length = [], 0

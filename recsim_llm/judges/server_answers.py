@@ -55,7 +55,7 @@ def read_answer(data: bytes, form: str, mark: str) -> Verdict:
     Raises:
         Failure: If the reply is no chat completion, which is the server's fault and not the model's.
     """
-    choice = _choice(data)
+    choice = choice_of(data)
     message = choice["message"]
     if message.get("refusal") or choice.get("finish_reason") == "content_filter":
         return Verdict(math.nan, "refused")
@@ -78,7 +78,8 @@ def model_names(data: bytes) -> list[str]:
     return [row["id"] for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
 
 
-def _choice(data: bytes) -> dict[str, Any]:
+def choice_of(data: bytes) -> dict[str, Any]:
+    """The choice of a completion, which must have one."""
     found = _parsed(data)
     choices = found.get("choices") if isinstance(found, dict) else None
     if isinstance(choices, list) and len(choices) == 1 and isinstance(choices[0], dict):

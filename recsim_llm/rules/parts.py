@@ -17,7 +17,7 @@ from recsim_llm.rules.candidates import draw_candidates, write_on_shelf
 from recsim_llm.rules.jit import jit, kernel, loaded
 from recsim_llm.rules.maths import ZERO
 from recsim_llm.rules.params import SIGNALS
-from recsim_llm.rules.simulator import Simulator, _quiet
+from recsim_llm.rules.simulator import Simulator, quiet
 from recsim_llm.rules.utility import day_of
 
 GROUPS = ("gender", "age_band", "region")
@@ -148,7 +148,7 @@ class Parts:
     def begin(self, mask: NDArray[np.bool_]) -> None:
         """Writes them at the start of an episode in the lanes of the mask [B]."""
         s = self.simulator
-        with _quiet():
+        with quiet():
             begin_parts(
                 s._parameters, s._table, s.state.lane, s.state.provider, mask, self._starts, self._encodings,
                 self._groups, self._seen, self.history, self.candidates, s.outcome.observation,
@@ -157,7 +157,7 @@ class Parts:
     def renew(self) -> None:
         """Writes them after a step, in the lanes that took it."""
         s = self.simulator
-        with _quiet():
+        with quiet():
             renew_parts(
                 s._parameters, s._table, s.state.lane, s.state.provider, s.slate, self._starts, self._encodings,
                 self._seen, self.history, self.candidates, s.outcome.observation,
@@ -206,7 +206,7 @@ def _groups(population: Any) -> tuple[tuple[str, ...], NDArray[np.float32]]:
 def on_shelf_of(simulator: Simulator, listed: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of some items [B, N] are on the shelf of each lane, [B, N]: without a look at the others."""
     out = np.empty(listed.shape, np.bool_)
-    with _quiet():
+    with quiet():
         loaded(
             write_on_shelf, simulator._parameters, simulator._table, simulator.state.lane, simulator.state.provider,
             listed, out,

@@ -50,7 +50,7 @@ def _tables(world: World, share: float = 0.0, first: float = 0.0, days: float = 
         return tables(world)
     whole = _tables(world)
     item = whole.item.copy()
-    with _quiet():
+    with quiet():
         loaded(hold_back, item, np.float32(share), np.float32(first), np.float32(days))
     return dataclasses.replace(whole, item=item)
 
@@ -111,7 +111,7 @@ class Simulator:
         self.protocol = Protocol() if protocol is None else protocol
         self.lanes = lanes
         self.slots = slots
-        self.threads = _threads(threads)
+        self.threads = threads_of(threads)
         self.cohort = world.population.split(users)
         self.tables = _tables(world, self.protocol.cold_items, rules.start_day, self.protocol.cold_days)
         self.waiting = world.catalog.released_at >= UNRELEASED
@@ -182,7 +182,7 @@ class Simulator:
     def reset(self, mask: NDArray[np.bool_], users: NDArray[np.int32] | None = None) -> Outcome:
         """Begins an episode in every lane of the mask [B]; ``users`` [B] names users, -1 draws one."""
         wishes = self._nobody if users is None else users
-        with _quiet():
+        with quiet():
             reset_lanes(
                 self._parameters, self._table, self._arrays(), self.cohort, mask, wishes, self.outcome.observation,
                 self.outcome.slot_reward,
@@ -195,7 +195,7 @@ class Simulator:
         fixed = (self._parameters, self._weights, self._table, self._arrays())
         written = (actions, out.observation, out.slot_reward, out.reward, out.terminated)
         parts = min(self.threads, self.lanes // LANES_PER_THREAD) if COMPILED else 1
-        with _quiet():
+        with quiet():
             if parts < 2:
                 self._step(0, self.lanes, *fixed, self._scratch[0], *written)
                 return out
@@ -214,7 +214,7 @@ class Simulator:
     def available(self) -> NDArray[np.bool_]:
         """Which items are on the shelf for each lane, [B, I]."""
         out = np.empty((self.lanes, len(self.world.catalog)), np.bool_)
-        with _quiet():
+        with quiet():
             loaded(
                 write_available,
                 self._parameters,
@@ -239,7 +239,7 @@ class Simulator:
         shape = (self.lanes, len(self.world.catalog)) if listed is None else listed.shape
         appeal, value = np.empty(shape, np.float32), np.empty(shape, np.float32)
         which = np.empty((0, 0), np.int64) if listed is None else listed
-        with _quiet():
+        with quiet():
             loaded(write_truth, self._parameters, terms, self._table, self._arrays(), which, appeal, value)
         return appeal, value
 
@@ -247,7 +247,7 @@ class Simulator:
         """Utility of the middle of each theme for each lane's present taste, [B, T] [logit]."""
         out = np.empty((self.lanes, self.tables.topics), np.float32)
         unit = self.tables.units["utility_unit"] / max(self.tables.units["encoding_unit"], 1e-12)
-        with _quiet():
+        with quiet():
             loaded(write_leaning, self.state.taste, self._centres, np.float32(unit), out)
         return out
 
@@ -270,7 +270,7 @@ class Simulator:
         if self.rules.audience_life <= 0:
             return np.full(self.lanes, len(self.tables.provider_budget), np.int64)
         out = np.empty(self.lanes, np.int64)
-        with _quiet():
+        with quiet():
             loaded(write_living, self._parameters, self.state.lane, self.state.provider, out)
         return out
 
@@ -279,7 +279,7 @@ class Simulator:
         out = np.zeros((self.lanes, 2))
         if self.rules.bids > 0:
             state, budgets = self.state, self.tables.provider_budget
-            with _quiet():
+            with quiet():
                 loaded(write_spending, self._parameters, state.lane, state.provider, budgets, out)
         return out
 
@@ -362,7 +362,7 @@ class Simulator:
     def _new_scratch(self) -> Scratch:
         """Working arrays of one thread."""
         attention = np.zeros(self.slots, np.float32)
-        with _quiet():
+        with quiet():
             loaded(write_attention, self._parameters, attention)
         return new_scratch(self.slots, self.tables.topics, len(SIGNALS), attention)
 
@@ -380,7 +380,8 @@ class Simulator:
         self._scratch = [self._new_scratch() for _ in range(self.threads)]  # arrays that share memory: not to be copied
 
 
-def _threads(wanted: int | None) -> int:
+def threads_of(wanted: int | None) -> int:
+    """Threads that are wanted, else those of RECSIM_LLM_THREADS, else the cores that this process may use."""
     if wanted is None:
         named = os.environ.get("RECSIM_LLM_THREADS", "")
         wanted = (
@@ -391,6 +392,6 @@ def _threads(wanted: int | None) -> int:
     return wanted
 
 
-def _quiet() -> Any:
+def quiet() -> Any:
     """Run as plain Python, integer hashes overflow on purpose and NumPy would warn."""
     return nullcontext() if COMPILED else np.errstate(all="ignore")

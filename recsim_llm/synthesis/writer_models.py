@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from recsim_llm.errors import ConfigError, require
+from recsim_llm.threads import one_thread
 
 from .writer_requests import SCHEME, SYSTEM, Draft, Request, messages_of, opening_of
 
@@ -34,18 +34,6 @@ class Author(Protocol):
 
     def write(self, requests: Sequence[Request], seed: int) -> list[Draft]:
         """One draft for each request, from a random stream of its own that the seed begins."""
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Runs torch on one thread, where its sums come in one order, and gives the others back."""
-    torch = require("torch", "llm")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(eq=False)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from recsim_llm.judges.prompts import _escaped as escaped
+from recsim_llm.judges.prompts import escaped
 
 SCHEME = "1"
 """Moves when the prompt changes; part of the provenance of every row."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from recsim_llm.judges.server import ServerJudge
-from recsim_llm.judges.server_answers import _choice as choice_of
+from recsim_llm.judges.server_answers import choice_of
 from recsim_llm.judges.server_http import Failure, fetch, run_apart
 
 from .writer_requests import SCHEME, SYSTEM, Draft, Request, messages_of, read_reply

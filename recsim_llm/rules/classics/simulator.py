@@ -72,7 +72,7 @@ class ClassicSimulator:
         self.parameters = parameters
         self.model = model = parameters.model(resample)
         self.lanes, self.slots, self.candidates, self.resample = lanes, slots, candidates, resample
-        self.threads = shared._threads(threads)
+        self.threads = shared.threads_of(threads)
         self.layout = self._layout()
         self._weights = term_weights(weights, model.terms)
         self.state = ClassicState(
@@ -116,7 +116,7 @@ class ClassicSimulator:
         model, out = self.model, self.outcome
         keys = np.array([documents_seed % 2**64], np.uint64)
         documents = self.state.documents[0].copy()
-        with shared._quiet():
+        with shared.quiet():
             loaded(model.draw, model.parameters, model.tables, keys, documents, self.listed)
             # Again from the beginning: a first call that fails on damaged compiled code may be made twice.
             loaded(self._step, 0, 0, self._mass[0], np.zeros((self.lanes, self.slots), np.int64))
@@ -149,7 +149,7 @@ class ClassicSimulator:
 
     def reset(self, mask: NDArray[np.bool_], users: NDArray[np.int32] | None = None) -> Outcome:
         """Begins an episode in every lane of the mask [B]; ``users`` [B] names users, -1 draws one."""
-        with shared._quiet():
+        with shared.quiet():
             self._reset(mask, self._nobody if users is None else users)
         return self.outcome
 
@@ -157,7 +157,7 @@ class ClassicSimulator:
         """Shows slates [B, K] to all users; lanes that have ended are left alone."""
         parts = min(self.threads, self.lanes // shared.LANES_PER_THREAD) if COMPILED else 1
         if parts < 2:
-            with shared._quiet():
+            with shared.quiet():
                 self._step(0, self.lanes, self._mass[0], actions)
             return self.outcome
         edges = np.linspace(0, self.lanes, parts + 1).astype(int).tolist()
