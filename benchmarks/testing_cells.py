@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -144,6 +145,12 @@ def _thread(cell: Cell) -> Any:
     return fake_result(cell)
 
 
+def _semaphore(cell: Cell) -> Any:
+    """Keeps a lock of processes, as progress bars do; the worker must give it back."""
+    vars(sys)["_recsim_llm_lock"] = multiprocessing.get_context("spawn").RLock()
+    return fake_result(cell)
+
+
 FAULTS: Mapping[str, Any] = {
     "exception": _exception,
     "unpicklable exception": _unpicklable_exception,
@@ -159,6 +166,7 @@ FAULTS: Mapping[str, Any] = {
     "endless loop": _endless_loop,
     "endless output": _endless_output,
     "thread": _thread,
+    "semaphore": _semaphore,
 }
 
 

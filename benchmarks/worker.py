@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from multiprocessing import util
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -109,6 +110,7 @@ def main(control: Connection, output: Connection, function: str, parent: int) ->
         sys.stdout.flush()
         sys.stderr.flush()
         control.send_bytes(answer.encode("utf-8", "surrogatepass"))
+    util._run_finalizers(0)  # type: ignore[attr-defined]  # gives back semaphores, such as those of progress bars
     os._exit(0)  # a stray thread of a cell must not keep the process
 
 

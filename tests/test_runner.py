@@ -92,6 +92,7 @@ EXPECTED = {
     "endless loop": (TIMEOUT, "TimeoutError", "limit of 0.5 s"),
     "endless output": (TIMEOUT, "TimeoutError", "limit of 0.5 s"),
     "thread": (DONE, "", ""),
+    "semaphore": (DONE, "", ""),
 }
 
 
@@ -158,6 +159,17 @@ class TestFaults:
         assert done.returncode == 1
         assert 'if __name__ == "__main__":' in done.stderr
         assert "WorkerError" in done.stderr
+
+    def test_workers_give_their_semaphores_back(self, tmp_path: Path) -> None:
+        """Else Python says at the end of every study with progress bars in it that some leaked."""
+        script = (
+            "from recsim_llm.benchmarks.runner import run\n"
+            "from recsim_llm.benchmarks.testing_cells import fake_experiment\n"
+            "experiment = fake_experiment(agent_configs={'linucb': {'fault': 'semaphore'}})\n"
+            f"run(experiment, {str(tmp_path / 'out')!r}, function='fake', jobs=2)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+        assert "leaked" not in done.stderr
 
     def test_the_disk_filling_up_stops_the_workers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(self: Any, row: Any) -> None:
