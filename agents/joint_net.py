@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsim_llm.agents.neural_net import BLOCKED, Batch, Drop, freshness, linear
-from recsim_llm.agents.siamese_parts import own_vectors, pooled_vectors, strangers
-
-Floats = NDArray[np.float32]
-ID_SPREAD = 0.1
-"""Standard deviation of first vectors of items where nothing else tells them apart."""
+from recsim_llm.agents.siamese_parts import CrossModalNet, Floats, own_vectors, pooled_vectors, strangers
 
 
-class JointNet(nn.Module):
+class JointNet(CrossModalNet):
     """Logits of clicks from three interactions: user and item, item and image, image and user.
 
     Each interaction is the elementwise product of two projections of R numbers; a layer reads all three. Beside it
@@ -40,11 +34,6 @@ class JointNet(nn.Module):
         generator: Where initial weights are drawn from.
     """
 
-    contents: Tensor
-    table: Tensor
-    released: Tensor
-    topic: Tensor
-
     def __init__(
         self,
         table: Floats,
@@ -61,32 +50,17 @@ class JointNet(nn.Module):
         strangers: float,
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        count, self.width, self.texts = len(table), table.shape[1] - 1, texts
-        self.rank, self.strangers, self.generator = rank, strangers, generator
-        images = self.width - texts
-        arrays: dict[str, NDArray[Any]] = {
-            "table": table,
-            "contents": table[:, 1:],
-            "released": released,
-            "topic": topic.astype(np.int64),
-        }
-        for name, array in arrays.items():
-            self.register_buffer(name, torch.as_tensor(array.copy()), persistent=False)
+        super().__init__(table, texts, released, topic, strangers, generator)
+        self.rank = rank
         self.drop, self.user = Drop(drop, generator), linear(users, rank, generator)
         self.item = linear(texts, rank, generator) if texts else None
-        self.image = linear(images, rank, generator) if images else None
-        self.interactions = 3 if images else 1
+        self.image = linear(self.images, rank, generator) if self.images else None
+        self.interactions = 3 if self.images else 1
         self.lower = linear(self.interactions * rank, hidden, generator)
         self.upper = linear(hidden, 1, generator, zero=True)
         nn.init.constant_(self.upper.bias, base)
         self.mix = nn.Parameter(torch.tensor([sharpness, 0.0, 0.0])[:, None].repeat(1, self.width))
-        self.bias = linear(table.shape[1], 1, generator, zero=True)
-        self.id_user = nn.Parameter(torch.zeros(room, rank))
-        spread = 0.0 if self.width else ID_SPREAD
-        self.id_vector = nn.Parameter(torch.zeros(count, rank).normal_(0.0, 1.0, generator=generator) * spread)
-        self.id_bias = nn.Parameter(torch.zeros(count))
-        self.fresh, self.wear = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
+        self.add_own(room, rank)
 
     def users(self, features: Tensor, user: Tensor, clicked: Tensor) -> tuple[Tensor, Tensor]:
         """Projections [B, R] of users, and their similarity weights by column of the contents [B, C].
@@ -108,11 +82,6 @@ class JointNet(nn.Module):
         if self.image is not None:
             images = self.image(self.contents[:, self.texts :])
         return items, images
-
-    def biases(self) -> Tensor:
-        """[I] what is alike for all users."""
-        found: Tensor = self.bias(self.table)[:, 0] + self.id_bias
-        return found
 
     def interacting(self, user: Tensor, item: Tensor, image: Tensor | None) -> Tensor:
         """[..., 3 R] the interactions of projections [..., R]; [..., R] without images."""

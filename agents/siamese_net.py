@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recsim_llm.agents.neural_net import BLOCKED, Batch, freshness, linear
-from recsim_llm.agents.siamese_parts import own_vectors, pooled_vectors, strangers, unit
+from recsim_llm.agents.neural_net import BLOCKED, Batch, freshness
+from recsim_llm.agents.siamese_parts import CrossModalNet, Floats, own_vectors, pooled_vectors, strangers, unit
 from recsim_llm.agents.two_tower_net import Tower, in_batch_loss
 
-Floats = NDArray[np.float32]
-ID_SPREAD = 0.1
-"""Standard deviation of first vectors of items where nothing else tells them apart."""
 
-
-class SiameseNet(nn.Module):
+class SiameseNet(CrossModalNet):
     """Users, items and their images as vectors of one space, compared by their cosines.
 
     The first axes of the space are those of the text's encodings, the last ones those of the image's: before training
@@ -39,11 +33,6 @@ class SiameseNet(nn.Module):
         generator: Where initial weights are drawn from.
     """
 
-    contents: Tensor
-    table: Tensor
-    released: Tensor
-    topic: Tensor
-
     def __init__(
         self,
         table: Floats,
@@ -59,30 +48,14 @@ class SiameseNet(nn.Module):
         strangers: float,
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        count, self.width, self.texts = len(table), table.shape[1] - 1, texts
-        self.alignment, self.strangers, self.generator = alignment, strangers, generator
-        self.images = self.width - texts
-        self.space = self.width or hidden
-        arrays: dict[str, NDArray[Any]] = {
-            "table": table,
-            "contents": table[:, 1:],
-            "released": released,
-            "topic": topic.astype(np.int64),
-        }
-        for name, array in arrays.items():
-            self.register_buffer(name, torch.as_tensor(array.copy()), persistent=False)
+        super().__init__(table, texts, released, topic, strangers, generator)
+        self.alignment, self.space = alignment, self.width or hidden
         self.user_tower = Tower(users, hidden, self.space, drop, generator)
         self.text_tower = Tower(texts, hidden, self.space, drop, generator) if texts else None
         self.image_tower = Tower(self.images, hidden, self.space, drop, generator) if self.images else None
         self.mix = nn.Parameter(torch.tensor([1.0, 0.0, 0.0])[:, None].repeat(1, self.width))
         self.sharpness = nn.Parameter(torch.full((2,), float(np.log(sharpness))))
-        self.bias = linear(table.shape[1], 1, generator, zero=True)
-        self.id_user = nn.Parameter(torch.zeros(room, self.space))
-        spread = 0.0 if self.width else ID_SPREAD
-        self.id_vector = nn.Parameter(torch.zeros(count, self.space).normal_(0.0, 1.0, generator=generator) * spread)
-        self.id_bias = nn.Parameter(torch.zeros(count))
-        self.fresh, self.wear = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
+        self.add_own(room, self.space)
 
     def users(self, features: Tensor, user: Tensor, clicked: Tensor) -> Tensor:
         """Directions [B, R] of users.
@@ -111,7 +84,7 @@ class SiameseNet(nn.Module):
         """Sums of the two directions [I, R], each over its temperature, and biases [I]."""
         items, images = self.items()
         sharp = torch.exp(self.sharpness)
-        return sharp[0] * items + sharp[1] * images, self.bias(self.table)[:, 0] + self.id_bias
+        return sharp[0] * items + sharp[1] * images, self.biases()
 
     def loss(self, batch: Batch) -> Tensor:
         """Softmax over the items of the batch, and how well each image finds its text among theirs."""

@@ -2,13 +2,75 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recsim_llm.agents.neural_net import Trainer
+from recsim_llm.agents.neural_net import Trainer, linear
+
+Floats = NDArray[np.float32]
+ID_SPREAD = 0.1
+"""Standard deviation of first vectors of items where nothing else tells them apart."""
 
 SOFT = 1e-2
 """Square of the length below which a vector counts as short: what is nothing has no direction."""
+
+
+class CrossModalNet(nn.Module):
+    """Base of networks over text and image: what is known of the items, and what items and users have of their own.
+
+    Args:
+        table: [I, 1 + C] price and contents of the items, the text's before the image's.
+        texts: Columns of the contents that come from the text.
+        released: [I] [day].
+        topic: [I].
+        strangers: Share of examples in training whose user's own vector is left out.
+        generator: Where initial weights are drawn from.
+    """
+
+    contents: Tensor
+    table: Tensor
+    released: Tensor
+    topic: Tensor
+
+    def __init__(
+        self,
+        table: Floats,
+        texts: int,
+        released: Floats,
+        topic: NDArray[np.integer],
+        strangers: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.width, self.texts = table.shape[1] - 1, texts
+        self.images = self.width - texts
+        self.strangers, self.generator = strangers, generator
+        arrays: dict[str, NDArray[Any]] = {
+            "table": table,
+            "contents": table[:, 1:],
+            "released": released,
+            "topic": topic.astype(np.int64),
+        }
+        for name, array in arrays.items():
+            self.register_buffer(name, torch.as_tensor(array.copy()), persistent=False)
+
+    def add_own(self, room: int, width: int) -> None:
+        """Biases, own vectors of so many users and of the items, and weights of age and of what was seen often."""
+        self.bias = linear(self.table.shape[1], 1, self.generator, zero=True)
+        self.id_user = nn.Parameter(torch.zeros(room, width))
+        drawn = torch.zeros(len(self.table), width).normal_(0.0, 1.0, generator=self.generator)
+        self.id_vector = nn.Parameter(drawn * (0.0 if self.width else ID_SPREAD))
+        self.id_bias = nn.Parameter(torch.zeros(len(self.table)))
+        self.fresh, self.wear = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
+
+    def biases(self) -> Tensor:
+        """[I] what is alike for all users."""
+        found: Tensor = self.bias(self.table)[:, 0] + self.id_bias
+        return found
 
 
 def unit(x: Tensor) -> Tensor:
