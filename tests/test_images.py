@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
+import shutil
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ import pytest
 from recsim_llm.building import build_world
 from recsim_llm.encoders import Fusion, encode_images, fit_fusion, load_image_encoder
 from recsim_llm.encoders import images as image_module
+from recsim_llm.encoders.text import quiet
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.heads import SHARES_WITH_IMAGES, zero_shot
 from recsim_llm.synthesis.appearance import looks_found, looks_of
@@ -202,6 +206,109 @@ class TestShop:
                 assert thing.lower() in text.lower()
 
 
+NAMES = {"vit": "ViTImageProcessor", "resnet": "ConvNextImageProcessor", "clip": "CLIPImageProcessor"}
+
+
+def tiny(kind: str, folder: Path) -> Any:
+    """A small image model with random weights, written as the Hugging Face hub keeps them."""
+    import torch
+    import transformers
+
+    shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    eyes = {**shape, "image_size": 32, "patch_size": 8}
+    words = {**shape, "vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if kind == "vit":
+            model: Any = transformers.ViTModel(transformers.ViTConfig(**eyes), add_pooling_layer=False)
+        elif kind == "resnet":
+            config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
+            model = transformers.ResNetModel(config)
+        elif kind == "clip":
+            pair = transformers.CLIPConfig(text_config=words, vision_config=eyes, projection_dim=12)
+            model = transformers.CLIPModel(pair)
+        else:
+            model = transformers.BertModel(transformers.BertConfig(**shape, vocab_size=50))
+    with quiet(transformers):
+        model.save_pretrained(folder)
+    size: dict[str, Any] = {"size": {"height": 32, "width": 32}} if kind == "vit" else {"size": {"shortest_edge": 32}}
+    about = {"image_processor_type": NAMES.get(kind, "ViTImageProcessor"), "crop_size": 32, **size}
+    (folder / "preprocessor_config.json").write_text(json.dumps(about))
+    return model.eval()
+
+
+@needs("torch", "transformers", "PIL")
+class TestModelsOfTransformers:
+    """Image models as the hub has them, read from folders: what needs no network of loading one by its id."""
+
+    @pytest.mark.parametrize(("kind", "width"), [("vit", 24), ("resnet", 16), ("clip", 12)])
+    def test_encodings_are_the_models_own(self, kind: str, width: int, tmp_path: Path) -> None:
+        import torch
+        import transformers
+        from PIL import Image
+
+        model = tiny(kind, tmp_path)
+        encoder = load_image_encoder(str(tmp_path))
+        assert encoder.width == width
+        dark, light = encoder.encode([plain(30, 9, 70, side=64), plain(250, 240, 90, side=64)])
+        assert np.abs(dark - light).max() > 1e-3
+        picture = Image.fromarray(np.full((224, 224, 3), (30, 9, 70), np.uint8))
+        processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
+        pixels = processor(images=picture, return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            if kind == "clip":
+                seen = model.visual_projection(model.vision_model(pixels).pooler_output)
+            elif kind == "vit":
+                seen = model(pixels).last_hidden_state.mean(1)
+            else:
+                seen = model(pixels).last_hidden_state.mean((2, 3))
+        expected = seen.numpy().reshape(-1)
+        np.testing.assert_allclose(dark, expected / np.linalg.norm(expected), atol=1e-5)
+
+    def test_the_digest_is_that_of_the_weights(self, tmp_path: Path) -> None:
+        import torch
+
+        first, second = tmp_path / "first", tmp_path / "second"
+        tiny("vit", first)
+        shutil.copytree(first, second)
+        assert load_image_encoder(str(first)).digest == load_image_encoder(str(second)).digest
+        model = tiny("vit", second)
+        with torch.no_grad():
+            next(model.parameters()).add_(0.01)
+        model.save_pretrained(second)
+        assert load_image_encoder(str(first)).digest != load_image_encoder(str(second)).digest
+
+    def test_what_is_no_image_encoder_is_refused(self, tmp_path: Path) -> None:
+        for name in ("bert", "pickled", "empty"):
+            (tmp_path / name).mkdir()
+        tiny("bert", tmp_path / "bert")
+        with pytest.raises(ConfigError, match="is no image encoder: it does not take a picture alone"):
+            load_image_encoder(str(tmp_path / "bert"))
+        tiny("vit", tmp_path / "pickled")
+        (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
+        with pytest.raises(ConfigError, match=r"pytorch_model\.bin"):
+            load_image_encoder(str(tmp_path / "pickled"))
+        with pytest.raises(ConfigError, match="no weights at all"):
+            load_image_encoder(str(tmp_path / "empty"))
+        with pytest.raises(ConfigError, match="Known without a network: 'efficientnet-lite0'"):
+            load_image_encoder(str(tmp_path / "nowhere"))
+
+    def test_weights_that_are_missing_are_not_drawn(self, tmp_path: Path) -> None:
+        """Those of a pooled output, which many files leave out, are done without; others are named."""
+        from safetensors.numpy import load_file, save_file
+
+        tiny("vit", tmp_path)  # its file has no pooler, transformers' class has one
+        pictures = [plain(30, 9, 70), plain(200, 9, 70)]
+        first = load_image_encoder(str(tmp_path)).encode(pictures)
+        np.testing.assert_array_equal(load_image_encoder(str(tmp_path)).encode(pictures), first)
+        weights = load_file(tmp_path / "model.safetensors")
+        gone = next(name for name in weights if "layer.1" in name and "weight" in name)
+        del weights[gone]
+        save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ConfigError, match=r"1 of the weights of a ViTModel are not in its files \(\S*layers?\.1\."):
+            load_image_encoder(str(tmp_path))
+
+
 def explained(features: np.ndarray, target: np.ndarray) -> float:
     x = np.hstack([features, np.ones((len(features), 1))])
     gram = x[::2].T @ x[::2] + 0.1 * np.diag([*np.ones(features.shape[1]), 0.0])
@@ -242,6 +349,22 @@ class TestOwnWorld:
         (items.parent / "bare.csv").write_text("\n".join(lines) + "\n")
         named = build_world(items.parent / "bare.csv", images=items.parent / "pictures", out=None, **options)
         np.testing.assert_array_equal(named.catalog.embedding, x)
+
+    def test_the_command_makes_the_same_world(self, items: Path, tmp_path: Path) -> None:
+        from typer.testing import CliRunner
+
+        from recsim_llm.cli import app
+
+        arguments = ["--encoder", "hashing", "--image-encoder", "colours", "--width", "16", "--n-users", "50"]
+        pictures = ["--images", str(items.parent / "pictures")]
+        lines = [line.rsplit(",", 1)[0] for line in items.read_text().splitlines()]
+        (items.parent / "bare.csv").write_text("\n".join(lines) + "\n")
+        given = ["world", "build", "--items", str(items.parent / "bare.csv"), "--out", str(tmp_path / "w"), *arguments]
+        done = CliRunner().invoke(app, [*given, *pictures, "--json"])
+        assert done.exit_code == 0, done.output
+        options = {"encoder": "hashing", "image_encoder": "colours", "width": 16, "n_users": 50}
+        expected = build_world(items, out=None, **options)
+        np.testing.assert_array_equal(World.load(tmp_path / "w").catalog.embedding, expected.catalog.embedding)
 
     def test_paths_stay_inside(self, items: Path, tmp_path: Path) -> None:
         secret = tmp_path / "secret.png"

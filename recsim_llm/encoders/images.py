@@ -30,7 +30,7 @@ from .cache import encode_cached
 from .colours import ColourEncoder
 from .decoding import BadPictureError, squared
 from .progress import advance
-from .sources import pinned, refuse_pickles, remember_commit, store_bytes, weights_digest
+from .sources import POOLER, load_whole, pinned, refuse_pickles, remember_commit, store_bytes, weights_digest
 from .text import quiet
 from .weights import numbers_of
 
@@ -106,7 +106,7 @@ class ConvolutionalEncoder:
 
 @dataclass(frozen=True)
 class ImageModelEncoder:
-    """Any image model of transformers: its pooled output, or the mean over its last hidden states.
+    """Any image model of transformers: its pooled output, or the mean over its last hidden states where it has none.
 
     Attributes:
         name: Id it was loaded by.
@@ -119,6 +119,7 @@ class ImageModelEncoder:
     digest: str
     _processor: Any = field(repr=False, compare=False)
     _model: Any = field(repr=False, compare=False)
+    _pools: bool = field(default=True, repr=False, compare=False)
 
     def encode(self, images: Sequence[bytes], progress: bool = False) -> Array:
         """Encodes pictures one by one.
@@ -131,7 +132,7 @@ class ImageModelEncoder:
         with advance("encoding pictures", len(images), progress) as step, torch.inference_mode():
             for row, data in enumerate(images):
                 given = self._processor(images=squared(data, SIDE), return_tensors="pt")
-                out[row] = _pooled(self._model, given["pixel_values"])
+                out[row] = _pooled(self._model, given["pixel_values"], self._pools)
                 step(1)
         return _unit(out)
 
@@ -241,9 +242,9 @@ def _load_model(name: str, revision: str | None) -> ImageModelEncoder:
     try:
         with quiet(transformers):
             processor = transformers.AutoImageProcessor.from_pretrained(source, **arguments)
-            model = transformers.AutoModel.from_pretrained(source, use_safetensors=True, **arguments)
+            model, pools = load_whole(transformers.AutoModel, source, POOLER, **arguments)
     except (OSError, ValueError, ImportError) as error:
-        if isinstance(error, MissingExtraError):
+        if isinstance(error, (MissingExtraError, ConfigError)):
             raise
         raise ConfigError(_not_loaded(name, error)) from error
     model.eval()
@@ -251,10 +252,10 @@ def _load_model(name: str, revision: str | None) -> ImageModelEncoder:
         remember_commit(name, model)
     blank = processor(images=np.zeros((SIDE, SIDE, 3), np.uint8), return_tensors="pt")
     try:
-        width = len(_pooled(model, blank["pixel_values"]))
+        width = len(_pooled(model, blank["pixel_values"], pools))
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ConfigError(f"{name!r} is no image encoder: it does not take a picture alone ({error})") from error
-    return ImageModelEncoder(name, width, weights_digest(source, model), processor, model)
+    return ImageModelEncoder(name, width, weights_digest(source, model), processor, model, pools)
 
 
 def _not_loaded(name: str, error: Exception) -> str:
@@ -268,11 +269,18 @@ def _not_loaded(name: str, error: Exception) -> str:
     )
 
 
-def _pooled(model: Any, pixels: Any) -> Array:
+def _pooled(model: Any, pixels: Any, pools: bool) -> Array:
+    """The features that a model of texts and images has for it, else its pooled output, else the mean.
+
+    Args:
+        model: The model.
+        pixels: [1, 3, H, W].
+        pools: Whether its files hold all weights of its pooled output; those missing would be random.
+    """
     torch = require("torch", "llm")
     with torch.inference_mode():
         seen = model.get_image_features(pixel_values=pixels) if hasattr(model, "get_image_features") else model(pixels)
-    pooled = seen if isinstance(seen, torch.Tensor) else getattr(seen, "pooler_output", None)
+    pooled = seen if isinstance(seen, torch.Tensor) else getattr(seen, "pooler_output", None) if pools else None
     if pooled is None:
         hidden = seen.last_hidden_state  # [1, L, E] of transformers, [1, E, H, W] of convolutions
         pooled = hidden.mean(dim=(2, 3)) if hidden.ndim == 4 else hidden.mean(dim=1)

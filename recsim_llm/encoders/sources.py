@@ -15,10 +15,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from recsim_llm.errors import ConfigError
+from recsim_llm.errors import ConfigError, require
 from recsim_llm.paths import home
 
-__all__ = ["PINNED", "commit_of", "pinned", "refuse_pickles", "remember_commit", "store_bytes", "weights_digest"]
+__all__ = [
+    "PINNED", "POOLER", "commit_of", "load_whole", "pinned", "refuse_pickles", "remember_commit", "store_bytes",
+    "weights_digest",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,8 @@ PINNED = {"sentence-transformers/all-MiniLM-L6-v2": "c9745ed1d9f207416be6d2e6f8d
 """Commits of the ids that this package names itself."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.npy", "*.npz", "*.h5", "*.keras")
 """Weights in forms that are no safetensors; most of them can run code."""
+POOLER = "pooler"
+"""In the names of weights that follow the last layer of an encoder; many models are saved without them."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -47,6 +52,38 @@ def refuse_pickles(folder: Path, what: str) -> None:
         f"{what} {str(folder)!r} is refused: it has {found}; save the model again with save_pretrained(folder), which "
         f"writes model.safetensors"
     )
+
+
+def load_whole(kind: Any, source: str, unused: str | None = None, **arguments: Any) -> tuple[Any, bool]:
+    """Loads a model all of whose weights stand in its files: those that do not, transformers would draw at random.
+
+    Args:
+        kind: Class of transformers with ``from_pretrained``.
+        source: Folder or id.
+        unused: Weights with this in their names may be missing; the caller must not use them then.
+        **arguments: Of ``from_pretrained``.
+
+    Returns:
+        The model, and whether the unused weights were there too.
+
+    Raises:
+        ConfigError: If others are missing; the first of them are named.
+    """
+    log = require("transformers", "llm").utils.logging
+    level = log.get_verbosity()
+    log.set_verbosity_error()  # its report of what is missing says what is said here
+    try:
+        model, found = kind.from_pretrained(source, use_safetensors=True, output_loading_info=True, **arguments)
+    finally:
+        log.set_verbosity(level)
+    missing = sorted(found["missing_keys"])
+    needed = [name for name in missing if unused is None or unused not in name]
+    if needed:
+        raise ConfigError(
+            f"{source!r} is refused: {len(needed)} of the weights of a {type(model).__name__} are not in its files "
+            f"({', '.join(needed[:3])}) and would be random; take a model that was saved as one"
+        )
+    return model, not missing
 
 
 def pinned(name: str, revision: str | None) -> str | None:

@@ -22,7 +22,7 @@ from recsim_llm.errors import ConfigError, require
 
 from .hashing import HashingEncoder
 from .progress import advance
-from .sources import pinned, refuse_pickles, remember_commit, weights_digest
+from .sources import POOLER, load_whole, pinned, refuse_pickles, remember_commit, weights_digest
 
 Array = NDArray[np.float32]
 
@@ -158,8 +158,10 @@ def load_text_encoder(name: str = DEFAULT_ENCODER, revision: str | None = None, 
                 "revision": None if local else pinned(source, revision),
             }
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **arguments)
-            model = transformers.AutoModel.from_pretrained(source, use_safetensors=True, **arguments)
+            model, _ = load_whole(transformers.AutoModel, source, POOLER, **arguments)  # the mean is taken without it
     except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(_not_loaded(name, source, error)) from error
     model.eval()
     if not local:

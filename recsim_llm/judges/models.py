@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from recsim_llm.encoders.sources import load_whole
 from recsim_llm.errors import ConfigError, require
 
 from .base import Judge
@@ -92,9 +93,7 @@ def load_model(source: str, commit: str | None, dtype: Any) -> tuple[Any, Any]:
     transformers = require("transformers", "llm")
     safe: dict[str, Any] = {"trust_remote_code": False, "revision": commit}
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, **safe)
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        source, use_safetensors=True, dtype=dtype, attn_implementation="sdpa", **safe
-    )
+    model, _ = load_whole(transformers.AutoModelForCausalLM, source, dtype=dtype, attn_implementation="sdpa", **safe)
     return tokenizer, model.eval()
 
 
