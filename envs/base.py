@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.envs.core import Core, PublicFacts
 from recsim_llm.envs.facts import extra_infos, truth_infos
-from recsim_llm.envs.options import Options, keywords
+from recsim_llm.envs.options import Options, keywords, warn_of_cut
 from recsim_llm.envs.render import Recorder
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import unknown
@@ -45,7 +45,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         self.action_space = self.core.action_space()
         self.observation_space = self.core.observation_space()
         self._recorder = Recorder(self.core) if render_mode is not None else None
-        self._seeded = False
+        self._seeded = self._warned = False
 
     @classmethod
     def _make_core(cls, settings: Mapping[str, Any], lanes: int) -> Core:
@@ -66,11 +66,26 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
             start = seed if seed is not None else int(self.np_random.integers(2**63))
             simulator.seed(np.array([start % 2**64], np.uint64))
             self._seeded = True
+        self._warn_if_cut()
         self.core.reset(self.core.everyone, wishes)
         info = self._info()
         if self._recorder is not None:
             self._recorder.begin(info)
         return self.core.observed(simulator.outcome.observation[0]), info
+
+    def _warn_if_cut(self) -> None:
+        """Says once that a horizon beyond the id's limit has no effect: an episode ended at the limit.
+
+        The wrapper that ended it cannot be seen from here, and ``gym.make`` may have been given another limit.
+        """
+        horizon = self.core.options.horizon
+        if horizon is None or self._warned or self.spec is None:
+            return
+        known, lane = gym.registry.get(self.spec.id), self.core.simulator.state.lane
+        limit = known.max_episode_steps if known else None
+        if limit is not None and lane["step"][0] == limit < horizon and not lane["ended"][0]:
+            self._warned = True
+            warn_of_cut(horizon, limit)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Shows a slate (an item for K = 1) to the user.

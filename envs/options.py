@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import gymnasium as gym
+
 from recsim_llm.errors import ConfigError, unknown
 from recsim_llm.rules.protocol import Protocol
 
@@ -156,3 +158,11 @@ def reward_of(
     if isinstance(wanted, Mapping):
         return None, wanted
     return wanted, default
+
+
+def warn_of_cut(horizon: int, limit: int) -> None:
+    """Says that episodes end before the horizon that was asked for."""
+    gym.logger.warn(
+        f"horizon={horizon} has no effect, episodes end at max_episode_steps={limit}; "
+        f"pass max_episode_steps={horizon} to gym.make or gym.make_vec too"
+    )
