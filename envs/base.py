@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.envs.core import Core, PublicFacts
 from recsim_llm.envs.facts import extra_infos, truth_infos
-from recsim_llm.envs.options import Options, keywords, warn_of_cut
+from recsim_llm.envs.options import Options, keywords, registered_limit, warn_if_cut
 from recsim_llm.envs.render import Recorder
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import unknown
@@ -78,14 +78,11 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
 
         The wrapper that ended it cannot be seen from here, and ``gym.make`` may have been given another limit.
         """
-        horizon = self.core.options.horizon
-        if horizon is None or self._warned or self.spec is None:
+        lane, horizon = self.core.simulator.state.lane, self.core.options.horizon
+        if horizon is None or self._warned or lane["ended"][0]:
             return
-        known, lane = gym.registry.get(self.spec.id), self.core.simulator.state.lane
-        limit = known.max_episode_steps if known else None
-        if limit is not None and lane["step"][0] == limit < horizon and not lane["ended"][0]:
-            self._warned = True
-            warn_of_cut(horizon, limit)
+        if lane["step"][0] == registered_limit(self.spec):
+            self._warned = warn_if_cut(horizon, int(lane["step"][0]))
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Shows a slate (an item for K = 1) to the user.

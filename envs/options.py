@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
 
 from recsim_llm.errors import ConfigError, unknown
 from recsim_llm.rules.protocol import Protocol
@@ -160,9 +161,18 @@ def reward_of(
     return wanted, default
 
 
-def warn_of_cut(horizon: int, limit: int) -> None:
-    """Says that episodes end before the horizon that was asked for."""
-    gym.logger.warn(
-        f"horizon={horizon} has no effect, episodes end at max_episode_steps={limit}; "
-        f"pass max_episode_steps={horizon} to gym.make or gym.make_vec too"
-    )
+def registered_limit(spec: EnvSpec | None) -> int | None:
+    """Steps after which episodes of an id end, if ``gym.make`` is not told otherwise."""
+    known = gym.registry.get(spec.id) if spec is not None else None
+    return None if known is None else known.max_episode_steps
+
+
+def warn_if_cut(horizon: int | None, limit: int | None) -> bool:
+    """Says that episodes end before the horizon that was asked for; whether it was said."""
+    cut = horizon is not None and limit is not None and horizon > limit
+    if cut:
+        gym.logger.warn(
+            f"horizon={horizon} has no effect, episodes end at max_episode_steps={limit}; "
+            f"pass max_episode_steps={horizon} to gym.make or gym.make_vec too"
+        )
+    return cut

@@ -11,7 +11,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from recsim_llm.envs.core import Core, Infos, PublicFacts
-from recsim_llm.envs.options import Options, keywords, warn_of_cut
+from recsim_llm.envs.options import Options, keywords, registered_limit, warn_if_cut
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import ConfigError, require, unknown
 from recsim_llm.rules.protocol import Protocol
@@ -43,10 +43,8 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
         if render_mode is not None:
             raise ConfigError(f"the vector environment does not render (render_mode={render_mode!r}); use gym.make")
         self.core = self._make_core(settings, lanes=num_envs)
-        horizon = self.core.options.horizon
-        if horizon is not None and max_episode_steps is not None and horizon > max_episode_steps:
-            warn_of_cut(horizon, max_episode_steps)
-        limits = [limit for limit in (horizon, max_episode_steps) if limit is not None]
+        self._limit = max_episode_steps
+        limits = [limit for limit in (self.core.options.horizon, max_episode_steps) if limit is not None]
         self._horizon = min(limits) if limits else None
         self.num_envs = num_envs
         self.autoreset_mode = _mode(autoreset_mode)
@@ -74,6 +72,8 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
             options: "reset_mask" bool [B]; "user" names one user for all lanes or one for each.
         """
         super().reset(seed=seed if isinstance(seed, int) else None)
+        if not self._seeded and self._limit == registered_limit(self.spec):  # another one was chosen on purpose
+            warn_if_cut(self.core.options.horizon, self._limit)
         rest = dict(options or {})
         mask = self.core.everyone
         if "reset_mask" in rest:

@@ -332,9 +332,6 @@ def _vector(
     entry = spec.vector_entry_point
     creator = load_env_creator(entry) if isinstance(entry, str) else entry
     known = inspect.signature(creator).parameters
-    horizon = options.get("horizon")
-    if isinstance(horizon, int):  # a longer one would have no effect, and environments may say so
-        options = {**options, "horizon": min(horizon, SHORT_EPISODE)}
     chosen = dict(options)
     if "autoreset_mode" in known:
         chosen["autoreset_mode"] = mode.value
