@@ -73,7 +73,8 @@ def load_whole(kind: Any, source: str, unused: str | None = None, **arguments: A
     level = log.get_verbosity()
     log.set_verbosity_error()  # its report of what is missing says what is said here
     try:
-        model, found = kind.from_pretrained(source, use_safetensors=True, output_loading_info=True, **arguments)
+        with require("torch", "llm").random.fork_rng(devices=[]):  # what is missing is drawn from the global stream
+            model, found = kind.from_pretrained(source, use_safetensors=True, output_loading_info=True, **arguments)
     finally:
         log.set_verbosity(level)
     missing = sorted(found["missing_keys"])
