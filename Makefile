@@ -28,7 +28,7 @@ bench: $(READY)
 	$(BIN)/recsim-llm bench --preset standard --out benchmarks/stored/standard
 
 tables: $(READY)
-	$(BIN)/python -m recsim_llm.benchmarks.readme
+	$(BIN)/python -m recsim_llm.benchmarks.analysis.readme
 
 # torch first: its exact version decides which build the rest is resolved against; the small causal language model
 # without what it would run on by itself

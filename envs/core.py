@@ -11,19 +11,19 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from recsim_llm.catalog import Catalog
-from recsim_llm.envs.facts import extra_infos, truth_infos
-from recsim_llm.envs.objectives import vector_rewards
+from recsim_llm.worlds.catalog import Catalog
+from recsim_llm.envs.scenario_infos import extra_infos, truth_infos
+from recsim_llm.envs.vector_reward.objectives import vector_rewards
 from recsim_llm.envs.options import Options, reward_of
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import ConfigError, unknown
-from recsim_llm.rules import SIGNALS
-from recsim_llm.rules.live import LiveSimulator
-from recsim_llm.rules.observe import CONTEXT
-from recsim_llm.rules.parts import Parts
-from recsim_llm.rules.protocol import Protocol
-from recsim_llm.rules.simulator import Outcome, Simulator
-from recsim_llm.world import World, load_world
+from recsim_llm.simulator import SIGNALS
+from recsim_llm.simulator.live_judge import LiveSimulator
+from recsim_llm.simulator.observation import CONTEXT
+from recsim_llm.simulator.observation_parts import Parts
+from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.simulator import Outcome, Simulator
+from recsim_llm.worlds.world import World, load_world
 
 Infos = dict[str, Any]
 
@@ -60,7 +60,7 @@ class Core:
         if options.judge is None:
             self.simulator = Simulator(self.world, rules, **settings)
         else:
-            from recsim_llm.judges.opinions import opinions_of
+            from recsim_llm.judges.judge_utilities import opinions_of
 
             opinions = opinions_of(self.world, options.judge_model, options.judge_options)
             self.simulator = LiveSimulator(self.world, rules, opinions=opinions, **settings)

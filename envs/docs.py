@@ -17,11 +17,11 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from recsim_llm.envs.objectives import DEFAULT
+from recsim_llm.envs.vector_reward.objectives import DEFAULT
 from recsim_llm.envs.registration import ids, mo_ids, variants
 from recsim_llm.errors import ConfigError, DataError
-from recsim_llm.rules import Rules
-from recsim_llm.rules.protocol import Protocol
+from recsim_llm.simulator import Rules
+from recsim_llm.simulator.task_variant import Protocol
 
 HEADINGS = (
     "Description", "Action Space", "Observation Space", "Rewards", "Starting State", "Episode End", "Arguments",
@@ -194,7 +194,7 @@ def _parameters(core: Any) -> list[str]:
         for field in dataclasses.fields(Rules)
         if getattr(rules, field.name) != getattr(plain, field.name)
     ]
-    told = "Rule parameters that differ from the defaults of `recsim_llm.rules.Rules`; `rules={...}` changes them."
+    told = "Rule parameters that differ from the defaults of `recsim_llm.simulator.Rules`; `rules={...}` changes them."
     return ["## Parameters", told, _table(("parameter", "value", "default", "meaning"), rows)]
 
 

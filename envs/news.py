@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from recsim_llm.envs.base import RecEnv
+from recsim_llm.envs.scalar_env import RecEnv
 from recsim_llm.envs.scenario import Scenario
-from recsim_llm.envs.vector import RecVectorEnv
-from recsim_llm.rules import Rules
+from recsim_llm.envs.vector_env import RecVectorEnv
+from recsim_llm.simulator import Rules
 
 NEWS = Scenario(
     name="News",

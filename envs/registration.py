@@ -12,13 +12,13 @@ NAMESPACE = "recsim_llm"
 # first; highest quality first; most clickbait.
 CLASSICS: dict[str, tuple[str, str, str, int, float | None]] = {
     "InterestEvolution-v0": (
-        "recsim_llm.envs.interest_evolution", "InterestEvolutionEnv", "InterestEvolutionVectorEnv", 1000, 217.0,
+        "recsim_llm.envs.classics.interest_evolution", "InterestEvolutionEnv", "InterestEvolutionVectorEnv", 1000, 217.0,
     ),
     "InterestExploration-v0": (
-        "recsim_llm.envs.interest_exploration", "InterestExplorationEnv", "InterestExplorationVectorEnv", 100, 30.8,
+        "recsim_llm.envs.classics.interest_exploration", "InterestExplorationEnv", "InterestExplorationVectorEnv", 100, 30.8,
     ),
     "LongTermSatisfaction-v0": (
-        "recsim_llm.envs.long_term_satisfaction", "LongTermSatisfactionEnv", "LongTermSatisfactionVectorEnv", 100,
+        "recsim_llm.envs.classics.long_term_satisfaction", "LongTermSatisfactionEnv", "LongTermSatisfactionVectorEnv", 100,
         1036.0,
     ),
 }  # fmt: skip
@@ -84,7 +84,7 @@ def register_all() -> None:
         env_id = f"{NAMESPACE}/{name}"
         _register(env_id, **entry, max_episode_steps=horizon, reward_threshold=threshold)
         if name not in CLASSICS:
-            vectors = (f"recsim_llm.envs.multi_objective:Mo{kind}" for kind in (scalar, vector))
+            vectors = (f"recsim_llm.envs.vector_reward.environments:Mo{kind}" for kind in (scalar, vector))
             mo_entry = dict(zip(entry, vectors, strict=True))
             # Gymnasium's checker wants one number as reward
             _register(f"{NAMESPACE}/mo-{name}", **mo_entry, max_episode_steps=horizon, disable_env_checker=True)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from recsim_llm.rules import Rules
+from recsim_llm.simulator import Rules
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from recsim_llm.envs.base import RecEnv
+from recsim_llm.envs.scalar_env import RecEnv
 from recsim_llm.envs.scenario import Scenario
-from recsim_llm.envs.vector import RecVectorEnv
-from recsim_llm.rules import Rules
+from recsim_llm.envs.vector_env import RecVectorEnv
+from recsim_llm.simulator import Rules
 
 SOCIAL = Scenario(
     name="Social",
@@ -70,7 +70,7 @@ class SocialEnv(RecEnv):
 
     The difficulty is the commons: a feed that shows only the best creators loses the others, and with them what it
     could have shown next week; a feed that follows likes narrows what its member likes (`truth_leaning` tells how far;
-    :func:`recsim_llm.metrics.bubbles.narrowing` measures it).
+    :func:`recsim_llm.metrics.filter_bubbles.narrowing` measures it).
 
     ## Action Space
 

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 import recsim_llm  # noqa: F401  (registers the environments)
-from recsim_llm.catalog import FACTORS, Catalog
-from recsim_llm.heads import Head
-from recsim_llm.population import Population
-from recsim_llm.world import World
+from recsim_llm.worlds.catalog import FACTORS, Catalog
+from recsim_llm.worlds.preference_model import Head
+from recsim_llm.worlds.population import Population
+from recsim_llm.worlds.world import World
 
 WorldBuilder = Callable[..., World]
 

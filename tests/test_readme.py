@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recsim_llm.benchmarks import readme
-from recsim_llm.building import build_world
+from recsim_llm.benchmarks.analysis import readme
+from recsim_llm.worlds.build import build_world
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import recsim_llm  # noqa: F401  (registers the environments)
-from recsim_llm.catalog import FACTORS, Catalog
-from recsim_llm.heads import Head
-from recsim_llm.population import Population
-from recsim_llm.world import World
+from recsim_llm.worlds.catalog import FACTORS, Catalog
+from recsim_llm.worlds.preference_model import Head
+from recsim_llm.worlds.population import Population
+from recsim_llm.worlds.world import World
 
 STILL: dict[str, Any] = {
     "no_click": 0.0, "position_bias": 0.0, "clickbait_pull": 0.0, "clickbait_regret": 0.0, "quality_gain": 1.0,

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from recsim_llm.envs.core import Core
 from recsim_llm.errors import ConfigError, require, unknown
-from recsim_llm.rules.parts import on_shelf_of
-from recsim_llm.rules.state import STEPS
+from recsim_llm.simulator.observation_parts import on_shelf_of
+from recsim_llm.simulator.state import STEPS
 
 SIMILARITIES = ("inner", "cosine")
 INDICES = ("exact", "faiss")

@@ -56,7 +56,7 @@ def setting_rows(kind: Any) -> list[dict[str, Any]]:
 
 
 def _list(json: bool) -> None:
-    from recsim_llm.commands.look import table_of
+    from recsim_llm.commands.listing import table_of
 
     rows = agent_rows()
     if json:
@@ -73,7 +73,7 @@ def _list(json: bool) -> None:
 
 def _show(name: str, json: bool) -> None:
     from recsim_llm import agents as shelf
-    from recsim_llm.commands.look import table_of
+    from recsim_llm.commands.listing import table_of
 
     kind = shelf.get(name)
     settings, text = setting_rows(kind), inspect.getdoc(kind) or ""
@@ -90,7 +90,7 @@ def _settings_tried() -> tuple[Any, Any]:
     """Settings with slates, and with candidates."""
     import gymnasium as gym
 
-    from recsim_llm.agents.lanes import Setting
+    from recsim_llm.agents.core.env_runner import Setting
 
     return Setting.of(gym.make(TRIED_IN)), Setting.of(gym.make(TRIED_IN, num_candidates=20))
 

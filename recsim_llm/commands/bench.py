@@ -23,7 +23,7 @@ def demo(
 ) -> None:
     """Run a small benchmark and draw reward curves: recommenders learn on users with language-model tastes."""
     from recsim_llm.benchmarks import preset
-    from recsim_llm.benchmarks.cell import unavailable
+    from recsim_llm.benchmarks.harness.cell import unavailable
 
     experiment = preset("demo")
     left_out = unavailable(experiment.agents)
@@ -60,7 +60,7 @@ def bench(
     """
     from recsim_llm.benchmarks import Experiment
     from recsim_llm.benchmarks import preset as stored
-    from recsim_llm.benchmarks.suite import AGENTS, MUSIC, NEWS
+    from recsim_llm.benchmarks.harness.experiment import AGENTS, MUSIC, NEWS
 
     env_kwargs, agent_configs = _split(parsed_settings(settings))
     if preset is not None:
@@ -108,7 +108,7 @@ def _run_and_report(experiment: Any, out: Path, jobs: int | None, json: bool, **
 
 
 def _print_report(found: Any, out: Path, json: bool) -> None:
-    from recsim_llm.benchmarks import report as reports
+    from recsim_llm.benchmarks.analysis import report as reports
     from recsim_llm.errors import MissingExtraError
 
     board = reports.leaderboard(found)
@@ -146,7 +146,7 @@ def report(
 ) -> None:
     """Print the leaderboard of stored results and draw the figures again."""
     from recsim_llm import benchmarks
-    from recsim_llm.benchmarks import report as reports
+    from recsim_llm.benchmarks.analysis import report as reports
     from recsim_llm.errors import unknown
 
     writers = {"md": reports.to_markdown, "csv": reports.to_csv}

@@ -49,6 +49,6 @@ def environment_id(name: str) -> str:
     Raises:
         ConfigError: If there is none; the message has the closest one.
     """
-    from recsim_llm.benchmarks.cell import scenario_id
+    from recsim_llm.benchmarks.harness.cell import scenario_id
 
     return scenario_id(name.rsplit(":", 1)[-1])

@@ -41,7 +41,7 @@ def rate(
     from recsim_llm.judges.pairs import pairs_of, sample_pairs
     from recsim_llm.judges.ratings import missing_share, rate_all, store_path
     from recsim_llm.judges.ratings_table import check_name, write_ratings
-    from recsim_llm.world import load_world
+    from recsim_llm.worlds.world import load_world
 
     check_name(out)
     place = load_world(world)

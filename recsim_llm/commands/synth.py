@@ -11,7 +11,7 @@ import typer
 from recsim_llm.commands.common import AsJson, console, environment_id, notes, print_json
 
 if TYPE_CHECKING:
-    from recsim_llm.synthesis.writer import Written
+    from recsim_llm.synthesis.authoring.writer import Written
 
 app = typer.Typer(help="Let a language model write items and personas into a world.", no_args_is_help=True)
 
@@ -42,7 +42,7 @@ def items(
     json: AsJson = False,
 ) -> None:
     """Write catalogue entries into a new world, with where each came from beside it."""
-    from recsim_llm.catalog import UNRELEASED
+    from recsim_llm.worlds.catalog import UNRELEASED
     from recsim_llm.errors import ConfigError
 
     try:
@@ -84,9 +84,9 @@ def received(
     import gymnasium as gym
 
     from recsim_llm import agents
-    from recsim_llm.synthesis.entering import enter, reception, waiting
-    from recsim_llm.synthesis.writer_files import written_items
-    from recsim_llm.world import built_in_worlds, load_world
+    from recsim_llm.synthesis.authoring.item_release import enter, reception, waiting
+    from recsim_llm.synthesis.authoring.files import written_items
+    from recsim_llm.worlds.world import built_in_worlds, load_world
 
     generated = [] if world in built_in_worlds() else written_items(load_world(world), world)
     users = gym.make_vec(environment_id(env), num_envs=lanes, world=world)
@@ -116,10 +116,10 @@ def _write(
     json: bool,
 ) -> None:
     from recsim_llm.errors import ConfigError
-    from recsim_llm.synthesis.writer import Writer
-    from recsim_llm.synthesis.writer_files import save_written
-    from recsim_llm.synthesis.writer_models import load_author
-    from recsim_llm.world import built_in_worlds, load_world
+    from recsim_llm.synthesis.authoring.writer import Writer
+    from recsim_llm.synthesis.authoring.files import save_written
+    from recsim_llm.synthesis.authoring.models import load_author
+    from recsim_llm.worlds.world import built_in_worlds, load_world
 
     if out.exists() or not out.parent.is_dir():  # before minutes of writing
         raise ConfigError(f"{out} exists already, or the folder around it does not; name a new folder in one that does")

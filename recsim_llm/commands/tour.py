@@ -15,9 +15,9 @@ def tour(
     json: AsJson = False,
 ) -> None:
     """Run every part that uses language or image models, at small size, offline, in some minutes."""
-    from recsim_llm.benchmarks.tour import DONE, FAILED
-    from recsim_llm.benchmarks.tour import tour as travel
-    from recsim_llm.commands.look import table_of
+    from recsim_llm.benchmarks.tour.tour import DONE, FAILED
+    from recsim_llm.benchmarks.tour.tour import tour as travel
+    from recsim_llm.commands.listing import table_of
 
     place = notes if json else console
     stops = travel(part or (), lambda text: place.print(text, markup=False, highlight=False))

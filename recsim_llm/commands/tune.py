@@ -32,7 +32,7 @@ def tune(
 ) -> None:
     """Tune a text encoder on interactions; then build a world with --encoder FOLDER."""
     from recsim_llm.encoders import load_text_encoder
-    from recsim_llm.encoders.tuning import tune as tuned_by
+    from recsim_llm.encoders.finetune.training import tune as tuned_by
 
     texts, data = _read(items, interactions, tags, text_columns, drop_unknown, positive)
     found = tuned_by(
@@ -59,7 +59,7 @@ def _read(
 ) -> tuple[list[str], Any]:
     """Texts of the items, and who engaged with them."""
     from recsim_llm.datasets import read_interactions, read_items
-    from recsim_llm.encoders.tuning import Engagements
+    from recsim_llm.encoders.finetune.training import Engagements
 
     columns = text_columns.split(",") if text_columns else None
     things = read_items(items, text_columns=columns, tags=tags)
@@ -72,7 +72,7 @@ def _part(data: Any, use: str, seed: int) -> Any:
     import numpy as np
 
     from recsim_llm.errors import unknown
-    from recsim_llm.heldout import TEST, split_log
+    from recsim_llm.fitting.heldout import TEST, split_log
 
     if use not in ("train", "all"):
         raise unknown("part of the interactions", use, ("train", "all"))

@@ -40,7 +40,7 @@ def build(
     json: Annotated[bool, typer.Option("--json", help="Print the measured numbers as JSON.")] = False,
 ) -> None:
     """Build a world from your own files; then use it as gym.make(..., world="FOLDER")."""
-    from recsim_llm.building import build_world
+    from recsim_llm.worlds.build import build_world
 
     world = build_world(
         items, users, interactions, out=out, name=name, encoder=encoder, width=width,
@@ -52,7 +52,7 @@ def build(
     if json:
         print_json({"world": str(out), "hash": world.hash, "metrics": dict(world.metrics)})
         return
-    from recsim_llm.commands.look import show_world
+    from recsim_llm.commands.listing import show_world
 
     show_world(world, json=False)
     console.print(f'\nworld: {out}   gym.make("recsim_llm/News-v0", world="{out}")', markup=False, highlight=False)
@@ -84,13 +84,13 @@ def distill(
     json: Annotated[bool, typer.Option("--json", help="Print the measured numbers as JSON.")] = False,
 ) -> None:
     """Learn a judge's preferences from a sample of its ratings; the new world runs without it, at full speed."""
-    from recsim_llm.building import free_folder
+    from recsim_llm.worlds.build import free_folder
     from recsim_llm.commands.common import parsed_settings
     from recsim_llm.datasets import read_interactions
-    from recsim_llm.distillation import distill as learnt
-    from recsim_llm.distillation import distilled_world
+    from recsim_llm.fitting.distillation import distill as learnt
+    from recsim_llm.fitting.distillation import distilled_world
     from recsim_llm.errors import ConfigError
-    from recsim_llm.world import load_world
+    from recsim_llm.worlds.world import load_world
 
     if (judge is None) == (ratings is None):
         raise ConfigError("give either --judge (who is asked) or --ratings (a file of ratings that are there already)")
@@ -110,8 +110,8 @@ def distill(
     if json:
         print_json({"world": str(out), "hash": made.hash, "metrics": found.metrics})
         return
-    from recsim_llm.commands.look import table_of
-    from recsim_llm.distill_curve import summary
+    from recsim_llm.commands.listing import table_of
+    from recsim_llm.fitting.distillation_curve import summary
 
     console.print(table_of("held-out agreement with the judge (Spearman over pairs)", summary(found.metrics["curve"])))
     console.print(f'\nworld: {out}   gym.make("recsim_llm/News-v0", world="{out}")', markup=False, highlight=False)
@@ -128,7 +128,7 @@ def compare(
     """Does the world order popularity, matrix factorisation and random as the held-out ratings do?"""
     import dataclasses
 
-    from recsim_llm.benchmarks.transfer import compare as judged_twice
+    from recsim_llm.benchmarks.studies.transfer import compare as judged_twice
 
     found = [
         dataclasses.asdict(v) for v in judged_twice(folder, interactions, env=environment_id(env), episodes=episodes)
@@ -136,7 +136,7 @@ def compare(
     if json:
         print_json(found)
         return
-    from recsim_llm.commands.look import flat, table_of
+    from recsim_llm.commands.listing import flat, table_of
 
     console.print(table_of("best in the world first", [flat(row) for row in found]))
     by_log = sorted(found, key=lambda row: -row["auc"])
@@ -155,6 +155,6 @@ def rebuild(
 ) -> None:
     """Write and encode the built-in worlds again, with the real text encoder."""
     from recsim_llm.synthesis.build import rebuild as build_again
-    from recsim_llm.world import BUILT_IN
+    from recsim_llm.worlds.world import BUILT_IN
 
     build_again([name], lambda line: console.print(line, markup=False, highlight=False), out or BUILT_IN)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .interactions import Interactions, read_interactions
-from .items import Items, read_items
-from .table import Limits, Table
-from .tables import read_table
-from .users import Users, read_users
+from recsim_llm.datasets.interactions import Interactions, read_interactions
+from recsim_llm.datasets.items import Items, read_items
+from recsim_llm.datasets.text_table import Limits, Table
+from recsim_llm.datasets.readers import read_table
+from recsim_llm.datasets.users import Users, read_users
 
 __all__ = [
     "Interactions",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError, DataError
 
-from .table import Table, shortened
+from recsim_llm.datasets.text_table import Table, shortened
 
 _NUMBER = r"^\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
 SECONDS_A_DAY = 86_400.0

@@ -21,7 +21,7 @@ import pyarrow.csv as pacsv
 
 from recsim_llm.errors import DataError
 
-from .table import Limits, Table, check_names, over, quoted
+from recsim_llm.datasets.text_table import Limits, Table, check_names, over, quoted
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon"}
 _HEADER_BYTES = 1 << 18

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from recsim_llm.errors import DataError
 
-from .columns import Columns, first_true, identifiers, numbers, times
-from .items import ALIASES as ITEM_ALIASES
-from .table import Limits, Table
-from .tables import read_table
-from .users import ALIASES as USER_ALIASES
+from recsim_llm.datasets.columns import Columns, first_true, identifiers, numbers, times
+from recsim_llm.datasets.items import ALIASES as ITEM_ALIASES
+from recsim_llm.datasets.text_table import Limits, Table
+from recsim_llm.datasets.readers import read_table
+from recsim_llm.datasets.users import ALIASES as USER_ALIASES
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "user": ("user_id", *USER_ALIASES["user_id"][1:-1]),

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from recsim_llm.errors import DataError
 
-from .table import Limits, Table, check_names, over, quoted
+from recsim_llm.datasets.text_table import Limits, Table, check_names, over, quoted
 
 
 def read_parquet(path: Path, limits: Limits) -> Table:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from recsim_llm.paths import home
 
-from .cache import encode_cached
-from .colours import ColourEncoder
-from .fusion import Fusion, fit_fusion
-from .hashing import HashingEncoder
-from .images import DEFAULT_IMAGE_ENCODER, ImageEncoder, encode_images, load_image_encoder
-from .personas import profile_of, profiles_of
-from .projection import Projection, fit_projection
-from .stance import split_clauses, split_persona, split_personas
-from .text import DEFAULT_ENCODER, Encoder, TextEncoder, load_text_encoder
+from recsim_llm.encoders.cache import encode_cached
+from recsim_llm.encoders.colour_histogram import ColourEncoder
+from recsim_llm.encoders.fusion import Fusion, fit_fusion
+from recsim_llm.encoders.hashing import HashingEncoder
+from recsim_llm.encoders.images import DEFAULT_IMAGE_ENCODER, ImageEncoder, encode_images, load_image_encoder
+from recsim_llm.encoders.personas import profile_of, profiles_of
+from recsim_llm.encoders.projection import Projection, fit_projection
+from recsim_llm.encoders.stance import split_clauses, split_persona, split_personas
+from recsim_llm.encoders.text import DEFAULT_ENCODER, Encoder, TextEncoder, load_text_encoder
 
 __all__ = [
     "DEFAULT_ENCODER",

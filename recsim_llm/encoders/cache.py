@@ -25,7 +25,7 @@ from safetensors.numpy import load, save
 
 from recsim_llm.paths import home
 
-from .progress import advance
+from recsim_llm.encoders.progress import advance
 
 Array = NDArray[np.float32]
 Item = TypeVar("Item", str, bytes)

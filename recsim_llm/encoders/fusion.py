@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError
 
-from .projection import Projection, fit_projection
+from recsim_llm.encoders.projection import Projection, fit_projection
 
 __all__ = ["IMAGE_SHARE", "IMAGE_WIDTH", "Fusion", "fit_fusion"]
 
@@ -38,7 +38,7 @@ class Fusion:
         text: The projection of texts, D wide: its columns of the image block are zeros, so that whoever knows only
             texts can use it alone.
         image: The projection of pictures, as wide as its block; None where there are no pictures.
-        blocks: Columns by name, as in :class:`recsim_llm.catalog.Catalog`.
+        blocks: Columns by name, as in :class:`recsim_llm.worlds.catalog.Catalog`.
     """
 
     text: Projection

@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from .progress import advance
+from recsim_llm.encoders.progress import advance
 
 _WORD = re.compile(r"[\w']+")
 _SCHEME = "hashing-1: words, word pairs, character 3- to 5-grams; square-root counts; blake2b"

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError
 
-from .cache import encode_cached
-from .projection import Projection
-from .text import Encoder
+from recsim_llm.encoders.cache import encode_cached
+from recsim_llm.encoders.projection import Projection
+from recsim_llm.encoders.text import Encoder
 
 Statement = tuple[str, float]
 

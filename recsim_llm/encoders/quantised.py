@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from recsim_llm.errors import ConfigError, require
 
 if TYPE_CHECKING:
-    from .text import Encoder, TextEncoder
+    from recsim_llm.encoders.text import Encoder, TextEncoder
 
 __all__ = ["QuantisationLoss", "loss", "quantise"]
 
@@ -61,7 +61,7 @@ def quantise(encoder: Encoder) -> TextEncoder:
     Raises:
         ConfigError: If it has no linear layers, or this torch cannot multiply int8.
     """
-    from .text import TextEncoder
+    from recsim_llm.encoders.text import TextEncoder
 
     torch = require("torch", "llm")
     if not isinstance(encoder, TextEncoder):

@@ -29,8 +29,8 @@ from safetensors.numpy import load, save
 from recsim_llm.errors import require
 from recsim_llm.paths import home
 
-from .cache import encode_cached
-from .text import Encoder
+from recsim_llm.encoders.cache import encode_cached
+from recsim_llm.encoders.text import Encoder
 
 logger = logging.getLogger(__name__)
 

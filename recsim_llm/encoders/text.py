@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError, require
 
-from .hashing import HashingEncoder
-from .progress import advance
-from .sources import POOLER, load_whole, pinned, refuse_pickles, remember_commit, weights_digest
+from recsim_llm.encoders.hashing import HashingEncoder
+from recsim_llm.encoders.progress import advance
+from recsim_llm.encoders.model_files import POOLER, load_whole, pinned, refuse_pickles, remember_commit, weights_digest
 
 Array = NDArray[np.float32]
 
@@ -142,7 +142,7 @@ def load_text_encoder(name: str = DEFAULT_ENCODER, revision: str | None = None, 
             raise ConfigError("the hashing encoder has no weights that could be quantised; leave out quantised")
         return HashingEncoder()
     if (Path(name).expanduser() / "tuned.json").is_file():
-        from .tuning_files import load_tuned
+        from recsim_llm.encoders.finetune.files import load_tuned
 
         return load_tuned(name)
     require("torch", "llm")
@@ -169,7 +169,7 @@ def load_text_encoder(name: str = DEFAULT_ENCODER, revision: str | None = None, 
     width = int(model.config.hidden_size)
     encoder = TextEncoder(name, width, weights_digest(source, model), tokenizer, model)
     if quantised:
-        from .quantised import quantise
+        from recsim_llm.encoders.quantised import quantise
 
         return quantise(encoder)
     return encoder

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .base import HIGHEST, LOWEST, Judge, Pair, Verdict
-from .hashing import HashingJudge
-from .models import load_judge
+from recsim_llm.judges.base import HIGHEST, LOWEST, Judge, Pair, Verdict
+from recsim_llm.judges.hashing import HashingJudge
+from recsim_llm.judges.by_name import load_judge
 
 __all__ = ["HIGHEST", "LOWEST", "HashingJudge", "Judge", "Pair", "Verdict", "load_judge"]

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from recsim_llm.encoders.progress import advance
 from recsim_llm.errors import ConfigError, require
 
-from .base import Pair, Verdict
-from .branches import Branch
-from .layout import Layout
-from .prompts import OPTIONS, SCHEME, ask, orders, question
+from recsim_llm.judges.base import Pair, Verdict
+from recsim_llm.judges.prefix_cache import Branch
+from recsim_llm.judges.prompt_tokens import Layout
+from recsim_llm.judges.prompts import OPTIONS, SCHEME, ask, orders, question
 
 RATINGS = np.array(sorted(OPTIONS), dtype=np.float64)
 

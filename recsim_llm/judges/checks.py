@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .base import Judge, Pair, Verdict
-from .measures import FRIENDS, canaries
-from .ratings import missing_share
+from recsim_llm.judges.base import Judge, Pair, Verdict
+from recsim_llm.judges.reliability import FRIENDS, canaries
+from recsim_llm.judges.ratings import missing_share
 
 WELL = 0.75
 """Share of the pairs with a known answer that a fit judge orders rightly; a coin gets 0.5."""
@@ -24,7 +24,7 @@ def check_judge(judge: Judge) -> dict[str, Any]:
     """Measures a judge on pairs of its own, without a world.
 
     Returns:
-        What :func:`recsim_llm.judges.measures.canaries` measures, ``position`` also for judges behind a server;
+        What :func:`recsim_llm.judges.reliability.canaries` measures, ``position`` also for judges behind a server;
         ``reasons`` of missing verdicts; ``problems``, what makes the judge unfit, in sentences.
     """
     pairs = [Pair(persona, item) for persona, item in FRIENDS]

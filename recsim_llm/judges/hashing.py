@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from recsim_llm.encoders.progress import advance
 
-from .base import HIGHEST, LOWEST, Pair, Verdict
+from recsim_llm.judges.base import HIGHEST, LOWEST, Pair, Verdict
 
 _WORD = re.compile(r"[^\W\d_]{4,}")  # shorter words are mostly grammar
 _STEM = 6  # letters that two words must share to be one: "guitars" is "guitar"

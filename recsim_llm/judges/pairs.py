@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError
-from recsim_llm.world import World
+from recsim_llm.worlds.world import World
 
-from .base import Pair
+from recsim_llm.judges.base import Pair
 
 Index = NDArray[np.int64]
 

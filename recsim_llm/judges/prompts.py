@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from .base import HIGHEST, LOWEST, Pair, Verdict
+from recsim_llm.judges.base import HIGHEST, LOWEST, Pair, Verdict
 
 SCHEME = "3"  # moves when any text or rule below changes what a model is shown
 PERSONA_CAP = 2_000

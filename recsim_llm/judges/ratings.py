@@ -24,8 +24,8 @@ from recsim_llm.encoders.progress import advance
 from recsim_llm.errors import ConfigError, StoreError
 from recsim_llm.paths import home
 
-from .base import HIGHEST, LOWEST, Judge, Pair, Verdict
-from .ratings_file import closed, opened
+from recsim_llm.judges.base import HIGHEST, LOWEST, Judge, Pair, Verdict
+from recsim_llm.judges.ratings_file import closed, opened
 
 BATCH = 64
 """Pairs that a judge is asked, and that are written, at a time; a judge may have its own number, ``pairs_at_once``."""
@@ -115,7 +115,7 @@ class RatingStore:
         Returns:
             The number of ratings. Missing ones are left out.
         """
-        from .ratings_table import write_ratings
+        from recsim_llm.judges.ratings_table import write_ratings
 
         users_of, items_of = _by_text(personas), _by_text(items)
         rows: list[tuple[str, str, float]] = []
@@ -138,7 +138,7 @@ class RatingStore:
         Raises:
             DataError: If the file is not of that form, names others than these users and items, or leaves the scale.
         """
-        from .ratings_table import read_ratings
+        from recsim_llm.judges.ratings_table import read_ratings
 
         rows = read_ratings(path, list(personas), list(items))
         for start in range(0, len(rows), _ROWS):

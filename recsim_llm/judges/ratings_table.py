@@ -12,7 +12,7 @@ import numpy as np
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.files import write_file
 
-from .base import HIGHEST, LOWEST
+from recsim_llm.judges.base import HIGHEST, LOWEST
 
 COLUMNS = ("user_id", "item_id", "rating")
 

@@ -24,10 +24,10 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from recsim_llm.encoders.progress import advance
 from recsim_llm.errors import ConfigError, require, unknown
 
-from .base import Pair, Verdict
-from .prompts import SCHEME
-from .server_answers import DIGIT, FORMS, model_names, read_answer, request_body
-from .server_http import Failure, fetch, new_client, run_apart
+from recsim_llm.judges.base import Pair, Verdict
+from recsim_llm.judges.prompts import SCHEME
+from recsim_llm.judges.server_answers import DIGIT, FORMS, model_names, read_answer, request_body
+from recsim_llm.judges.server_http import Failure, fetch, new_client, run_apart
 
 if TYPE_CHECKING:
     import httpx2

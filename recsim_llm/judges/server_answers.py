@@ -12,9 +12,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .base import Pair, Verdict
-from .prompts import INSTRUCTIONS, OPTIONS, ask, messages, orders, question, read_verdict
-from .server_http import Failure
+from recsim_llm.judges.base import Pair, Verdict
+from recsim_llm.judges.prompts import INSTRUCTIONS, OPTIONS, ask, messages, orders, question, read_verdict
+from recsim_llm.judges.server_http import Failure
 
 FORMS = ("likelihoods", "json")
 DIGIT = "Reply with one digit from 1 to 5 and nothing else."

@@ -3,7 +3,7 @@
     background < shadow < plaque (silhouette, colour, pattern, style) < pictogram of the category
 
 Everything is drawn from signed distances [pixel] in NumPy, so that the same seed gives the same picture everywhere. The
-four attributes are drawn independently of the text and of each other (:mod:`recsim_llm.synthesis.looks`).
+four attributes are drawn independently of the text and of each other (:mod:`recsim_llm.synthesis.visual_attributes`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError, DataError
 
-from .looks import Look
+from recsim_llm.synthesis.visual_attributes import Look
 
 __all__ = ["SIDE", "draw", "draw_covers", "pictograms", "png_of"]
 

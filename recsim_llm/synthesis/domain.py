@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from .items import Item
+    from recsim_llm.synthesis.items import Item
 
 __all__ = ["Domain", "Economy"]
 

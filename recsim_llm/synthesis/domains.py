@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from recsim_llm.errors import unknown
 
-from .domain import Domain
-from .domains_market import ECOMMERCE, SOCIAL
-from .domains_media import ADS, VIDEO
+from recsim_llm.synthesis.domain import Domain
+from recsim_llm.synthesis.domains_market import ECOMMERCE, SOCIAL
+from recsim_llm.synthesis.domains_media import ADS, VIDEO
 
 __all__ = ["DOMAINS", "MUSIC", "NEWS", "Domain", "domain_named"]
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .domain import Domain
-from .grammar import read_themes
+from recsim_llm.synthesis.domain import Domain
+from recsim_llm.synthesis.grammar import read_themes
 
 if TYPE_CHECKING:
-    from .items import Item
+    from recsim_llm.synthesis.items import Item
 
 __all__ = ["ECOMMERCE", "PRICES", "SOCIAL"]
 

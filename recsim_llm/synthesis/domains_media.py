@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .domain import Domain, Economy
+from recsim_llm.synthesis.domain import Domain, Economy
 
 PER_CLICK, PER_CONVERSION = 0.5, 8.0
 """Median bids [money per event]."""

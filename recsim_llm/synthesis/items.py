@@ -12,9 +12,9 @@ import numpy as np
 
 from recsim_llm.errors import ConfigError
 
-from .characters import BAIT, NOISE, WEIGHT, bait_shares, characters_of
-from .domain import Domain
-from .grammar import Facet, Story, Theme, Writer, polish, read_themes, read_words
+from recsim_llm.synthesis.provider_quality import BAIT, NOISE, WEIGHT, bait_shares, characters_of
+from recsim_llm.synthesis.domain import Domain
+from recsim_llm.synthesis.grammar import Facet, Story, Theme, Writer, polish, read_themes, read_words
 
 _MARK = re.compile(r"\{(\w+#\w+)")
 _FOR_ONE = re.compile(r"([12])\) (.*)")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import people_tables as tables
-from .domains import Domain
-from .grammar import Theme, Words, Writer, polish, read_themes, read_words
-from .looks import ATTRIBUTES, PHRASES
+from recsim_llm.synthesis import demographics as tables
+from recsim_llm.synthesis.domains import Domain
+from recsim_llm.synthesis.grammar import Theme, Words, Writer, polish, read_themes, read_words
+from recsim_llm.synthesis.visual_attributes import ATTRIBUTES, PHRASES
 
 _VERB = re.compile(r"<([\w']+)>")
 _IRREGULAR = {"am": ("am", "is", "are"), "have": ("have", "has", "have"), "do": ("do", "does", "do")}

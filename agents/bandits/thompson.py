@@ -1,0 +1,88 @@
+"""Thompson sampling over items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.common.item_stats import Floats64
+from recsim_llm.agents.common.sampling import agreeing
+from recsim_llm.agents.core.env_runner import Flags, Slates
+from recsim_llm.agents.common.slates import Chances
+
+RARE = 1e-4
+"""The prior's mean stays that far from 0 and 1."""
+
+
+@dataclass(frozen=True)
+class ThompsonConfig(BanditConfig):
+    """Settings of :class:`ThompsonAgent`.
+
+    Attributes:
+        prior: Looks that the prior is worth.
+        mean: Mean of the prior; 0 takes the mean gain of all items so far.
+        draws: Samples of the posterior in one vector step, shared by the lanes.
+    """
+
+    prior: float = 2.0
+    mean: float = 0.0
+    draws: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(1e-3, 1e9, "prior")
+        self._within(0.0, 1.0, "mean")
+        self._within(1, 1_000_000, "draws")
+
+
+class ThompsonAgent(BanditAgent):
+    """Shows the items that are best under mean gains drawn from their posterior.
+
+    Equation: theta_i ~ Beta(m c + g_i, m (1 - c) + looks_i - g_i), g_i the sum of gains on a scale from 0 to 1 (clicks,
+    where the reward is a click); the slate is the K largest theta_i. c is the mean gain, 1/2 before the first look.
+    With ``deterministic`` the posterior means take the place of draws.
+
+    Paper: Thompson (1933); Chapelle and Li (2011), "An empirical evaluation of Thompson sampling". Gains that are not 0
+    or 1: Agrawal and Goyal (2012), "Analysis of Thompson sampling for the multi-armed bandit problem".
+
+    Propensity: each user gets one of ``draws`` samples of the whole posterior, all equally likely. The probability is
+    given these samples: the share of those that agree, see :func:`~recsim_llm.agents.common.sampling.agreeing`. Averaged over
+    samples it is that of the posterior.
+
+    Origin of the defaults: m = 2 with c = 1/2 is the uniform prior of Chapelle and Li. Deviations: the prior's mean
+    follows the data (empirical Bayes), as a thousand arms with rates far from 1/2 would each have to be tried first
+    (``mean`` = 0.5 gives the uniform prior); gains between 0 and 1 are added to the posterior as they are, where
+    Agrawal and Goyal toss a coin; users are served B at a time from ``draws`` samples, since a Beta draw for every lane
+    and item would take most of the time (the delay of feedback is what Chapelle and Li study in section 4); gains are
+    scaled, see :class:`~recsim_llm.agents.bandits.base.BanditAgent`; items just shown rest.
+    """
+
+    name: ClassVar[str] = "thompson"
+    Config: ClassVar[type[Config]] = ThompsonConfig
+    config: ThompsonConfig
+
+    def posterior(self) -> tuple[Floats64, Floats64]:
+        """Parameters of the Beta posterior of each item, [I] and [I]."""
+        counts, config = self.counts, self.config
+        wins = self.unit(counts.gains, counts.looks)
+        looks = float(counts.looks.sum())
+        seen = float(wins.sum()) / looks if looks > 0.0 else 0.5
+        mean = config.mean or min(max(seen, RARE), 1.0 - RARE)
+        return config.prior * mean + wins, config.prior * (1.0 - mean) + counts.looks - wins
+
+    def scores(self) -> Floats64:
+        """Posterior means."""
+        wins, losses = self.posterior()
+        return wins / (wins + losses)
+
+    def explore(self, allowed: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
+        """The best of posterior draws."""
+        wins, losses = self.posterior()
+        some = np.flatnonzero(allowed.any(0))  # a draw costs more than a comparison
+        samples = np.zeros((self.config.draws, len(wins)))
+        samples[:, some] = rng.beta(wins[some], losses[some], size=(len(samples), len(some)))
+        return agreeing(samples, rng.integers(len(samples), size=len(allowed)), allowed, self.setting.slots)

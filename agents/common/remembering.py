@@ -1,0 +1,53 @@
+"""Agents that remember what they showed in an episode, as every recommender in service does.
+
+An item consumed a moment ago is not wanted again, and nothing in an observation tells which it was. So these agents
+keep what each lane looked at and clicked in ``predict``'s state, and let such items rest as long as others are there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from recsim_llm.agents.core.base import Agent
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats
+from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RememberingConfig(Config):
+    """Settings of agents that remember.
+
+    Attributes:
+        after_click: Steps for which a clicked item is not shown again in the same episode; 0 is never [steps].
+        after_look: The same for an item that was looked at and left [steps].
+    """
+
+    after_click: int = 100
+    after_look: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(0, 1_000, "after_click", "after_look")
+
+
+class RememberingAgent(Agent):
+    """Base of agents whose state is a :class:`~recsim_llm.agents.common.cooldown.Memory`."""
+
+    Config: ClassVar[type[Config]] = RememberingConfig
+    State: ClassVar[type | None] = Memory
+    config: RememberingConfig
+
+    def recall(self, rows: Floats, state: Any, starts: Flags) -> Memory:
+        """The memory of B lanes with the feedback in their observations [B, P] taken in."""
+        lanes = len(rows)
+        memory = Memory.empty(lanes, self.setting) if state is None else state
+        if not isinstance(memory, Memory) or not memory.fits(lanes, self.setting):
+            raise ConfigError(f"state must be what predict() returned for the same {lanes} lanes, got {type(state)}")
+        return memory.renewed(rows, starts, self.setting)
+
+    def rested(self, memory: Memory, allowed: Flags) -> Flags:
+        """Items on the shelf that need no rest, [B, I]."""
+        return memory.rested(allowed, self.config.after_click, self.config.after_look)

@@ -1,0 +1,133 @@
+"""A bandit over the short-list of a trained model: the model finds candidates, the bandit explores among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
+from recsim_llm.agents.common.slates import mixed, uniform, uniform_propensity
+from recsim_llm.errors import ConfigError
+
+Floats64 = NDArray[np.float64]
+
+WAYS = ("thompson", "epsilon")
+
+
+@dataclass(frozen=True)
+class ShortlistConfig(LinearConfig):
+    """Settings of :class:`ShortlistAgent`.
+
+    Attributes:
+        warmup: Steps of users for which uniform random slates are gathered before the model serves [steps].
+        shortlist: L, items of highest prediction that the bandit chooses from.
+        explore: How it does: "thompson" or "epsilon".
+        epsilon: Probability that a slot explores, for "epsilon".
+        noise: Standard deviation of a reward about its prediction.
+        prior: Standard deviation of items about their predictions.
+    """
+
+    warmup: int = 5_000
+    shortlist: int = 30
+    explore: str = "thompson"
+    epsilon: float = 0.1
+    noise: float = 0.4
+    prior: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(0, 1_000_000_000, "warmup")
+        self._within(1, 1_000_000, "shortlist")
+        self._within(0.0, 1.0, "epsilon")
+        self._within(1e-9, 1e9, "noise", "prior")
+        if self.explore not in WAYS:
+            raise ConfigError(f"setting explore must be one of {', '.join(WAYS)}, got {self.explore!r}")
+
+
+class ShortlistAgent(LinearAgent):
+    """Lets a ridge regression choose candidates for each user, and a bandit the slate from them.
+
+    Equation: the model is theta . phi(u, i) as in the agent ridge, trained on uniform random slates first and on what
+    is shown after. The short-list S(u) holds the L items of highest prediction. The bandit knows of each item how far
+    its rewards are from what was predicted when it was shown: with n_i looks and sum e_i of these differences,
+
+        q_i ~ N(e_i / (n_i + m), noise^2 / (n_i + m)),  m = noise^2 / prior^2
+
+    and the slate is the K highest theta . phi(u, i) + q_i among S(u). With ``explore`` "epsilon" it is those of highest
+    theta . phi(u, i) + e_i / (n_i + m), each slot exploring with probability epsilon: a uniform item of S(u). With
+    ``deterministic`` nothing explores.
+
+    Paper: Covington, Adams and Sargin (2016), "Deep neural networks for YouTube recommendations", for candidates and
+    ranking in two stages; Chapelle and Li (2011), "An empirical evaluation of Thompson sampling", for the bandit.
+
+    Origin of the defaults: noise is about that of a click; prior lets about sixty looks count as much as the model.
+    Deviations: the model goes on learning while the bandit does; the difference is from the prediction at the time.
+    """
+
+    name: ClassVar[str] = "shortlist"
+    Config: ClassVar[type[Config]] = ShortlistConfig
+    config: ShortlistConfig
+
+    def setup(self, rng: np.random.Generator) -> None:
+        """Nothing known."""
+        super().setup(rng)
+        self.tries: Floats64 = np.zeros(self.setting.items)
+        self.surplus: Floats64 = np.zeros(self.setting.items)
+
+    def act(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """The bandit's choice from each user's short-list."""
+        config, slots = self.config, self.setting.slots
+        situation, rested = self.situate(rows, state, starts, allowed)
+        theta = self.model.theta if deterministic or self.model.known else None
+        listed, estimates = self.listed(situation, theta, rested, config.shortlist, rng)
+        worth = self.tries + (config.noise / config.prior) ** 2
+        values = estimates + (self.surplus / worth)[listed]
+        if not deterministic and config.explore == "thompson":
+            values += (config.noise / np.sqrt(worth))[listed] * rng.standard_normal(listed.shape)
+            self.propensity = np.full((len(rows), slots), np.nan)
+        picked = np.argsort(-values, axis=1, kind="stable")[:, :slots]
+        slates = np.take_along_axis(listed, picked, 1)
+        if not deterministic and config.explore == "epsilon":
+            among = np.zeros_like(rested)
+            np.put_along_axis(among, listed, np.isfinite(estimates), 1)
+            slates, self.propensity = mixed(slates, among, config.epsilon, rng)
+        return slates, self.after(situation, slates)
+
+    def interact(self) -> Transition:
+        """One step of every lane; uniform random slates until the model is trained."""
+        if self.num_timesteps >= self.config.warmup:
+            return super().interact()
+        lanes = self.lanes
+        allowed = lanes.available()
+        situation, _ = self.situate(lanes.observation, self._state, lanes.fresh, allowed)
+        slates = uniform(allowed, self.setting.slots, self.rng)
+        self.propensity = uniform_propensity(allowed, self.setting.slots)
+        self._state = self.after(situation, slates)
+        return lanes.step(slates, self._state, self.propensity)
+
+    def update(self, transition: Transition) -> None:
+        """Credits items with what their slots gained beyond the prediction; teaches the model."""
+        seen = self.seen(transition)
+        if self.num_timesteps >= self.config.warmup:
+            surplus = seen.reward - seen.phi @ self.model.theta
+            self.tries += np.bincount(seen.item, minlength=len(self.tries))
+            self.surplus += np.bincount(seen.item, weights=surplus, minlength=len(self.tries))
+        self.model.add(seen.phi, seen.reward)
+        self.counts.add(transition, transition.info["slot_reward"])
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The model, its counts, and what the bandit knows of the items."""
+        return {"tries": self.tries, "surplus": self.surplus, **super().arrays()}

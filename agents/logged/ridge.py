@@ -1,0 +1,77 @@
+"""Ridge regression of reward on encodings, fitted to the logs of a random policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
+from recsim_llm.agents.common.slates import mixed, uniform, uniform_propensity
+
+
+@dataclass(frozen=True)
+class RidgeConfig(LinearConfig):
+    """Settings of :class:`RidgeAgent`.
+
+    Attributes:
+        online: Serve what was learnt so far while learning, instead of gathering uniform random slates.
+        epsilon: Probability that a slot explores while learning online.
+    """
+
+    online: bool = False
+    epsilon: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(0.0, 1.0, "epsilon")
+
+
+class RidgeAgent(LinearAgent):
+    """Fits a linear model of reward to uniform random slates, and serves its highest predictions.
+
+    Equation: theta = argmin sum (r - theta . phi(u, i))^2 + ridge |theta|^2 = A^-1 b, with A = ridge I + sum phi phi^T
+    and b = sum r phi; phi is described in :class:`~recsim_llm.agents.common.features.Features`.
+
+    Paper: Hoerl and Kennard (1970), "Ridge regression: biased estimation for nonorthogonal problems".
+
+    With ``online`` it serves while it learns, each slot exploring with probability epsilon: the same sums, of what it
+    chose to show.
+
+    Origin of the defaults: ridge and growth are those of the agent linucb, epsilon Sutton and Barto's. Deviations:
+    theta is computed anew when the data have grown by ``growth``; the intercept is shrunk like the rest.
+    """
+
+    name: ClassVar[str] = "ridge"
+    Config: ClassVar[type[Config]] = RidgeConfig
+    config: RidgeConfig
+
+    def act(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """The highest predictions."""
+        situation, rested = self.situate(rows, state, starts, allowed)
+        slates, _ = self.features.top(situation, self.model.theta, rested, self.setting.slots)
+        return slates, self.after(situation, slates)
+
+    def interact(self) -> Transition:
+        """One step of every lane: uniform random slates, or with ``online`` mostly the highest predictions."""
+        lanes, slots = self.lanes, self.setting.slots
+        allowed = lanes.available()
+        situation, rested = self.situate(lanes.observation, self._state, lanes.fresh, allowed)
+        if self.config.online:
+            greedy, _ = self.features.top(situation, self.model.theta, rested, slots)
+            slates, self.propensity = mixed(greedy, rested, self.config.epsilon, self.rng)
+        else:
+            slates, self.propensity = uniform(allowed, slots, self.rng), uniform_propensity(allowed, slots)
+        self._state = self.after(situation, slates)
+        return lanes.step(slates, self._state, self.propensity)

@@ -1,0 +1,87 @@
+"""The best slate that is the same for everybody and never changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.agents.core.base import Agent
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.common.item_stats import ItemCounts
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
+from recsim_llm.agents.common.slates import best, uniform, uniform_propensity
+
+
+@dataclass(frozen=True)
+class BestStaticConfig(Config):
+    """Settings of :class:`BestStaticAgent`.
+
+    Attributes:
+        strength: Looks by which an item's mean reward is drawn towards the mean of all.
+    """
+
+    strength: float = 5.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(1e-6, 1e9, "strength")
+
+
+class BestStaticAgent(Agent):
+    """Shows the items with the highest mean reward, the same ones to everybody at every step.
+
+    Equation: score_i = (sum of rewards of i + m c) / (looks_i + m), c the mean reward of all items.
+
+    Paper: none; the best fixed action in hindsight is what regret is measured against (Auer et al., 2002).
+
+    It differs from :class:`~recsim_llm.agents.reference.popularity.PopularityAgent` in that it is static, where popularity lets
+    items rest that a user has just seen. What popularity gains over it is what not repeating oneself is
+    worth. Where an item is not on the shelf, the next one moves up.
+
+    Exploration: while it learns, all slates are uniform, so that means are of the average user.
+
+    Origin of the defaults: strength as for popularity. Deviations: items are judged one by one; a slate is best for the
+    average user only as far as its items do not compete.
+    """
+
+    name: ClassVar[str] = "best_static"
+    Config: ClassVar[type[Config]] = BestStaticConfig
+    config: BestStaticConfig
+
+    def setup(self, rng: np.random.Generator) -> None:
+        """Counts at zero; ties are broken in an order drawn once."""
+        self.counts = ItemCounts(self.setting.items)
+        self.ties = rng.random(self.setting.items) * 1e-9
+
+    def act(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """The highest means."""
+        return best(self.counts.rate(self.config.strength) + self.ties, allowed, self.setting.slots), state
+
+    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating]:
+        """The same means for everybody."""
+        return np.broadcast_to(self.counts.rate(self.config.strength), allowed.shape)
+
+    def interact(self) -> Transition:
+        """One step of every lane under the uniform random policy."""
+        allowed, slots = self.lanes.available(), self.setting.slots
+        self.propensity = uniform_propensity(allowed, slots)
+        return self.lanes.step(uniform(allowed, slots, self.rng), propensity=self.propensity)
+
+    def update(self, transition: Transition) -> None:
+        """Credits each slot that was looked at with its reward."""
+        self.counts.add(transition, transition.info["slot_reward"])
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Counts and the order of ties."""
+        return {**self.counts.arrays(), "ties": self.ties}

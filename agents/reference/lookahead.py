@@ -1,0 +1,268 @@
+"""The look-ahead oracle: it plans on the true rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
+from recsim_llm.agents.reference.oracle import LARGEST_UTILITY, OracleAgent
+from recsim_llm.agents.common.slates import best
+from recsim_llm.errors import ConfigError
+
+Floats64 = NDArray[np.float64]
+DAY = 86_400  # [s]
+OTHER_LUCK = 0x9E3779B97F4A7C15
+"""Added to the streams of draws: what the plan sees is not what will happen, only how likely it is."""
+
+
+@dataclass(frozen=True)
+class LookaheadConfig(Config):
+    """Settings of :class:`LookaheadAgent`.
+
+    Attributes:
+        weights: The weights on satisfaction of the policies that are tried, numbers with commas between them
+            [rewards of an average click per logit].
+        depth: Steps that are played out [steps].
+        replan: Steps for which a choice is kept [steps].
+        rollouts: Times that each is played out, every time with other luck.
+        shortlist: Items of highest expected reward at the moment of planning, by each of the policies, to which what is
+            played out is restricted.
+        tail: Whether what comes after is estimated from how users leave and what a step brings.
+    """
+
+    weights: str = "0,0.3,3"
+    depth: int = 20
+    replan: int = 20
+    rollouts: int = 2
+    shortlist: int = 150
+    tail: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(1, 100_000, "depth", "replan", "rollouts", "shortlist")
+        try:
+            numbers = self.numbers
+        except ValueError:
+            numbers = ()
+        if not numbers or not all(0.0 <= number < 1e6 for number in numbers):
+            raise ConfigError(f'setting weights must be numbers with commas between them, got "{self.weights}"')
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The weights."""
+        return tuple(float(number) for number in self.weights.split(","))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each lane has decided on.
+
+    Attributes:
+        policy: [B] the policy that it follows.
+        usual: [B] the policy that promised most on average, for users who come before the next plan.
+        left: [B] steps until then, the same for all.
+    """
+
+    policy: NDArray[np.int64]
+    usual: NDArray[np.int64]
+    left: NDArray[np.int64]
+
+
+class LookaheadAgent(OracleAgent):
+    """Plays several policies out from where each user stands, on the true rules, and follows the best for a while.
+
+    The policies show the slate of the highest expected reward plus w times satisfaction, one for each weight w, which
+    is found as by :class:`~recsim_llm.agents.reference.oracle.OracleAgent` (w = 0). From a snapshot of all lanes each is played
+    for ``depth`` steps, all with the same luck (common random numbers), which is not the luck that the users will
+    have. With ``tail``, lanes that are still there after that are worth what a step brings times the steps that are
+    left, as long as users stay on average and until the horizon at most.
+
+    Equation: policy(s) = argmax_w mean over rollouts of sum_{t < depth} r_t + 1[still there] V_w
+
+    A few rollouts are noisy, and the best of noisy estimates is too good to be true. So a lane's gain of a policy over
+    the first is drawn towards the mean over all lanes, as far as rollouts of the same lane differ (the estimator of
+    James and Stein).
+
+    Paper: Chang, Givan and Chong (2004), "Parallel rollout for online solution of partially observable Markov decision
+    processes": the policy that switches between base policies by rollouts is at least as good as each of them, up to
+    the error of the estimate; Ng and Jordan (2000), "PEGASUS", for the common random numbers.
+
+    What it gains over the myopic oracle is a lower bound of what looking ahead can gain. Deviations: plans are made for
+    all lanes at once and kept for ``replan`` steps; users who come in between get the policy that was best on average.
+    It reads the state of the environment that it serves, its own or that given to :meth:`serve`.
+    """
+
+    name: ClassVar[str] = "lookahead"
+    Config: ClassVar[type[Config]] = LookaheadConfig
+    State: ClassVar[type | None] = Plan
+    elementwise: ClassVar[bool] = False
+    config: LookaheadConfig
+
+    @classmethod
+    def refusal(cls, setting: Setting, config: Any) -> str | None:
+        """Lists of candidates are drawn anew in every step that is played out."""
+        if setting.candidates:
+            return (
+                "lookahead plans over the whole catalogue; make the environment without num_candidates, or use oracle"
+            )
+        return None
+
+    def setup(self, rng: np.random.Generator) -> None:
+        """Serves its own environment until it is told of another."""
+        super().setup(rng)
+        self._served = self.env
+        self._planner: Any = None
+
+    def serve(self, env: Any) -> None:
+        """Takes an environment whose state it reads from now on."""
+        self._served, self._planner = env, None
+
+    def act(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """The slate of the policy that each lane follows, chosen anew where it is time."""
+        count = len(rows)
+        core = self._served.unwrapped.core
+        if core.lanes != count:
+            raise ConfigError(
+                f"lookahead reads the state of an environment with {core.lanes} lanes and is asked for {count}; name "
+                "the one it serves: agent.serve(env)"
+            )
+        if not isinstance(state, Plan):
+            state = Plan(*(np.zeros(count, np.int64) for _ in range(3)))
+        if starts.all() or (state.left <= 0).any():
+            state = self._planned(core)
+        policy = np.where(starts, state.usual, state.policy) if not starts.all() else state.policy
+        slates = self._slates(core, np.asarray(self.config.numbers)[policy], allowed)
+        return slates, Plan(policy, state.usual, state.left - 1)
+
+    def _planned(self, core: Any) -> Plan:
+        """Which of the policies promises most to each lane."""
+        weights, lanes = np.asarray(self.config.numbers), core.lanes
+        snapshot = core.simulator.get_state()
+        returns = np.stack(
+            [
+                self._played_out(core, snapshot, np.repeat(weights, lanes), luck).reshape(len(weights), lanes)
+                for luck in range(self.config.rollouts)
+            ]
+        )
+        gains = shrunk(returns - returns[:, :1])
+        usual = np.full(lanes, int(gains.mean(1).argmax()))
+        return Plan(gains.argmax(0), usual, np.full(lanes, self.config.replan))  # the first of those that are equal
+
+    def _played_out(self, core: Any, snapshot: Mapping[str, NDArray[Any]], weights: Floats64, luck: int) -> Floats64:
+        """Return of each lane of the planner [W B] over ``depth`` steps, with what is left after them."""
+        planner = self._copies(len(weights))
+        planner.simulator.set_state({name: _tiled(part, core.lanes, len(weights)) for name, part in snapshot.items()})
+        lane = planner.simulator.state.lane
+        lane["stream"] += np.uint64(OTHER_LUCK * (luck + 1) % 2**64)
+        alive, begun = ~lane["ended"], lane["step"].copy()
+        rewards, steps = np.zeros(len(weights)), np.zeros(len(weights))
+        listed = self._listed(planner, weights)
+        for _ in range(self.config.depth):
+            outcome = planner.simulator.step(self._slates(planner, weights, listed=listed))
+            reward = planner.true_rewards() if planner.protocol.reports else outcome.reward
+            rewards += np.where(alive, reward, 0.0)
+            steps += alive
+            alive &= ~outcome.terminated & (self._steps_left(planner) > 0)
+            lane["ended"] = ~alive
+            if not alive.any():
+                break
+        if self.config.tail:
+            rewards += alive * self._tail(planner, weights, rewards, lane["step"] - begun, alive)
+        return rewards
+
+    def _tail(self, planner: Any, weights: Floats64, rewards: Floats64, steps: Any, alive: Flags) -> Floats64:
+        """What a lane that is still there is worth, by its policy's mean reward and rate of leaving, [W B]."""
+        _, policy = np.unique(weights, return_inverse=True)
+        pooled = [np.bincount(policy, weights=values) for values in (rewards, steps, ~alive)]
+        left = self._steps_left(planner)
+        stay = (pooled[1] / np.maximum(pooled[2], 0.5))[policy]  # steps until users leave, on average
+        return (pooled[0] / np.maximum(pooled[1], 1.0))[policy] * np.minimum(stay, left)
+
+    def _steps_left(self, planner: Any) -> Floats64:
+        """Steps to the horizon; where that is a day of the month, at the pace so far."""
+        lane, left = planner.simulator.state.lane, np.full(planner.lanes, np.inf)
+        horizon = planner.options.horizon or (self._served.spec.max_episode_steps if self._served.spec else None)
+        if horizon:
+            left = horizon - lane["step"].astype(np.float64)
+        if planner.protocol.retention > 0:
+            spent = np.maximum(lane["clock"] - lane["began"], 1).astype(np.float64)
+            pace = np.maximum(lane["step"], 1) / spent
+            left = np.minimum(left, (planner.protocol.retention * DAY - spent) * pace)
+        return left
+
+    def _slates(
+        self, core: Any, weights: Floats64, allowed: Flags | None = None, listed: Slates | None = None
+    ) -> Slates:
+        """The best slates [B, K] for a weight on satisfaction for each lane [B].
+
+        ``allowed`` [B, I] leaves items out; ``listed`` [B, N] names those to choose from.
+        """
+        appeal, value = self._worth(core, weights, listed)
+        usable = np.isfinite(appeal) if allowed is None else np.isfinite(appeal) & allowed
+        slates = self.slates(appeal, value, usable)
+        return slates if listed is None else np.take_along_axis(listed, slates, 1)
+
+    def _worth(self, core: Any, weights: Floats64, listed: Slates | None) -> tuple[Floats64, Floats64]:
+        """Attraction, and expected reward of a click with the weighted satisfaction, [B, I] or [B, N]."""
+        appeal, value = (part.astype(np.float64) for part in core.simulator.truth(None, listed))
+        if weights.any():
+            unit = float(np.abs(value[np.isfinite(appeal)]).mean())
+            value += (weights * unit)[:, None] * core.simulator.truth({"satisfaction": 1.0}, listed)[1]
+        return appeal, value
+
+    def _listed(self, core: Any, weights: Floats64) -> Slates:
+        """The items [B, N] that promise most to each lane now."""
+        appeal, value = self._worth(core, weights, None)
+        promise = np.exp(np.clip(appeal - self.no_click, -LARGEST_UTILITY, 0.0)) * value
+        return best(promise, np.isfinite(appeal), min(self.config.shortlist, value.shape[1]))
+
+    def _copies(self, lanes: int) -> Any:
+        """A simulator like that of the environment served, with lanes to plan in."""
+        if self._planner is None or self._planner.lanes != lanes:
+            spec = self._served.spec or self._served.unwrapped.spec
+            if spec is None:
+                raise ConfigError(
+                    "lookahead makes a copy of the environment, which must come from gym.make or make_vec"
+                )
+            kwargs = {name: value for name, value in spec.kwargs.items() if name not in ("num_envs", "autoreset_mode")}
+            kwargs |= {"truth": False, "render_mode": None}
+            env = gym.make_vec(spec.id, num_envs=lanes, **kwargs)
+            env.reset(seed=0)
+            self._planner = env.unwrapped.core  # type: ignore[attr-defined]
+        return self._planner
+
+
+def shrunk(gains: Floats64) -> Floats64:
+    """Mean gains [W, B] of rollouts [R, W, B], drawn towards the mean over lanes as far as they are noise."""
+    rollouts, _, lanes = gains.shape
+    mean: Floats64 = gains.mean(0)
+    if rollouts < 2 or lanes < 2:
+        return mean
+    noise = gains.var(0, ddof=1).mean(1, keepdims=True) / rollouts
+    spread = mean.var(1, ddof=1, keepdims=True)
+    kept = np.clip(1.0 - noise / np.maximum(spread, 1e-300), 0.0, 1.0)
+    centre = mean.mean(1, keepdims=True)
+    drawn: Floats64 = centre + kept * (mean - centre)
+    return drawn
+
+
+def _tiled(part: NDArray[Any], lanes: int, wanted: int) -> NDArray[Any]:
+    """Rows of B lanes once for every policy; parts of which there is one row are left as they are."""
+    if len(part) != lanes:
+        return part
+    return np.tile(part, (wanted // lanes, *(1,) * (part.ndim - 1)))

@@ -1,0 +1,136 @@
+"""The myopic oracle: it knows what every user wants now, and looks no further. The one of every score."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.agents.core.base import Agent
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.common.slates import best
+from recsim_llm.errors import ConfigError
+
+MOST_ROUNDS = 50
+LARGEST_UTILITY = 60.0
+Floats64 = NDArray[np.float64]
+
+
+class OracleAgent(Agent):
+    """Shows the slate of the highest expected immediate reward, from the latent truth.
+
+    With a_i = exp(attraction of item i), a_0 = exp(no_click), v_i the expected reward of a click and d_k the attention
+    of slot k:
+
+        multinomial  max over slates of  R = sum_k d_k a_k v_k / (a_0 + sum_k d_k a_k),  exact: R* is the only root of
+                     f(R) = max sum_k d_k a_k (v_k - R) - a_0 R, found by Dinkelbach's iteration; the maximum at a given
+                     R takes the K largest a_i (v_i - R), the largest in the slot of most attention
+        position     the K largest sigma(attraction_i - no_click) v_i, the largest first; exact
+        cascade      the same order; exact where all clicks are worth the same
+
+    Paper: Dinkelbach (1967), "On nonlinear fractional programming"; Rusmevichientong, Shen and Shmoys (2010), "Dynamic
+    assortment optimization with a multinomial logit choice model and capacity constraint".
+
+    It reads ``truth_appeal`` and ``truth_value`` from the infos shown to :meth:`observe` before each ``predict``; where
+    none were shown, from its own environment, which must have been made with ``truth=True`` and have as many lanes.
+    """
+
+    name: ClassVar[str] = "oracle"
+    needs_truth: ClassVar[bool] = True
+    learns: ClassVar[bool] = False
+
+    def setup(self, rng: np.random.Generator) -> None:
+        """Reads the choice model's parameters."""
+        rules = self.env.unwrapped.core.simulator.rules
+        self.choice, self.no_click = str(rules.choice), float(rules.no_click)
+        places = np.arange(1, self.setting.slots + 1, dtype=np.float64)
+        self.attention: Floats64 = np.power(places, -float(rules.position_bias), dtype=np.float64)
+        self._shown: tuple[Floats64, Floats64] | None = None
+
+    def observe(self, info: dict[str, Any]) -> None:
+        """Takes the truth for the next call of ``predict``."""
+        if "truth_appeal" in info and "truth_value" in info:
+            self._shown = _two_dimensional(info["truth_appeal"]), _two_dimensional(info["truth_value"])
+
+    def act(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """The best slate; there is nothing to explore."""
+        appeal, value = self._truth(len(rows))
+        if self.setting.candidates:
+            listed = self.setting.listed(rows)
+            appeal = _spread(appeal, listed, self.setting.items, -np.inf)
+            value = _spread(value, listed, self.setting.items, 0.0)
+        return self.slates(appeal, value, allowed & np.isfinite(appeal)), state
+
+    def slates(self, appeal: Floats64, value: Floats64, usable: Flags) -> Slates:
+        """The best slates [B, K] for attraction, expected reward of a click and items on the shelf, [B, I] each."""
+        if self.choice == "multinomial":
+            return best_assortment(appeal, value, usable, self.attention, self.no_click)[0]
+        click = 1.0 / (1.0 + np.exp(-np.clip(appeal - self.no_click, -LARGEST_UTILITY, LARGEST_UTILITY)))
+        return best(click * value, usable, self.setting.slots)
+
+    def _truth(self, lanes: int) -> tuple[Floats64, Floats64]:
+        shown, self._shown = self._shown, None
+        if shown is None:
+            shown = self._own_truth()
+        if len(shown[0]) != lanes:
+            raise ConfigError(
+                f"the truth is for {len(shown[0])} lanes and the observation for {lanes}; show the oracle the infos of "
+                "the same lanes: agent.observe(info)"
+            )
+        return shown
+
+    def _own_truth(self) -> tuple[Floats64, Floats64]:
+        core = self.env.unwrapped.core
+        if not core.options.truth:
+            raise ConfigError(
+                "the oracle needs the latent truth and got none: make the environment with truth=True, and where it "
+                "is not the oracle's own show it the infos of each step: agent.observe(info)"
+            )
+        appeal, value = core.truth()
+        return appeal.astype(np.float64), value.astype(np.float64)
+
+
+def _two_dimensional(values: Any) -> Floats64:
+    return np.atleast_2d(np.asarray(values, np.float64))
+
+
+def _spread(values: Floats64, listed: Slates, items: int, rest: float) -> Floats64:
+    """Values [B, C] of the candidates [B, C] in their places among all items [B, I], ``rest`` for the others."""
+    everywhere = np.full((len(values), items + 1), rest)
+    np.put_along_axis(everywhere, listed, values, 1)  # an empty place, -1, is the last column
+    return everywhere[:, :-1]
+
+
+def best_assortment(
+    appeal: Floats64, value: Floats64, usable: Flags, attention: Floats64, no_click: float
+) -> tuple[Slates, Floats64]:
+    """Slates [B, K] of the highest expected reward under multinomial choice, and that reward [B].
+
+    Args:
+        appeal: Attraction of each item, [B, I] [logit].
+        value: Expected reward of a click on it, [B, I].
+        usable: Items on the shelf, [B, I].
+        attention: Attention of each slot, not increasing, [K].
+        no_click: Utility of clicking nothing [logit].
+    """
+    slots = len(attention)
+    weight = np.where(usable, np.exp(np.clip(appeal - no_click, -LARGEST_UTILITY, LARGEST_UTILITY)), 0.0)
+    reward = np.zeros(len(appeal))
+    for _ in range(MOST_ROUNDS):
+        slates = best(weight * (value - reward[:, None]), usable, slots)
+        drawn = np.take_along_axis(weight, slates, 1) * attention
+        better = (drawn * np.take_along_axis(value, slates, 1)).sum(1) / (1.0 + drawn.sum(1))
+        settled = np.abs(better - reward) <= 1e-12 * np.maximum(np.abs(better), 1.0)
+        reward = better
+        if settled.all():
+            break
+    return slates, reward

@@ -1,0 +1,84 @@
+"""Epsilon exploration around any agent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.common.slates import mixed
+from recsim_llm.agents.wrappers.base import Wrapper, WrapperConfig, told_of
+
+
+@dataclass(frozen=True)
+class ExploreEpsilonConfig(WrapperConfig):
+    """Settings of :class:`ExploreEpsilonAgent`.
+
+    Attributes:
+        epsilon: Probability that a slot explores, in the long run.
+        epsilon_start: The same at the first step.
+        decay: Steps of users in which what lies between the two falls by the factor e [steps].
+    """
+
+    epsilon: float = 0.1
+    epsilon_start: float = 0.1
+    decay: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(0.0, 1.0, "epsilon", "epsilon_start")
+        self._within(1e-6, 1e12, "decay")
+
+
+class ExploreEpsilonAgent(Wrapper):
+    """With probability epsilon a random item, else the inner agent's best.
+
+    Equation: slot k holds what the inner agent shows there without exploration with probability 1 - epsilon_t, else a
+    uniform one of m items: that one, and the allowed ones not in the inner agent's slate nor shown before; epsilon_t =
+    epsilon + (epsilon_start - epsilon) exp(-t / decay). The probability of a slot is 1 - epsilon_t + epsilon_t / m for
+    the inner agent's item, epsilon_t / m for another.
+
+    Paper: Sutton and Barto (2018), "Reinforcement learning", section 2.2; as a logging policy: Langford, Strehl
+    and Wortman (2008), "Exploration scavenging".
+
+    Origin of the defaults: epsilon 0.1 is Sutton and Barto's, constant, so that logs have one policy. Deviations: each
+    slot of a slate explores for itself; what the inner agent lets rest is not shown by exploration either.
+    """
+
+    name: ClassVar[str] = "explore_epsilon"
+    Config: ClassVar[type[Config]] = ExploreEpsilonConfig
+    config: ExploreEpsilonConfig
+
+    @property
+    def epsilon(self) -> float:
+        """Probability that a slot explores now."""
+        config = self.config
+        left = float(np.exp(-self.num_timesteps / config.decay))
+        return config.epsilon + (config.epsilon_start - config.epsilon) * left
+
+    def act(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """The inner agent's choice without its own exploration, each slot exploring with probability epsilon."""
+        greedy, after, self.propensity = self.ask(rows, state, starts, True, allowed, rng)
+        self._seen = None
+        if deterministic:
+            return greedy, after
+        certain = bool((self.propensity == 1.0).all())
+        slates, chances = mixed(greedy, self.usable(after, allowed), self.epsilon, rng)
+        self.propensity = chances if certain else np.full(slates.shape, np.nan)
+        return slates, told_of(after, greedy, slates)
+
+    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+        """The inner agent's."""
+        return self.scores(rows, state, starts, allowed)

@@ -1,0 +1,147 @@
+"""Wrappers that choose among the best M items of another agent.
+
+Any agent gives its best M: it is asked again and again, with what it named already taken off the shelf.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.wrappers.base import Wrapper, WrapperConfig, told_of
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RerankingConfig(WrapperConfig):
+    """Settings of :class:`Reranker`.
+
+    Attributes:
+        pool: Items of the inner agent to choose from, M.
+    """
+
+    pool: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within(1, 10_000, "pool")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The best M items of the inner agent for B lanes.
+
+    Attributes:
+        slates: [B, K] what it would have shown.
+        items: [B, M], the best first, none twice.
+        relevance: [B, M] in [0, 1]: its scores, the range over the pool made [0, 1], or where it has none 1 - rank / M.
+        usable: [B, M] items that may be shown.
+        state: Its state after it was asked.
+        certain: Whether it chose without chance.
+    """
+
+    slates: Slates
+    items: Slates
+    relevance: Values
+    usable: Flags
+    state: Any
+    certain: bool
+
+
+class Reranker(Wrapper):
+    """Base of wrappers that choose a slate from a pool.
+
+    The pool comes from the inner agent's scores where it has them and does not explore, else from its slates.
+    Subclasses write :meth:`picked`.
+    """
+
+    Config: ClassVar[type[Config]] = RerankingConfig
+    config: RerankingConfig
+
+    def pool(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> Pool:
+        """The best M items; arguments as for :meth:`act`."""
+        slots = self.setting.slots
+        size = min(max(self.config.pool, slots), self.setting.items)
+        slates, after, chances = self.ask(rows, state, starts, deterministic, allowed, rng)
+        certain = bool((chances == 1.0).all())
+        scores = self.scores(rows, state, starts, allowed) if deterministic or certain else None
+        if scores is not None:
+            usable = self.usable(after, allowed)
+            items = best(scores, usable, size)
+            good = np.take_along_axis(usable, items, 1)
+            relevance = _scaled(np.take_along_axis(np.asarray(scores, np.float64), items, 1), good)
+            return Pool(slates, items, relevance, good, after, certain)
+        left = np.array(allowed, np.bool_)
+        batches = [slates]
+        fresh = [np.take_along_axis(left, slates, 1)]
+        for _ in range(slots, size, slots):
+            np.put_along_axis(left, batches[-1], False, 1)
+            named, _, chances = self.ask(rows, state, starts, deterministic, left, rng)
+            certain = certain and bool((chances == 1.0).all())
+            batches.append(named)
+            fresh.append(np.take_along_axis(left, named, 1))  # what fills up where nothing is left was named before
+        listed = np.concatenate(batches, 1)[:, :size]
+        ranks = np.broadcast_to(1.0 - np.arange(size) / size, listed.shape)
+        return Pool(slates, listed, ranks, np.concatenate(fresh, 1)[:, :size], after, certain)
+
+    def act(
+        self,
+        rows: Floats,
+        state: Any,
+        starts: Flags,
+        deterministic: bool,
+        allowed: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """The inner agent's pool, ranked anew; its own slate where the pool has fewer than K items to show."""
+        if self.setting.slots == 1:  # nothing to arrange
+            return super().act(rows, state, starts, deterministic, allowed, rng)
+        pool = self.pool(rows, state, starts, deterministic, allowed, rng)
+        self._seen = None
+        places = self.picked(pool)
+        slates = shown(pool, places)
+        if not pool.certain:
+            self.propensity = np.full(slates.shape, np.nan)
+        return slates, told_of(pool.state, pool.slates, slates)
+
+    def picked(self, pool: Pool) -> Slates:
+        """Places [B, K] in the pool, the first slot's first; only usable ones as long as there are."""
+        raise NotImplementedError
+
+
+def shown(pool: Pool, places: Slates) -> Slates:
+    """Items [B, K] at places of the pool; the inner agent's own slate in lanes with too few usable ones."""
+    enough = np.count_nonzero(pool.usable, axis=1) >= places.shape[1]
+    slates: Slates = np.where(enough[:, None], np.take_along_axis(pool.items, places, 1), pool.slates)
+    return slates
+
+
+def unit_rows(embedding: Floats) -> Floats:
+    """Encodings of length 1, [I, D]; zeros stay zeros."""
+    length = np.sqrt(np.square(embedding.astype(np.float64)).sum(1, keepdims=True))
+    units: Floats = np.divide(embedding, length, out=np.zeros(embedding.shape), where=length > 0).astype(np.float32)
+    return units
+
+
+def _scaled(values: Values, usable: Flags) -> Values:
+    """Values [B, M] with the range of the usable ones made [0, 1]; 1 where they are all the same."""
+    low = np.where(usable, values, np.inf).min(1, keepdims=True)
+    high = np.where(usable, values, -np.inf).max(1, keepdims=True)
+    span = np.where(high > low, high - low, 1.0)
+    scaled: Values = np.where(usable & (high > low), (values - low) / span, np.where(usable, 1.0, 0.0))
+    return scaled

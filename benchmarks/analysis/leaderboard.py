@@ -1,0 +1,177 @@
+"""The leaderboard of an experiment: who is best, how surely, and what weakens the comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recsim_llm.benchmarks.analysis import scores
+from recsim_llm.benchmarks.harness.results import ORACLE, RANDOM, Results
+from recsim_llm.benchmarks.analysis.scores import Estimate
+
+FEW_SEEDS = 5
+REFERENCES = (RANDOM, ORACLE, "lookahead")
+"""They know nothing, or the truth, and are no recommenders."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One agent in the leaderboard.
+
+    Attributes:
+        agent: Its name.
+        score: Normalised score over all scenarios.
+        scores: Normalised score by scenario.
+        returns: Return per episode, by scenario.
+        online: Reward of a step in the last part of learning, by scenario.
+        ctr: Clicks per item shown, mean over runs.
+        coverage: Share of the catalogue shown, mean over runs.
+        train_s: Time for learning, mean over runs [s].
+        runs: Runs that are done.
+    """
+
+    agent: str
+    score: Estimate
+    scores: tuple[Estimate, ...]
+    returns: tuple[Estimate, ...]
+    online: tuple[Estimate, ...]
+    ctr: float
+    coverage: float
+    train_s: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The best agent against another.
+
+    Attributes:
+        agent: The other agent.
+        chance: Probability that a run of the best beats one of the other.
+        differences: Return of the best less that of the other, by scenario, paired by episode: the same users, the same
+            random numbers.
+    """
+
+    agent: str
+    chance: Estimate
+    differences: tuple[Estimate, ...]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """A comparison, best agent first.
+
+    Attributes:
+        scenarios: Names of the columns of returns.
+        lines: One for each agent.
+        warnings: Sentences about what weakens the comparison.
+        headline: What it says, in one sentence.
+        best: The best agent besides random and oracle; "" if there is none.
+        rivals: How the best agent compares with each of the others.
+    """
+
+    scenarios: tuple[str, ...]
+    lines: tuple[Line, ...]
+    warnings: tuple[str, ...]
+    headline: str
+    best: str
+    rivals: tuple[Rival, ...]
+
+
+def leaderboard(results: Results, seed: int = 0) -> Leaderboard:
+    """Computes the leaderboard of an experiment's main scenarios; `seed` is that of the bootstrap."""
+    results = results.main
+    lines = [_line(results, agent, seed) for agent in results.experiment.agents]
+    lines.sort(key=lambda line: (-np.nan_to_num(line.score.value, nan=-np.inf), -_mean_return(line), line.agent))
+    able = [line for line in lines if line.agent not in REFERENCES and line.runs]
+    best = able[0].agent if able else ""
+    others = [line.agent for line in lines if line.agent not in (best, ORACLE) and line.runs]
+    rivals = tuple(_rival(results, best, other, seed) for other in others) if best else ()
+    return Leaderboard(
+        scenarios=results.experiment.scenarios,
+        lines=tuple(lines),
+        warnings=tuple(warnings(results)),
+        headline=_headline(results, able, rivals),
+        best=best,
+        rivals=rivals,
+    )
+
+
+def _rival(results: Results, best: str, other: str, seed: int) -> Rival:
+    return Rival(
+        agent=other,
+        chance=scores.improvement_interval(results.scores(best), results.scores(other), seed),
+        differences=tuple(
+            scores.paired_difference(results.episodes(best, scenario), results.episodes(other, scenario), seed)
+            for scenario in results.experiment.scenarios
+        ),
+    )
+
+
+def _line(results: Results, agent: str, seed: int) -> Line:
+    return Line(
+        agent=agent,
+        score=scores.interval(results.scores(agent), seed),
+        scores=tuple(scores.interval(one[:, None], seed) for one in results.scenario_scores(agent).T),
+        returns=tuple(
+            scores.mean_of_episodes(results.episodes(agent, scenario), seed)
+            for scenario in results.experiment.scenarios
+        ),
+        online=tuple(scores.interval(one[:, None], seed) for one in results.final(agent, "online").T),
+        ctr=_mean(results.final(agent, "ctr")),
+        coverage=_mean(results.final(agent, "coverage")),
+        train_s=results.wall(agent, "train_s"),
+        runs=int(np.sum(~np.isnan(results.final(agent)))),
+    )
+
+
+def _mean(values: Any) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def _mean_return(line: Line) -> float:
+    return float(np.nan_to_num(_mean(np.array([one.value for one in line.returns])), nan=-np.inf))
+
+
+def warnings(results: Results) -> list[str]:
+    """What a reader has to know before believing the numbers."""
+    found = []
+    seeds = len(results.experiment.seeds)
+    if fewer := results.experiment.fewer_seeds:
+        counts = sorted(set(fewer.values()))
+        found += [f"{n} seeds: {', '.join(name for name in fewer if fewer[name] == n)}." for n in counts]
+    for agent in sorted({agent for _, agent in results.refused}):
+        where = [short(scenario) for scenario, refused in results.refused if refused == agent]
+        found.append(f"Not in {', '.join(where)}: {next(v for k, v in results.refused.items() if k[1] == agent)}")
+    if seeds < FEW_SEEDS:
+        found.append(f"Only {seeds} seed{'s' * (seeds != 1)}: intervals from fewer than {FEW_SEEDS} are rough.")
+    if results.failed:
+        names = sorted({f"{row.cell.agent} ({row.state})" for row in results.failed})
+        found.append(f"{len(results.failed)} runs failed: {', '.join(names)}. They are left out.")
+    if results.missing:
+        found.append(f"{results.missing} runs are missing; the same command continues.")
+    if not results.has_scores:
+        found.append("No scores: they need the agents random and oracle.")
+    elif bad := int(np.sum(results.final(ORACLE) <= results.final(RANDOM))):
+        found.append(f"In {bad} runs the oracle is not above random; these have no score.")
+    return [*found, *results.problems]
+
+
+def short(scenario: str) -> str:
+    """A scenario's name for people."""
+    return scenario.removeprefix("recsim_llm/").removesuffix("-v0")
+
+
+def _headline(results: Results, able: list[Line], rivals: tuple[Rival, ...]) -> str:
+    if not able:
+        return "No agents to compare besides random and oracle."
+    n, best = len(results.experiment.seeds), able[0]
+    if len(able) == 1 or not results.has_scores:
+        return f"{best.agent}: score {best.score.text()}, n = {n} seeds."
+    chance = next(rival.chance for rival in rivals if rival.agent == able[1].agent)
+    return (
+        f"{best.agent} is best with a score of {best.score.text()}; a run of it beats one of {able[1].agent} with "
+        f"P = {chance.text()}, n = {n} seeds x {len(results.experiment.scenarios)} scenarios."
+    )

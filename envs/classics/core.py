@@ -1,0 +1,325 @@
+"""RecSim's three environments in this project's shells: options, spaces, observations, infos."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from recsim_llm.envs.scalar_env import RecEnv
+from recsim_llm.envs.core import Core, Infos
+from recsim_llm.envs.options import OBSERVATIONS, Reward, keywords, reward_of
+from recsim_llm.envs.vector_env import RecVectorEnv
+from recsim_llm.errors import ConfigError, unknown
+from recsim_llm.simulator.classics.user_step import USERS
+from recsim_llm.simulator.classics.simulator import ClassicSimulator
+
+MOST_CANDIDATES = 1_000_000
+
+
+@dataclass(frozen=True)
+class ClassicOptions:
+    """Keyword arguments that every classic takes beside the constants of its MDP; all but callables are JSON.
+
+    Attributes:
+        slate_size: K; None is the scenario's.
+        num_candidates: C, documents to choose from at each step; None is the scenario's.
+        resample_documents: Draw new candidates for every user and step; else one list for all users and all time.
+        documents_seed: Seed of that list.
+        observation: "flat" (one Box) or "dict" (the same parts by name).
+        reward: Weights of the reward terms, the name of a registered reward, or a function of the infos [B]; None is
+            the scenario's.
+        truth: Put the latent truth into the infos.
+        action_mask: Put the action mask into the infos.
+        strict: Raise on wasted slots instead of leaving them empty.
+        horizon: Steps after which an episode is truncated; None leaves it to the spec (``max_episode_steps``).
+        threads: Threads for many lanes; results do not depend on it.
+    """
+
+    slate_size: int | None = None
+    num_candidates: int | None = None
+    resample_documents: bool = True
+    documents_seed: int = 0
+    observation: str = "flat"
+    reward: Reward = None
+    truth: bool = False
+    action_mask: bool = False
+    strict: bool = False
+    horizon: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.observation not in OBSERVATIONS:
+            raise unknown("observation form", self.observation, OBSERVATIONS)
+        if self.horizon is not None and self.horizon < 1:
+            raise ConfigError(f"horizon must be at least 1 step, got {self.horizon}")
+        if self.num_candidates is not None and not 1 <= self.num_candidates <= MOST_CANDIDATES:
+            raise ConfigError(f"num_candidates must lie in 1..{MOST_CANDIDATES}, got {self.num_candidates}")
+
+
+@dataclass(frozen=True)
+class Classic:
+    """One of the three.
+
+    Attributes:
+        name: Name in the environment's id.
+        slate_size: K.
+        num_candidates: C.
+        parameters: Dataclass of the MDP's constants; its fields are keyword arguments.
+        reward: Weights of the reward terms.
+        horizon: Steps after which an episode is truncated.
+        truth: Names of the latent truth, and how it is read off a simulator as [B, ...].
+    """
+
+    name: str
+    slate_size: int
+    num_candidates: int
+    parameters: type[Any]
+    reward: Mapping[str, float]
+    horizon: int
+    truth: Mapping[str, Callable[[ClassicSimulator], NDArray[Any]]]
+    world: None = None
+    """There is none: documents and users are drawn from distributions."""
+
+    @property
+    def id(self) -> str:
+        """The registered id."""
+        return f"recsim_llm/{self.name}-v0"
+
+
+class ClassicCore(Core):
+    """B users of a classic, with spaces and infos as Gymnasium wants them.
+
+    Args:
+        scenario: Which one.
+        settings: Fields of :class:`ClassicOptions` and of the MDP's constants.
+        lanes: B.
+
+    Raises:
+        TypeError: If a setting is not known; the message has the closest one.
+        ConfigError: If a value is not valid.
+    """
+
+    def __init__(self, scenario: Classic, settings: Mapping[str, Any], lanes: int) -> None:
+        general, own = ({field.name for field in fields(kind)} for kind in (ClassicOptions, scenario.parameters))
+        for name in settings:
+            if name not in general | own:
+                raise TypeError(str(unknown("argument", name, general | own)))
+        self.scenario: Any = scenario
+        options = ClassicOptions(**{name: value for name, value in settings.items() if name in general})
+        parameters = scenario.parameters(**{name: value for name, value in settings.items() if name in own})
+        self.options: Any = options
+        self.reward_function, weights = reward_of(options.reward, scenario.reward)
+        self.lanes = lanes
+        self.slots = scenario.slate_size if options.slate_size is None else options.slate_size
+        candidates = scenario.num_candidates if options.num_candidates is None else options.num_candidates
+        self.simulator: Any = ClassicSimulator(
+            parameters, lanes=lanes, slots=self.slots, candidates=candidates, resample=options.resample_documents,
+            documents_seed=options.documents_seed, apart=options.observation == "dict", weights=weights,
+            threads=options.threads,
+        )  # fmt: skip
+        self.layout = self.simulator.layout
+        self.success_step = options.horizon or scenario.horizon
+        self.everyone = np.ones(lanes, np.bool_)
+        self._actions = np.zeros((lanes, self.slots), np.int64)
+        self._limits = self._bounds()
+        self._views: dict[str, NDArray[np.float32]] | None = None
+
+    @property
+    def catalog(self) -> Any:
+        """There is none.
+
+        Raises:
+            AttributeError: Always.
+        """
+        raise AttributeError(
+            f"{self.scenario.name} has no catalogue: its documents are drawn anew and stand in the observation "
+            '(layout["doc"]); agents that need one work on the environments with a world'
+        )
+
+    @property
+    def items(self) -> int:
+        """C, the number of candidates."""
+        return int(self.simulator.candidates)
+
+    def observation_space(self) -> spaces.Space[Any]:
+        """One Box, or a Dict of the same parts."""
+        low, high = self._limits
+        if self.options.observation == "flat":
+            return spaces.Box(low, high, dtype=np.float32)
+        return spaces.Dict(
+            {name: spaces.Box(low[part], high[part], dtype=np.float32) for name, part in self.layout.items()}
+        )
+
+    def _bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        width = max(part.stop for part in self.layout.values())
+        low, high = np.zeros(width, np.float32), np.ones(width, np.float32)
+        for name, _, least in self.simulator.model.parts:
+            if name in self.layout:
+                low[self.layout[name]] = least
+        return low, high
+
+    def observed(self, rows: NDArray[np.float32]) -> Any:
+        """Copies rows [B, P] or [P] into the form of the observation space."""
+        seen = self.viewed(rows)
+        return {name: part.copy() for name, part in seen.items()} if isinstance(seen, dict) else seen.copy()
+
+    def viewed(self, rows: NDArray[np.float32]) -> Any:
+        """The same without copies; a list of candidates that never changes is one read-only array for all lanes."""
+        if self.options.observation == "flat":
+            return rows
+        if rows is self.simulator.outcome.observation:
+            if self._views is None:
+                self._views = self._parts(rows)
+            return dict(self._views)
+        return self._parts(rows)
+
+    def _parts(self, rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        parts = {name: rows[..., part] for name, part in self.layout.items()}
+        if not self.simulator.resample:
+            listed = self.simulator.listed
+            parts["doc"] = np.broadcast_to(listed, (*rows.shape[:-1], len(listed)))
+        return parts
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_views": None}  # a copy has rows of its own
+
+    def actions(self, actions: Any) -> NDArray[np.int64]:
+        """Checks actions [B] or [B, K] and copies them to [B, K].
+
+        Raises:
+            ConfigError: If the shape is wrong or a number is no candidate.
+        """
+        given = np.asarray(actions)
+        expected = (self.lanes,) if self.slots == 1 else (self.lanes, self.slots)
+        if given.shape not in (expected, self._actions.shape) and not (self.lanes == 1 and given.size == self.slots):
+            raise ConfigError(f"actions have shape {given.shape}, expected {expected}")
+        if given.dtype.kind not in "iu":
+            raise ConfigError(f"actions must be integers (positions among the candidates), got dtype {given.dtype}")
+        self._actions[...] = given.reshape(self._actions.shape)
+        if self._actions.view(np.uint64).max() >= self.items:  # a negative number is a large one
+            low, high = int(self._actions.min()), int(self._actions.max())
+            raise ConfigError(
+                f"action {low if low < 0 else high} is no candidate; the list has candidates 0..{self.items - 1}"
+            )
+        return self._actions
+
+    def infos(self) -> Infos:
+        """Infos of all lanes as arrays [B, ...], every key at every step."""
+        simulator = self.simulator
+        state = simulator.state
+        lane = state.lane
+        infos: Infos = {
+            "user_id": lane["user"].astype(np.int64),
+            "clicks": lane["clicks"].astype(np.int64),
+            "ctr": lane["total_clicks"] / np.maximum(lane["total_shown"], 1),
+            "wasted": lane["wasted"].astype(np.int64),
+            "is_success": np.zeros(self.lanes, np.bool_),
+            "slate": state.slate.copy(),
+            "cluster_id": state.shown.copy(),
+        }
+        infos.update(zip(simulator.model.signals, state.signals.copy(), strict=True))
+        if self.options.action_mask:
+            infos["action_mask"] = self.masks().astype(np.int8)
+        if self.options.truth:
+            infos.update({name: read(simulator) for name, read in self.scenario.truth.items()})
+        return infos
+
+    def info(self) -> dict[str, Any]:
+        """Info of lane 0 as plain numbers and arrays."""
+        simulator = self.simulator
+        state = simulator.state
+        lane = state.lane[0]
+        info: dict[str, Any] = {
+            "user_id": int(lane["user"]),
+            "clicks": int(lane["clicks"]),
+            "ctr": int(lane["total_clicks"]) / max(int(lane["total_shown"]), 1),
+            "wasted": int(lane["wasted"]),
+            "is_success": False,
+            "slate": state.slate[0].copy(),
+            "cluster_id": state.shown[0].copy(),
+        }
+        info.update(zip(simulator.model.signals, state.signals[:, 0].copy(), strict=True))
+        if self.options.action_mask:
+            info["action_mask"] = self.masks()[0].astype(np.int8)
+        if self.options.truth:
+            for name, read in self.scenario.truth.items():
+                value = read(simulator)[0]
+                info[name] = float(value) if value.ndim == 0 else value
+        return info
+
+    def _user(self, user: Any) -> int:
+        if isinstance(user, bool) or not isinstance(user, int | np.integer) or not 0 <= user < USERS:
+            raise ConfigError(f"no user {user!r}; users are numbered 0..{USERS - 1}")
+        return int(user)
+
+
+class _Facts:
+    """What the classics do otherwise than environments with a world."""
+
+    scenario: ClassVar[Any]
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Names the keyword arguments of a class that names its scenario."""
+        super().__init_subclass__(**arguments)
+        if "scenario" in vars(cls):
+            scalar = issubclass(cls, RecEnv)
+            shell: Any = cls.__init__
+
+            @keywords(ClassicOptions, cls.scenario.parameters, without=("threads",) if scalar else ())
+            @functools.wraps(shell)
+            def constructor(self: Any, *args: Any, **settings: Any) -> None:
+                shell(self, *args, **settings)
+
+            setattr(cls, "__init__", constructor)  # noqa: B010  (mypy takes an assignment for a mistake)
+
+    @classmethod
+    def _make_core(cls, settings: Mapping[str, Any], lanes: int) -> Core:
+        return ClassicCore(cls.scenario, settings, lanes)
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """Observations of the classics have no context part."""
+        return ()
+
+
+class ClassicEnv(_Facts, RecEnv):
+    """One user of a classic. Subclasses name it and document it."""
+
+    def __init__(self, *, render_mode: str | None = None, **settings: Any) -> None:
+        super().__init__(render_mode=render_mode, **settings)
+
+    def _info(self) -> dict[str, Any]:
+        core: Any = self.core
+        info: dict[str, Any] = core.info()
+        return info
+
+
+class ClassicVectorEnv(_Facts, RecVectorEnv):
+    """B users of a classic. Subclasses name it."""
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        copy: bool = True,
+        render_mode: str | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            num_envs, max_episode_steps=max_episode_steps, autoreset_mode=autoreset_mode, copy=copy,
+            render_mode=render_mode, **settings,
+        )  # fmt: skip
+
+    def _observed(self) -> Any:
+        core: Any = self.core
+        rows = core.simulator.outcome.observation
+        return core.observed(rows) if self.copy else core.viewed(rows)

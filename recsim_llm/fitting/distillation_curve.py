@@ -1,0 +1,108 @@
+"""The learning curve of distillation: agreement by number of pairs, for personas seen and unseen in fitting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsim_llm.datasets import Interactions
+from recsim_llm.fitting.distillation_model import FittedHead, fit_head, item_means
+from recsim_llm.fitting.agreement import agreement
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+TEST_SHARE = 0.2
+"""Share of the seen personas' ratings that is held out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """How ratings are divided.
+
+    Attributes:
+        train: Rows of seen personas that a head may be fitted to, in random order.
+        seen: Held-out rows of seen personas.
+        unseen: All rows of unseen personas.
+    """
+
+    train: Index
+    seen: Index
+    unseen: Index
+
+
+def divide(user: Index, unseen: float, seed: int) -> Parts:
+    """Holds out whole personas and, of the others, a share of their ratings.
+
+    Args:
+        user: [N] the user of each rating.
+        unseen: Share of the users who are held out whole; at least one user is on either side where there are two.
+        seed: Another seed gives another division.
+    """
+    rng = np.random.Generator(np.random.PCG64([seed, 5]))
+    people = rng.permutation(np.unique(user))
+    away = people[: int(np.clip(round(unseen * len(people)), min(1, len(people) - 1), len(people) - 1))]
+    outside = np.isin(user, away)
+    rows = rng.permutation(np.flatnonzero(~outside))
+    held = max(round(TEST_SHARE * len(rows)), 1) if len(rows) > 1 else 0
+    return Parts(rows[held:], np.sort(rows[:held]), np.flatnonzero(outside))
+
+
+def curve(
+    log: Interactions,
+    x: NDArray[Any],
+    p: NDArray[Any],
+    parts: Parts,
+    threshold: float,
+    sizes: Sequence[int],
+    seed: int = 0,
+) -> tuple[list[dict[str, Any]], FittedHead]:
+    """Fits heads to more and more of the training rows and measures each on the held-out ones.
+
+    Returns:
+        One entry for each size (``pairs``, ``users``, ``seen``, ``unseen``), and the head of the largest.
+    """
+    wanted = sorted({min(size, len(parts.train)) for size in (*sizes, len(parts.train))})
+    found = []
+    for size in wanted:
+        rows = parts.train[:size]
+        head = fit_head(log.user[rows], log.item[rows], log.value[rows], x, p)
+        means = item_means(log.item[rows], log.value[rows], len(x))
+        told = parts.seen[head.known[log.user[parts.seen]]]
+        entry: dict[str, Any] = {"pairs": size, "users": int(head.known.sum())}
+        for name, held in (("seen", told), ("unseen", parts.unseen)):
+            scores = scores_of(head, means, log, held, x)
+            entry[name] = agreement(log.user[held], log.value[held], scores, threshold, seed=seed)
+        found.append(entry)
+    return found, head
+
+
+def scores_of(head: FittedHead, means: Array, log: Interactions, rows: Index, x: NDArray[Any]) -> dict[str, Array]:
+    """The scores that are compared: the head, its item appeal alone, and the items' mean ratings."""
+    user, item = log.user[rows], log.item[rows]
+    return {
+        "distilled": head.score(user, item, np.asarray(x, np.float64)),
+        "appeal_alone": head.appeal[item],
+        "item_means": means[item],
+    }
+
+
+def summary(learning: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The curve as rows of a table: Spearman over pairs by number of pairs, head beside the items' means."""
+    return [
+        {
+            "pairs": entry["pairs"],
+            **{
+                f"{kind}: {label}": entry[kind][name]["spearman"]
+                for kind in ("unseen", "seen")
+                for name, label in (("distilled", "distilled"), ("item_means", "item means"))
+            },
+            "unseen: ahead, 95 %": str(entry["unseen"]["distilled"]["ahead_interval"]),
+        }
+        for entry in learning
+    ]

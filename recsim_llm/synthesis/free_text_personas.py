@@ -1,0 +1,60 @@
+"""The same personas as plain paragraphs, in other words: for tests of what happens to people's own free text.
+
+Frames and names of things come from ``heldout.txt`` and from the phrases that the themes reserve; neither the built-in
+paragraphs nor the stance classifier use any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from recsim_llm.synthesis.grammar import Theme, Writer, polish, read_words
+from recsim_llm.synthesis.personas import Persona, Voice
+
+_LINKS = (". ", "; ", ", but ", ", while ", ". ", ", and ")
+
+
+def plain_paragraph(persona: Persona, themes: Sequence[Theme], seed: int = 0) -> str:
+    """Writes what a persona likes and dislikes as a paragraph in held-out phrasings.
+
+    Args:
+        persona: Whose tastes; their valences are kept, their wording is not.
+        themes: The themes of the persona's world.
+        seed: Seed of the wording.
+    """
+    rng = np.random.Generator(np.random.PCG64([seed, int(persona.user_id.rsplit("-", 1)[1])]))
+    reserved = {
+        (theme.name, facet.name): facet.reserved[0] for theme in themes for facet in theme.facets if facet.reserved
+    }
+    words = read_words("heldout.txt")
+    decade = f"{'twenties thirties forties fifties sixties seventies eighties'.split()[max(persona.age // 10 - 2, 0)]}"
+    facts = {"age": (str(persona.age),), "place": (persona.place,), "job": (persona.job,), "decade": (decade,)}
+    writer = Writer((facts, words), rng)
+    voice = Voice("first" if rng.random() < 0.6 else persona.gender, persona.name)
+    clauses = [
+        _clause(writer, voice, statement.valence, reserved[statement.theme, statement.facet])
+        for statement in persona.statements
+    ]
+    clauses = [clauses[int(i)] for i in rng.permutation(len(clauses))]
+    texts = [_neutral(writer, voice, "bio"), *clauses]
+    texts.insert(int(rng.integers(1, len(texts) + 1)), _neutral(writer, voice, "aside"))
+    paragraph = texts[0]
+    for text in texts[1:]:
+        paragraph += _LINKS[int(rng.integers(len(_LINKS)))] + text
+    return polish(paragraph.replace("?, ", "? ").replace("?; ", "? ") + ".")
+
+
+def _clause(writer: Writer, voice: Voice, valence: float, thing: str) -> str:
+    frame = voice.speak(writer.phrase("like" if valence > 0 else "dislike"))
+    return frame.replace("{o}", thing)
+
+
+def _neutral(writer: Writer, voice: Voice, kind: str) -> str:
+    return writer.expand(voice.speak(writer.phrase(kind), named=True))
+
+
+def plain_paragraphs(personas: Sequence[Persona], themes: Sequence[Theme], seed: int = 0) -> Mapping[str, str]:
+    """:func:`plain_paragraph` of each, by user id."""
+    return {persona.user_id: plain_paragraph(persona, themes, seed) for persona in personas}
