@@ -9,9 +9,9 @@ benchmarks.write_report(results, "runs/demo")
 
 from recsim_llm.benchmarks.analysis.leaderboard import Leaderboard, leaderboard
 from recsim_llm.benchmarks.analysis.report import to_format, to_markdown, to_rich, write_report
+from recsim_llm.benchmarks.harness.experiment import PRESETS, Cell, Experiment, preset
 from recsim_llm.benchmarks.harness.results import METRICS, Results, load, results_csv
 from recsim_llm.benchmarks.harness.runner import run
-from recsim_llm.benchmarks.harness.experiment import PRESETS, Cell, Experiment, preset
 
 __all__ = [
     "METRICS",

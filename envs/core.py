@@ -11,18 +11,18 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from recsim_llm.worlds.catalog import Catalog
-from recsim_llm.envs.scenario_infos import extra_infos, truth_infos
-from recsim_llm.envs.vector_reward.objectives import vector_rewards
 from recsim_llm.envs.options import Options, reward_of
 from recsim_llm.envs.scenario import Scenario
+from recsim_llm.envs.scenario_infos import extra_infos, truth_infos
+from recsim_llm.envs.vector_reward.objectives import vector_rewards
 from recsim_llm.errors import ConfigError, unknown
 from recsim_llm.simulator import SIGNALS
 from recsim_llm.simulator.live_judge import LiveSimulator
 from recsim_llm.simulator.observation import CONTEXT
 from recsim_llm.simulator.observation_parts import Parts
-from recsim_llm.simulator.task_variant import Protocol
 from recsim_llm.simulator.simulator import Outcome, Simulator
+from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.worlds.catalog import Catalog
 from recsim_llm.worlds.world import World, load_world
 
 Infos = dict[str, Any]

@@ -17,8 +17,8 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from recsim_llm.envs.vector_reward.objectives import DEFAULT
 from recsim_llm.envs.registration import ids, mo_ids, variants
+from recsim_llm.envs.vector_reward.objectives import DEFAULT
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.simulator import Rules
 from recsim_llm.simulator.task_variant import Protocol

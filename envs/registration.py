@@ -12,13 +12,16 @@ NAMESPACE = "recsim_llm"
 # first; highest quality first; most clickbait.
 CLASSICS: dict[str, tuple[str, str, str, int, float | None]] = {
     "InterestEvolution-v0": (
-        "recsim_llm.envs.classics.interest_evolution", "InterestEvolutionEnv", "InterestEvolutionVectorEnv", 1000, 217.0,
+        "recsim_llm.envs.classics.interest_evolution", "InterestEvolutionEnv", "InterestEvolutionVectorEnv", 1000,
+        217.0,
     ),
     "InterestExploration-v0": (
-        "recsim_llm.envs.classics.interest_exploration", "InterestExplorationEnv", "InterestExplorationVectorEnv", 100, 30.8,
+        "recsim_llm.envs.classics.interest_exploration", "InterestExplorationEnv", "InterestExplorationVectorEnv", 100,
+        30.8,
     ),
     "LongTermSatisfaction-v0": (
-        "recsim_llm.envs.classics.long_term_satisfaction", "LongTermSatisfactionEnv", "LongTermSatisfactionVectorEnv", 100,
+        "recsim_llm.envs.classics.long_term_satisfaction", "LongTermSatisfactionEnv", "LongTermSatisfactionVectorEnv",
+        100,
         1036.0,
     ),
 }  # fmt: skip

@@ -13,14 +13,14 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from recsim_llm.envs.core import Core, PublicFacts
-from recsim_llm.envs.scenario_infos import extra_infos, truth_infos
 from recsim_llm.envs.options import Options, keywords, registered_limit, warn_if_cut
 from recsim_llm.envs.rendering.recorder import Recorder
 from recsim_llm.envs.scenario import Scenario
+from recsim_llm.envs.scenario_infos import extra_infos, truth_infos
 from recsim_llm.errors import unknown
 from recsim_llm.simulator import SIGNALS
-from recsim_llm.simulator.task_variant import Protocol
 from recsim_llm.simulator.state import LANE
+from recsim_llm.simulator.task_variant import Protocol
 
 RENDER_MODES = ("ansi", "rgb_array", "html")
 _FIELDS = ("opted_out", "user", "clicks", "total_clicks", "total_examined", "wasted", "session", "clock", "diversity")

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from recsim_llm._version import __version__
 from recsim_llm.commands import agents, bench, judge, run, synth, timeline, tour, tune, world
-from recsim_llm.commands import listing as look
 from recsim_llm.commands import docs as pages
+from recsim_llm.commands import listing as look
 
 app = typer.Typer(
     name="recsim-llm",

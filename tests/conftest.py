@@ -19,8 +19,8 @@ import pytest
 
 import recsim_llm  # noqa: F401  (registers the environments)
 from recsim_llm.worlds.catalog import FACTORS, Catalog
-from recsim_llm.worlds.preference_model import Head
 from recsim_llm.worlds.population import Population
+from recsim_llm.worlds.preference_model import Head
 from recsim_llm.worlds.world import World
 
 WorldBuilder = Callable[..., World]

@@ -22,7 +22,7 @@ LIGHT = {"numpy", "numba", "gymnasium", "pyarrow", "safetensors", "typer", "rich
 """What the core may import when it is imported."""
 
 HEAVY = ("torch", "transformers", "pandas", "matplotlib", "sklearn", "scipy", "stable_baselines3", "sb3_contrib", "ray")
-NETWORKS = "recsim_llm/encoders/tuning_"
+NETWORKS = "recsim_llm/encoders/finetune/"
 """Modules of the core that are networks: torch stands at their top, and they are imported on use alone."""
 MAY_LOOK_UP = ("recsim_llm/cli.py", "recsim_llm/commands/")
 REGISTERS = "recsim_llm/__init__.py"
@@ -190,7 +190,9 @@ GLOBAL_RANDOM = {"default_rng", "Generator", "PCG64", "Philox", "SeedSequence", 
 
 REVIEWED: dict[str, set[str]] = {
     "benchmarks/harness/pool.py": {"cloudpickle", "pickle"},  # between own processes, over pipes
-    "recsim_llm/encoders/finetune/adapters.py": {"torch.manual_seed"},  # peft draws from torch's stream, which is put back
+    "recsim_llm/encoders/finetune/adapters.py": {
+        "torch.manual_seed"
+    },  # peft draws from torch's stream, which is put back
 }
 """At most three modules that may, each for the reason given."""
 

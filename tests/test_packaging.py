@@ -54,7 +54,7 @@ def test_data_is_in_the_wheel(wheel: Path, root: Path) -> None:
     assert "recsim_llm/py.typed" in packed
     for world in ("music", "news"):
         for file in ("world.json", "items.parquet", "users.parquet", "arrays.safetensors"):
-            assert f"recsim_llm/worlds/{world}/{file}" in packed
+            assert f"recsim_llm/worlds/builtin/{world}/{file}" in packed
     tree = [p for name in ("recsim_llm", *TOP) for p in (root / name).rglob("*") if p.is_file()]
     data = {
         str(path.relative_to(root)) for path in tree

@@ -1,1 +1,1 @@
-"""bandits"""
+"""Multi-armed bandits over items."""

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.common.item_stats import Floats64, ItemCounts, seen_slots
-from recsim_llm.agents.common.sampling import tied
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
+from recsim_llm.agents.common.sampling import tied
 from recsim_llm.agents.common.slates import Chances, best
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError
 
 GAINS = ("reward", "click")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.bandits.base import IndexAgent, IndexConfig, with_bonus
-from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.common.item_stats import Floats64
+from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Transition
 
 
@@ -38,11 +38,11 @@ class CascadeUCBAgent(IndexAgent):
     Paper: Kveton, Szepesvari, Wen and Ashkan (2015), "Cascading bandits: learning to rank in the cascade model",
     algorithm 1 with UCB1.
 
-    Origin of the defaults: width 0.1 and not 1.5 for the reason given for :class:`~recsim_llm.agents.bandits.ucb1.UCB1Agent`.
+    Origin of the defaults: width 0.1 and not 1.5 for the reason given for :class:`UCB1Agent`.
 
     Deviations: a width below 1.5 has no guarantee; where a user clicks more than once, everything above the last click
     counts as read (Katariya et al., 2016, "DCM bandits"); with a gain other than clicks an item's own gain takes the
-    click's place; gains are scaled, see :class:`~recsim_llm.agents.bandits.base.BanditAgent`; users are served B at a time;
+    click's place; gains are scaled, see :class:`BanditAgent`; users are served B at a time;
     items just shown rest. What a user did not read although the cascade says so counts as if she had.
     """
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.common.item_stats import Floats64, seen_slots
 from recsim_llm.agents.bandits.epsilon_greedy import ExploringAgent, ExploringConfig
+from recsim_llm.agents.common.item_stats import Floats64, seen_slots
+from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Transition
 from recsim_llm.simulator.jit import jit
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from recsim_llm.agents.bandits.thompson import ThompsonAgent, ThompsonConfig
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Transition
-from recsim_llm.agents.bandits.thompson import ThompsonAgent, ThompsonConfig
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig
-from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.common.item_stats import Floats64
-from recsim_llm.agents.core.env_runner import Flags, Slates
 from recsim_llm.agents.common.slates import Chances, best, mixed
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Slates
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig
-from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.common.item_stats import Floats64, seen_slots
 from recsim_llm.agents.common.sampling import softmax
-from recsim_llm.agents.core.env_runner import Flags, Slates, Transition
 from recsim_llm.agents.common.slates import Chances
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Slates, Transition
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from recsim_llm.agents.bandits.base import IndexAgent, IndexConfig
-from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.common.item_stats import Floats64
+from recsim_llm.agents.core.config import Config
 from recsim_llm.simulator.jit import jit
 
 STEPS = 60

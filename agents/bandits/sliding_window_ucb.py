@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.bandits.base import IndexAgent, IndexConfig, with_bonus
-from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.common.item_stats import Floats64, seen_slots
+from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Transition
 
 
@@ -41,10 +41,10 @@ class SlidingWindowUCBAgent(IndexAgent):
 
     Paper: Garivier and Moulines (2011), "On upper-confidence bound policies for switching bandit problems", section 2.
 
-    Origin of the defaults: xi for the reason given for :class:`~recsim_llm.agents.bandits.ucb1.UCB1Agent`; a window of half the
+    Origin of the defaults: xi for the reason given for :class:`UCB1Agent`; a window of half the
     steps of an experiment forgets what is older than a change and still knows a thousand items.
 
-    Deviations: xi below 1/2 has no guarantee; gains are scaled, see :class:`~recsim_llm.agents.bandits.base.BanditAgent`;
+    Deviations: xi below 1/2 has no guarantee; gains are scaled, see :class:`BanditAgent`;
     slots of a slate are plays of their own, and users are served B at a time; items just shown rest.
     """
 

@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig
-from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.common.item_stats import Floats64
 from recsim_llm.agents.common.sampling import agreeing
-from recsim_llm.agents.core.env_runner import Flags, Slates
 from recsim_llm.agents.common.slates import Chances
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Slates
 
 RARE = 1e-4
 """The prior's mean stays that far from 0 and 1."""
@@ -50,7 +50,7 @@ class ThompsonAgent(BanditAgent):
     or 1: Agrawal and Goyal (2012), "Analysis of Thompson sampling for the multi-armed bandit problem".
 
     Propensity: each user gets one of ``draws`` samples of the whole posterior, all equally likely. The probability is
-    given these samples: the share of those that agree, see :func:`~recsim_llm.agents.common.sampling.agreeing`. Averaged over
+    given these samples: the share of those that agree, see :func:`agreeing`. Averaged over
     samples it is that of the posterior.
 
     Origin of the defaults: m = 2 with c = 1/2 is the uniform prior of Chapelle and Li. Deviations: the prior's mean

@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from recsim_llm.agents.bandits.base import IndexAgent, IndexConfig, with_bonus
-from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.common.item_stats import Floats64
+from recsim_llm.agents.core.config import Config
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class UCB1Agent(IndexAgent):
     0.2 and 1: with 1, all of 20,000 steps go into trying a thousand items.
 
     Deviations: alpha < 1 has no guarantee; gains are scaled, see
-    :class:`~recsim_llm.agents.bandits.base.BanditAgent`; slots of a slate are plays of their own, and users are served B at a
+    :class:`BanditAgent`; slots of a slate are plays of their own, and users are served B at a
     time; items just shown rest.
     """
 

@@ -1,1 +1,1 @@
-"""common"""
+"""Building blocks that several families of agents share."""

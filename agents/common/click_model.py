@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.common.user_item_features import Pairs
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 
 Values = NDArray[np.float64]
 RIDGE = 4.0

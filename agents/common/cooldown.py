@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
 from recsim_llm.agents.common.slates import looked_at
+from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
 from recsim_llm.simulator.jit import kernel, loaded
 
 Indices = NDArray[np.int32]

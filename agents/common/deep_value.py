@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core import agent_file as saving
-from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.common.item_stats import seen_slots
-from recsim_llm.agents.common.experience_buffer import Experience
-from recsim_llm.agents.common.user_state import Habits, Trail
-from recsim_llm.agents.common.item_feedback import COLUMNS, ItemSigns
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.experience_buffer import Experience
+from recsim_llm.agents.common.item_feedback import COLUMNS, ItemSigns
+from recsim_llm.agents.common.item_stats import seen_slots
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import mixed
+from recsim_llm.agents.common.user_state import Habits, Trail
+from recsim_llm.agents.core import agent_file as saving
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError, DataError, require, unknown
 from recsim_llm.threads import one_thread
 

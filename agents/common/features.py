@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
 from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.common.top_k import GROUPS, Remembered, add_remembered, select, write_highest
+from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
 from recsim_llm.simulator.jit import jit, kernel, loaded
 
 SHORT, LONG = 1.0, 5.0  # [day] lives of the two measures of freshness

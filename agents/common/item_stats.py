@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Flags, Transition
 from recsim_llm.agents.common.slates import looked_at
+from recsim_llm.agents.core.env_runner import Flags, Transition
 
 Floats64 = NDArray[np.float64]
 

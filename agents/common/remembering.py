@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats
-from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.errors import ConfigError
 
 

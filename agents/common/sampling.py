@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Flags, Slates
 from recsim_llm.agents.common.slates import Chances, Scores
+from recsim_llm.agents.core.env_runner import Flags, Slates
 from recsim_llm.simulator.jit import jit
 
 Indices = NDArray[np.int64]

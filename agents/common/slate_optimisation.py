@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.core.env_runner import Flags, Slates
 from recsim_llm.agents.reference.oracle import best_assortment
-from recsim_llm.agents.common.slates import best
 
 Values = NDArray[np.float64]
 METHODS = ("exact", "top_k", "greedy")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Flags, Slates
 from recsim_llm.agents.common.top_k import select
+from recsim_llm.agents.core.env_runner import Flags, Slates
 from recsim_llm.simulator.jit import jit
 
 Scores = NDArray[np.floating]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting
 from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.core.env_runner import Flags, Floats, Setting
 
 SIGNS = 9  # sums over the slots of click .. rating (7) and of skip, and the number of ratings
 RATING, SKIP = 6, 7

@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import like
 from recsim_llm.agents.common.remembering import RememberingAgent
+from recsim_llm.agents.core.env_runner import like
 
 OWN = "own"
 

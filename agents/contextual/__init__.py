@@ -1,1 +1,1 @@
-"""contextual"""
+"""Contextual bandits on features of user and item."""

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.common.item_stats import ItemCounts, seen_slots
-from recsim_llm.agents.common.features import Features, Situation
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
-from recsim_llm.agents.common.ridge_regression import RidgeSums
 from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.features import Features, Situation
+from recsim_llm.agents.common.item_stats import ItemCounts, seen_slots
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
+from recsim_llm.agents.common.ridge_regression import RidgeSums
 from recsim_llm.agents.common.slates import uniform
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError
 
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
+from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 
 

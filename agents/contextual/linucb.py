@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
+from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 
 
@@ -38,7 +38,7 @@ class LinUCBAgent(LinearAgent):
 
         score(u, i) = theta . phi(u, i) + alpha sqrt(phi(u, i)^T A^-1 phi(u, i))
 
-    and the slate is the K highest. phi is described in :class:`~recsim_llm.agents.common.features.Features`: products of the
+    and the slate is the K highest. phi is described in :class:`Features`: products of the
     encodings of persona, recent interest and item, so that theta is the diagonal of a bilinear form, next to
     freshness, wear of the topic, price and the item's own mean reward. With ``deterministic`` alpha is 0.
 

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.common.item_stats import seen_slots
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates, Transition
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates, Transition
 from recsim_llm.simulator.jit import kernel, loaded
 
 Floats64 = NDArray[np.float64]

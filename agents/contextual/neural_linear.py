@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig, Recall, Seen
 from recsim_llm.agents.common.features import SCALARS, Features, Situation
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates, Transition
 from recsim_llm.agents.common.ridge_regression import RidgeSums
+from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig, Recall, Seen
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates, Transition
 from recsim_llm.errors import ConfigError, DataError, require
 
 Floats64 = NDArray[np.float64]

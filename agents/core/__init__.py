@@ -1,1 +1,1 @@
-"""core"""
+"""The agent protocol, the environment runner, files, logs and callbacks."""

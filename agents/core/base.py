@@ -20,12 +20,22 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.callbacks import hooked
-from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Lanes, Setting, Slates, Transition, chosen_from, make_env, places
-from recsim_llm.agents.core.checkpoint import Persistent
-from recsim_llm.agents.core.progress import Progress
 from recsim_llm.agents.common.propensity import estimated
+from recsim_llm.agents.core.callbacks import hooked
+from recsim_llm.agents.core.checkpoint import Persistent
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import (
+    Flags,
+    Floats,
+    Lanes,
+    Setting,
+    Slates,
+    Transition,
+    chosen_from,
+    make_env,
+    places,
+)
+from recsim_llm.agents.core.progress import Progress
 from recsim_llm.agents.core.run_logger import RunLogger, RunLogs
 from recsim_llm.errors import ConfigError, RefusedError
 

@@ -13,10 +13,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.packing import inside
 from recsim_llm.agents.core.env_snapshot import environment_state, restore_environment
-from recsim_llm.worlds.catalog import Catalog
+from recsim_llm.agents.core.packing import inside
 from recsim_llm.errors import ConfigError
+from recsim_llm.worlds.catalog import Catalog
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float32]

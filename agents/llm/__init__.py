@@ -1,1 +1,1 @@
-"""llm"""
+"""Recommenders that read texts with a language model or a tuned text encoder."""

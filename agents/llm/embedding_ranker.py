@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.clusters import normalised
-from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 
 Scores = NDArray[np.float64]
 DIGITS = 6

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.clusters import normalised
-from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.llm.embedding_ranker import DIGITS, EmbeddingRankerAgent, EmbeddingRankerConfig
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.llm.embedding_ranker import DIGITS, EmbeddingRankerAgent, EmbeddingRankerConfig
 from recsim_llm.agents.llm.texts import profile_text
 from recsim_llm.encoders import Encoder, encode_cached, load_text_encoder
 from recsim_llm.errors import ConfigError

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.llm.embedding_ranker import EmbeddingRankerAgent, EmbeddingRankerConfig
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.llm.llm_scores import Scorer, scorer
 from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.llm.embedding_ranker import EmbeddingRankerAgent, EmbeddingRankerConfig
+from recsim_llm.agents.llm.llm_scores import Scorer, scorer
 from recsim_llm.agents.llm.texts import profile_text
 from recsim_llm.errors import ConfigError
 

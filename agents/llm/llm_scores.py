@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from recsim_llm.worlds.catalog import Catalog
 from recsim_llm.errors import require
 from recsim_llm.judges import Pair, load_judge
 from recsim_llm.judges.prompts import body_of, escaped
 from recsim_llm.threads import one_thread
+from recsim_llm.worlds.catalog import Catalog
 
 KEPT = 4_096
 """Short-lists whose numbers are remembered."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, newest
+from recsim_llm.agents.common.interaction_log import Log
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Floats, Setting
-from recsim_llm.agents.common.interaction_log import Log
+from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, newest
 from recsim_llm.encoders.cache import encode_cached
-from recsim_llm.encoders.text import DEFAULT_ENCODER, TextEncoder, load_text_encoder
 from recsim_llm.encoders.finetune.data import Engagements
+from recsim_llm.encoders.text import DEFAULT_ENCODER, TextEncoder, load_text_encoder
 from recsim_llm.errors import ConfigError, DataError, unknown
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""logged"""
+"""Recommenders fitted to logs: regression, nearest neighbours, matrix factorisation."""

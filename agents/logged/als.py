@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.logged.user_item_matrix import Baskets
-from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, newest
+from recsim_llm.agents.common.interaction_log import Log, Numbers
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Floats, Slates
-from recsim_llm.agents.common.interaction_log import Log, Numbers
+from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, newest
+from recsim_llm.agents.logged.user_item_matrix import Baskets
 from recsim_llm.errors import require
 
 SPREAD = 0.1

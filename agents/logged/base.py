@@ -9,16 +9,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.cooldown import CLICK
+from recsim_llm.agents.common.interaction_log import Log, LogBook
+from recsim_llm.agents.common.item_stats import ItemCounts
+from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
+from recsim_llm.agents.common.slates import Chances, best, uniform, uniform_propensity
 from recsim_llm.agents.core import agent_file as saving
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.common.item_stats import ItemCounts
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition, like
-from recsim_llm.agents.common.interaction_log import Log, LogBook
-from recsim_llm.agents.common.cooldown import CLICK
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.logged.episode_history import Session as Session
 from recsim_llm.agents.logged.episode_history import remember
-from recsim_llm.agents.common.slates import Chances, best, uniform, uniform_propensity
 from recsim_llm.errors import ConfigError, DataError
 
 LOG, MODEL = "log/", "model/"

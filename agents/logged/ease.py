@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, sum_rows
+from recsim_llm.agents.common.interaction_log import Log
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Floats, Setting
-from recsim_llm.agents.common.interaction_log import Log
+from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, sum_rows
 
 MOST_ITEMS = 20_000
 

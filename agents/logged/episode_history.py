@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
 from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
 from recsim_llm.simulator.jit import jit
 
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig
+from recsim_llm.agents.common.interaction_log import Log, Numbers
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Floats, Slates
-from recsim_llm.agents.common.interaction_log import Log, Numbers
+from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig
 from recsim_llm.simulator.jit import jit
 
 Floats64 = NDArray[np.float64]

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.logged.sgd_factorisation import Factors, Floats64, fit, fit_more
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.common.interaction_log import Log
-from recsim_llm.agents.logged.base import LoggedAgent, LoggedConfig, Session
 from recsim_llm.agents.common.cooldown import CLICK, SKIP
+from recsim_llm.agents.common.interaction_log import Log
 from recsim_llm.agents.common.slates import looked_at
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.logged.base import LoggedAgent, LoggedConfig, Session
+from recsim_llm.agents.logged.sgd_factorisation import Factors, Floats64, fit, fit_more
 
 LEAST_VARIANCE = 1e-6
 

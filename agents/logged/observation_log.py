@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.cooldown import WEAR_LEFT
+from recsim_llm.agents.common.interaction_log import Log, Numbers
 from recsim_llm.agents.common.item_stats import seen_slots
 from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Transition
-from recsim_llm.agents.common.interaction_log import Log, Numbers
-from recsim_llm.agents.common.cooldown import WEAR_LEFT
 from recsim_llm.errors import DataError
 from recsim_llm.simulator.jit import jit
 

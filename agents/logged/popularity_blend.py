@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.logged.user_item_matrix import CALM, Baskets
-from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.common.item_stats import ItemCounts
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.common.interaction_log import Log
-from recsim_llm.agents.logged.base import LoggedAgent, LoggedConfig, count_rows
 from recsim_llm.agents.common.cooldown import CLICK, SKIP
+from recsim_llm.agents.common.interaction_log import Log
+from recsim_llm.agents.common.item_stats import ItemCounts
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.logged.base import LoggedAgent, LoggedConfig, count_rows
 from recsim_llm.agents.logged.episode_history import Seen, remember
+from recsim_llm.agents.logged.user_item_matrix import CALM, Baskets
 from recsim_llm.simulator.jit import jit
 
 Scores = NDArray[np.floating]
@@ -196,7 +196,7 @@ class TunedAgent(BlendedAgent):
         """What users of sessions think of the items that they clicked and left.
 
         Returns:
-            Items [B, N] and values [B, N] as in :class:`~recsim_llm.agents.logged.user_item_matrix.Baskets`; -1 and 0 for none.
+            Items [B, N] and values [B, N] as in :class:`Baskets`; -1 and 0 for none.
         """
         if not self.looked[0]:
             history = newest(session.history)

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.agents.common.slates import mixed, uniform, uniform_propensity
+from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 
 
 @dataclass(frozen=True)

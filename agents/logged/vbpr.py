@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.logged.user_item_matrix import CALM, Baskets
-from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, newest
-from recsim_llm.agents.logged.bpr import Wanted
+from recsim_llm.agents.common.interaction_log import Log, Numbers
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Floats, Setting, Slates
-from recsim_llm.agents.common.interaction_log import Log, Numbers
-from recsim_llm.agents.neural.cross_modal import checked_modalities, columns_of, without_images
+from recsim_llm.agents.logged.bpr import Wanted
+from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, newest
+from recsim_llm.agents.logged.user_item_matrix import CALM, Baskets
 from recsim_llm.agents.logged.vbpr_steps import Floats64, VisualFactors, ascend_visual
+from recsim_llm.agents.neural.cross_modal import checked_modalities, columns_of, without_images
 
 SPREAD = 0.1
 

@@ -1,1 +1,1 @@
-"""neural"""
+"""Neural recommenders fitted to logs: two towers, sequences, cross-modal, multi-task."""

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
-from recsim_llm.agents.common.interaction_log import Log, Numbers
-from recsim_llm.agents.logged.base import LoggedAgent, LoggedConfig, Session, sometimes_uniform
 from recsim_llm.agents.common.cooldown import CLICK, SKIP
+from recsim_llm.agents.common.interaction_log import Log, Numbers
 from recsim_llm.agents.common.slates import best, looked_at
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
+from recsim_llm.agents.logged.base import LoggedAgent, LoggedConfig, Session, sometimes_uniform
 from recsim_llm.agents.logged.observation_log import Replay, Views, worth
 from recsim_llm.errors import ConfigError, DataError, require, unknown
 

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
 from recsim_llm.agents.common.interaction_log import Log, Numbers
+from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
 from recsim_llm.agents.logged.base import LoggedConfig
 from recsim_llm.agents.neural.base import NeuralAgent, NeuralConfig, Visit
-from recsim_llm.worlds.catalog import Catalog
 from recsim_llm.errors import unknown
 from recsim_llm.simulator.jit import jit
+from recsim_llm.worlds.catalog import Catalog
 
 MODALITIES = ("both", "text", "image", "ids")
 IMAGE = "image"

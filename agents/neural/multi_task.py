@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Floats
 from recsim_llm.agents.common.interaction_log import Log, Numbers
+from recsim_llm.agents.core.env_runner import Floats
 from recsim_llm.agents.logged.base import LoggedConfig
+from recsim_llm.agents.logged.observation_log import add_timely
 from recsim_llm.agents.neural.base import NeuralAgent, NeuralConfig
 from recsim_llm.agents.neural.two_tower import pooled_of
-from recsim_llm.agents.logged.observation_log import add_timely
 from recsim_llm.errors import unknown
 
 WEIGHTS = ("click", "like", "share", "conversion", "revenue", "dwell", "rating")

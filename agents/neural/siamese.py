@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Floats
 from recsim_llm.agents.common.interaction_log import Log, Numbers
+from recsim_llm.agents.core.env_runner import Floats
 from recsim_llm.agents.logged.base import LoggedConfig
-from recsim_llm.agents.neural.cross_modal import RECENT, CrossModalAgent, CrossModalConfig, pooled
 from recsim_llm.agents.logged.observation_log import add_timely
+from recsim_llm.agents.neural.cross_modal import RECENT, CrossModalAgent, CrossModalConfig, pooled
 
 
 @dataclass(frozen=True)

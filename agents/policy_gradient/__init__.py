@@ -1,1 +1,1 @@
-"""policy_gradient"""
+"""Policy gradients and actor-critic methods."""

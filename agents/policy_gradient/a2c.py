@@ -24,7 +24,7 @@ class A2CAgent(OnPolicyAgent):
     estimate of the observation's value, the latter fitted to returns.
 
     Paper: Mnih et al. (2016), "Asynchronous methods for deep reinforcement learning", in its synchronous form; the
-    implementation is Stable-Baselines3's. The policy is that of :class:`~recsim_llm.agents.policy_gradient.ppo.PPOAgent`.
+    implementation is Stable-Baselines3's. The policy is that of :class:`PPOAgent`.
 
     Origin of the defaults: chosen at budgets of 20,000 steps on training users, beside those of PPO. Deviations: Adam
     in place of RMSprop; rewards are divided by their root mean square so far. Its rollouts know no masks: an item off

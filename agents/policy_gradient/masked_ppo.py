@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from recsim_llm.agents.sb3.on_policy import OnPolicyAgent, divisor
 from recsim_llm.agents.policy_gradient.ppo import PPOConfig
+from recsim_llm.agents.sb3.on_policy import OnPolicyAgent, divisor
 from recsim_llm.errors import require
 
 
@@ -16,7 +16,7 @@ class MaskedPPOAgent(OnPolicyAgent):
     moment ago: it learns with the very distribution that it serves with, and no slot is wasted.
 
     Paper: Huang and Ontanon (2022), "A closer look at invalid action masking in policy gradient algorithms"; the
-    implementation is sb3-contrib's MaskablePPO. The policy is that of :class:`~recsim_llm.agents.policy_gradient.ppo.PPOAgent`.
+    implementation is sb3-contrib's MaskablePPO. The policy is that of :class:`PPOAgent`.
 
     Origin of the defaults: those of PPO here. Deviations: one mask of the items serves all slots of a slate, as the K
     items are drawn from one distribution without replacement; rewards are divided by their root mean square so far.

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.sb3.off_policy import OffPolicyAgent, OffPolicyConfig
 from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.sb3.off_policy import OffPolicyAgent, OffPolicyConfig
 from recsim_llm.errors import unknown
 
 Vectors = NDArray[np.float32]

@@ -46,7 +46,7 @@ class SACAgent(ProtoAgent):
     Stable-Baselines3's. Proto-items: Dulac-Arnold et al. (2015), "Deep reinforcement learning in large discrete action
     spaces".
 
-    Networks: those of :class:`~recsim_llm.agents.policy_gradient.td3.TD3Agent`; a deviation for each number of the vectors.
+    Networks: those of :class:`TD3Agent`; a deviation for each number of the vectors.
 
     Origin of the defaults: chosen at budgets of 20,000 steps on training users; the target entropy is the paper's.
     Deviations: as for TD3. The probability with which an item is the nearest to a vector that was drawn has no closed

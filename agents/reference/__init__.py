@@ -1,1 +1,1 @@
-"""reference"""
+"""Reference recommenders: random, popularity, recency, best static slate, myopic and look-ahead oracle."""

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.item_stats import ItemCounts
+from recsim_llm.agents.common.slates import best, uniform, uniform_propensity
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.common.item_stats import ItemCounts
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
-from recsim_llm.agents.common.slates import best, uniform, uniform_propensity
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class BestStaticAgent(Agent):
 
     Paper: none; the best fixed action in hindsight is what regret is measured against (Auer et al., 2002).
 
-    It differs from :class:`~recsim_llm.agents.reference.popularity.PopularityAgent` in that it is static, where popularity lets
+    It differs from :class:`PopularityAgent` in that it is static, where popularity lets
     items rest that a user has just seen. What popularity gains over it is what not repeating oneself is
     worth. Where an item is not on the shelf, the next one moves up.
 

@@ -10,10 +10,10 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
 from recsim_llm.agents.reference.oracle import LARGEST_UTILITY, OracleAgent
-from recsim_llm.agents.common.slates import best
 from recsim_llm.errors import ConfigError
 
 Floats64 = NDArray[np.float64]
@@ -79,7 +79,7 @@ class LookaheadAgent(OracleAgent):
     """Plays several policies out from where each user stands, on the true rules, and follows the best for a while.
 
     The policies show the slate of the highest expected reward plus w times satisfaction, one for each weight w, which
-    is found as by :class:`~recsim_llm.agents.reference.oracle.OracleAgent` (w = 0). From a snapshot of all lanes each is played
+    is found as by :class:`OracleAgent` (w = 0). From a snapshot of all lanes each is played
     for ``depth`` steps, all with the same luck (common random numbers), which is not the luck that the users will
     have. With ``tail``, lanes that are still there after that are worth what a step brings times the steps that are
     left, as long as users stay on average and until the horizon at most.

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.common.slates import best
 from recsim_llm.errors import ConfigError
 
 MOST_ROUNDS = 50

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.common.item_stats import ItemCounts
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best, either, uniform
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError
 
 GAINS = {"like": "like", "reward": "slot_reward", "click": "click"}

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from recsim_llm.agents.common.slates import uniform, uniform_propensity
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.common.slates import uniform, uniform_propensity
 
 
 class RandomAgent(Agent):

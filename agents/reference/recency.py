@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.agents.common.remembering import RememberingAgent
 from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 
 
 class RecencyAgent(RememberingAgent):
@@ -20,7 +20,7 @@ class RecencyAgent(RememberingAgent):
 
     Paper: none; news sites' "latest" page, and the baseline of evaluations of news recommenders.
 
-    Origin of the defaults: rests are those of :class:`~recsim_llm.agents.reference.popularity.PopularityAgent`. Deviations: none.
+    Origin of the defaults: rests are those of :class:`PopularityAgent`. Deviations: none.
     """
 
     name: ClassVar[str] = "recency"

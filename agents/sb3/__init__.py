@@ -1,1 +1,1 @@
-"""sb3"""
+"""Agents whose algorithm is Stable-Baselines3's or sb3-contrib's: base classes, policy network, environment adapter."""

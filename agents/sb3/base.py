@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.item_stats import ItemCounts
+from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.core import agent_file as saving
 from recsim_llm.agents.core.callbacks import Hook, hooked
-from recsim_llm.agents.common.item_stats import ItemCounts
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
-from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.core.progress import Progress
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.errors import ConfigError, DataError, require, unknown
 from recsim_llm.threads import one_thread
 

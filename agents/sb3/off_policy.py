@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.slates import uniform
 from recsim_llm.agents.core.env_runner import Slates, Transition
 from recsim_llm.agents.sb3.base import Arrays, Sb3Agent, Sb3Config
-from recsim_llm.agents.common.slates import uniform
 from recsim_llm.errors import DataError
 
 REPLAY = "replay/"

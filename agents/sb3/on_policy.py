@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.sb3.base import Sb3Agent, Sb3Config
 from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
+from recsim_llm.agents.sb3.base import Sb3Agent, Sb3Config
 
 Scores = NDArray[np.float64]
 

@@ -1,1 +1,1 @@
-"""td"""
+"""Temporal-difference control: tabular, linear and deep."""

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.deep_value import ValueAgent, ValueConfig
+from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.common.slates import best
-from recsim_llm.agents.common.deep_value import ValueAgent, ValueConfig
 
 LOWEST = -1e9
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.sb3.off_policy import OffPolicyAgent, OffPolicyConfig
 from recsim_llm.agents.common.slates import best, mixed
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
+from recsim_llm.agents.sb3.off_policy import OffPolicyAgent, OffPolicyConfig
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class DQNAgent(OffPolicyAgent):
     Paper: Mnih et al. (2015), "Human-level control through deep reinforcement learning"; the implementation is
     Stable-Baselines3's.
 
-    Network: Q(o, i) = V(o) + score_i(o), the scores of :class:`~recsim_llm.agents.policy_gradient.ppo.PPOAgent`: an item that was
+    Network: Q(o, i) = V(o) + score_i(o), the scores of :class:`PPOAgent`: an item that was
     never shown has a value.
 
     Origin of the defaults: chosen at budgets of 20,000 steps on training users. Deviations: a slate is K actions at

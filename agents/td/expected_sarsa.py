@@ -20,7 +20,7 @@ class ExpectedSarsaAgent(TabularAgent):
     Paper: van Seijen, van Hasselt, Whiteson and Wiering (2009), "A theoretical and empirical analysis of expected
     Sarsa".
 
-    Origin of the defaults, Deviations: as for :class:`~recsim_llm.agents.td.q_learning.QLearningAgent`. pi leaves out of
+    Origin of the defaults, Deviations: as for :class:`QLearningAgent`. pi leaves out of
     account which items rest and which are known to be better than their cluster.
     """
 

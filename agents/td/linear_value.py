@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.click_model import ClickModel
-from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.common.item_stats import seen_slots
-from recsim_llm.agents.common.user_state import Habits, Trail
-from recsim_llm.agents.common.item_feedback import ItemSigns
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.common.user_item_features import Pairs
+from recsim_llm.agents.common.item_feedback import ItemSigns
+from recsim_llm.agents.common.item_stats import seen_slots
 from recsim_llm.agents.common.remembering import RememberingConfig
 from recsim_llm.agents.common.slates import best, mixed
+from recsim_llm.agents.common.user_item_features import Pairs
+from recsim_llm.agents.common.user_state import Habits, Trail
 from recsim_llm.agents.common.waiting import WaitingAgent
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 
 Values = NDArray[np.float64]
 

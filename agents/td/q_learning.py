@@ -20,7 +20,7 @@ class QLearningAgent(TabularAgent):
 
     Origin of the defaults: the exponent 0.77 of the step size is Even-Dar and Mansour's (2003, "Learning rates for
     Q-learning", about 0.77 is best at gamma near 1); numbers of clusters so that each cell is visited tens of times in
-    20,000 steps. Deviations: see :class:`~recsim_llm.agents.td.tabular.TabularAgent` for states and actions; the step size
+    20,000 steps. Deviations: see :class:`TabularAgent` for states and actions; the step size
     does not fall below ``smallest_step``, as items and users change; slots share one table.
     """
 

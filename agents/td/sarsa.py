@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.waiting import WaitingAgent
 from recsim_llm.agents.core.env_runner import Flags, Transition
 from recsim_llm.agents.td.tabular import Indices, TabularAgent, Values
-from recsim_llm.agents.common.waiting import WaitingAgent
 
 
 class SarsaAgent(WaitingAgent, TabularAgent):

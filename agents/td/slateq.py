@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.deep_value import ValueAgent, ValueConfig
+from recsim_llm.agents.common.slate_optimisation import METHODS, optimal_slates
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.common.slate_optimisation import METHODS, optimal_slates
-from recsim_llm.agents.common.deep_value import ValueAgent, ValueConfig
 from recsim_llm.errors import unknown
 
 VALUE, APPEAL = 0, 1
@@ -62,7 +62,7 @@ class SlateQAgent(ValueAgent):
     Origin of the defaults: chosen on training users of Video-retention-v0 at 20,000 steps; Adam and a slowly following
     network as in later work on Q-learning. Deviations: the choice model is learnt (the paper is given one); the maximum
     in targets is that of three rounds of the iteration; returns over n steps; network and scores as in
-    :class:`~recsim_llm.agents.common.deep_value.TorchAgent`; where several items of a slate are taken, each is an example.
+    :class:`TorchAgent`; where several items of a slate are taken, each is an example.
     """
 
     name: ClassVar[str] = "slateq"

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.clusters import Clusters
-from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.common.item_stats import ItemCounts, seen_slots
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best, mixed
+from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 
 Values = NDArray[np.float64]
 Indices = NDArray[np.int64]

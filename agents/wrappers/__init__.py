@@ -1,1 +1,1 @@
-"""wrappers"""
+"""Wrappers around any agent: re-ranking, exploration, scalarisation."""

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm import agents
+from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.remembering import RememberingAgent
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates, Transition
-from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.core.packing import inside
-from recsim_llm.agents.common.remembering import RememberingAgent
 from recsim_llm.errors import ConfigError, DataError
 
 Arrays = dict[str, NDArray[Any]]

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.slates import mixed
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.common.slates import mixed
 from recsim_llm.agents.wrappers.base import Wrapper, WrapperConfig, told_of
 
 

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.wrappers.reranking import Reranker, RerankingConfig, Values, shown
-from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.wrappers.base import told_of
+from recsim_llm.agents.wrappers.reranking import Reranker, RerankingConfig, Values, shown
 
 
 @dataclass(frozen=True)

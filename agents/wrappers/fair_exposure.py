@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.wrappers.reranking import Pool, Reranker, RerankingConfig, Values, shown
 from recsim_llm.agents.wrappers.base import told_of
+from recsim_llm.agents.wrappers.reranking import Pool, Reranker, RerankingConfig, Values, shown
 from recsim_llm.errors import ConfigError, unknown
 
 TARGETS = ("merit", "equal")

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.wrappers.base import Wrapper, WrapperConfig, told_of
 
 Values = NDArray[np.float64]

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm import agents
+from recsim_llm.agents.common.slates import best, mixed
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates, Transition
-from recsim_llm.agents.common.slates import best, mixed
 from recsim_llm.agents.wrappers.base import Wrapper, WrapperConfig, told_of
 from recsim_llm.errors import ConfigError, unknown
 from recsim_llm.simulator import SIGNALS

@@ -1,1 +1,1 @@
-"""analysis"""
+"""Scores, leaderboards, figures and reports from stored results."""

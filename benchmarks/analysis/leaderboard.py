@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from recsim_llm.benchmarks.analysis import scores
-from recsim_llm.benchmarks.harness.results import ORACLE, RANDOM, Results
 from recsim_llm.benchmarks.analysis.scores import Estimate
+from recsim_llm.benchmarks.harness.results import ORACLE, RANDOM, Results
 
 FEW_SEEDS = 5
 REFERENCES = (RANDOM, ORACLE, "lookahead")

@@ -14,19 +14,19 @@ import numpy as np
 
 from recsim_llm import agents
 from recsim_llm.agents.docs import FAMILIES
-from recsim_llm.benchmarks.studies import classics_parity as parity
 from recsim_llm.benchmarks import load
-from recsim_llm.benchmarks.speed import compare
 from recsim_llm.benchmarks.analysis import report as reports
 from recsim_llm.benchmarks.analysis.leaderboard import short
 from recsim_llm.benchmarks.analysis.readme_language import language
-from recsim_llm.benchmarks.harness.results import Results
 from recsim_llm.benchmarks.harness.experiment import COLD, FASHION, MONTH
+from recsim_llm.benchmarks.harness.results import Results
+from recsim_llm.benchmarks.speed import compare
+from recsim_llm.benchmarks.studies import classics_parity as parity
 from recsim_llm.errors import DataError
 from recsim_llm.files import write_file
 from recsim_llm.worlds.world import World, built_in_worlds
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 STORED = ROOT / "benchmarks" / "stored"
 QUESTIONS = {
     MONTH: "A month with each user, who may leave for good: does looking ahead pay?",

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from recsim_llm.benchmarks.analysis.leaderboard import REFERENCES, Leaderboard, Line, leaderboard, short
 from recsim_llm.benchmarks.analysis.report_page import PageTable, page
-from recsim_llm.benchmarks.harness.results import Results, csv_text, safe_cell
 from recsim_llm.benchmarks.analysis.scores import Estimate
+from recsim_llm.benchmarks.harness.results import Results, csv_text, safe_cell
 from recsim_llm.errors import unknown
 from recsim_llm.files import write_file
 

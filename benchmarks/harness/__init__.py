@@ -1,1 +1,1 @@
-"""harness"""
+"""Experiments as data, the runner, workers and the results store."""

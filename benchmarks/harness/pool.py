@@ -19,11 +19,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from recsim_llm.benchmarks.harness import codec
-
-from recsim_llm.benchmarks.harness import worker
-from recsim_llm.benchmarks.harness.records import DONE, FAILED, KILLED, REFUSED, TIMEOUT, Row
+from recsim_llm.benchmarks.harness import codec, worker
 from recsim_llm.benchmarks.harness.experiment import Cell
+from recsim_llm.benchmarks.harness.records import DONE, FAILED, KILLED, REFUSED, TIMEOUT, Row
 from recsim_llm.errors import RecsimError
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS")

@@ -7,8 +7,8 @@ import logging
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from recsim_llm.benchmarks.harness.records import DONE, Row
 from recsim_llm.benchmarks.harness.experiment import Cell
+from recsim_llm.benchmarks.harness.records import DONE, Row
 
 _log = logging.getLogger(__name__)
 

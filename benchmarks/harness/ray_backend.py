@@ -6,9 +6,9 @@ from collections.abc import Generator, Iterable
 from typing import Any
 
 from recsim_llm.benchmarks.harness import worker
+from recsim_llm.benchmarks.harness.experiment import Cell
 from recsim_llm.benchmarks.harness.pool import ONE_THREAD, Pool, row_from_answer
 from recsim_llm.benchmarks.harness.records import KILLED, Row
-from recsim_llm.benchmarks.harness.experiment import Cell
 from recsim_llm.errors import MissingExtraError
 
 

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.benchmarks.harness import codec
-
 from recsim_llm.benchmarks.analysis import scores
-from recsim_llm.benchmarks.harness.records import DONE, REFUSED, Row, read
+from recsim_llm.benchmarks.harness import codec
 from recsim_llm.benchmarks.harness.experiment import Experiment
+from recsim_llm.benchmarks.harness.records import DONE, REFUSED, Row, read
 from recsim_llm.errors import StoreError, unknown
 
 Floats = NDArray[np.float64]

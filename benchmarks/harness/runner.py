@@ -17,12 +17,12 @@ from pathlib import Path
 from rich.console import Console
 
 from recsim_llm.benchmarks.harness import worker
+from recsim_llm.benchmarks.harness.experiment import Cell, Experiment
 from recsim_llm.benchmarks.harness.pool import Pool, row_from_answer
 from recsim_llm.benchmarks.harness.progress import Display
 from recsim_llm.benchmarks.harness.records import DONE, REFUSED, Row
 from recsim_llm.benchmarks.harness.results import Results, load
 from recsim_llm.benchmarks.harness.store import Store
-from recsim_llm.benchmarks.harness.experiment import Cell, Experiment
 from recsim_llm.errors import ConfigError, unknown
 
 BACKENDS = ("local", "ray")

@@ -27,8 +27,8 @@ from typing import Any
 
 from recsim_llm._version import __version__
 from recsim_llm.benchmarks.harness import codec
-from recsim_llm.benchmarks.harness.records import DONE, FILE, SCHEMA, Contents, Row, difference, scan
 from recsim_llm.benchmarks.harness.experiment import Experiment
+from recsim_llm.benchmarks.harness.records import DONE, FILE, SCHEMA, Contents, Row, difference, scan
 from recsim_llm.errors import StoreError
 from recsim_llm.files import sync_folder
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from recsim_llm.benchmarks.harness import codec
+from recsim_llm.benchmarks.harness.experiment import Cell, Experiment
 from recsim_llm.benchmarks.harness.records import DONE, Row
 from recsim_llm.benchmarks.harness.store import Store
-from recsim_llm.benchmarks.harness.experiment import Cell, Experiment
 from recsim_llm.errors import unknown
 
 TRACE = "RECSIM_LLM_FAKE_TRACE"
@@ -215,7 +215,9 @@ def fill_store(experiment: Experiment, folder: Path, count: int = 6) -> Path:
     return opened.path
 
 
-if __name__ == "__main__":  # python -m recsim_llm.benchmarks.harness.testing_cells FOLDER CELLS: the driver that tests kill
+if (
+    __name__ == "__main__"
+):  # python -m recsim_llm.benchmarks.harness.testing_cells FOLDER CELLS: the driver that tests kill
     from recsim_llm.benchmarks.harness.runner import run
 
     run(kill_experiment(int(sys.argv[2])), sys.argv[1], jobs=2, retry_failed=True, function="fake")

@@ -1,1 +1,1 @@
-"""speed"""
+"""How fast the simulator and the agents are."""

@@ -2,7 +2,8 @@
 
     python -m recsim_llm.benchmarks.speed.compare --python-recsim PATH --python-ng PATH [--out FILE]
 
-``--python-recsim`` is an interpreter that has RecSim 0.2.4 (see ``benchmarks/studies/classics_reference.py``), ``--python-ng``
+``--python-recsim`` is an interpreter that has RecSim 0.2.4 (see ``benchmarks/studies/classics_reference.py``),
+``--python-ng``
 one with RecSim NG:
 
     python3.11 -m venv ng-venv
@@ -184,7 +185,7 @@ def main() -> None:
     parser.add_argument("--python-ng", help="interpreter that has RecSim NG 0.1.2")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--out", type=Path, default=WORKERS.parent / "stored" / "compare.json")
+    parser.add_argument("--out", type=Path, default=WORKERS.parents[1] / "stored" / "compare.json")
     chosen = parser.parse_args()
     named = {"ours": sys.executable, "recsim": chosen.python_recsim, "ng": chosen.python_ng}
     pythons = {name: python for name, python in named.items() if python is not None}

@@ -1,4 +1,4 @@
-"""The simulators that ``benchmarks/speed/compare.py`` compares, each run by its own interpreter; imports nothing beside it.
+"""The simulators that ``compare.py`` compares, each run by its own interpreter; imports nothing beside it.
 
     python compare_workers.py ours|recsim|ng
 

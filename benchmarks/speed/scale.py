@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.benchmarks.speed.steps import ALL_RULES, SLATE, TOPICS, WIDTH
-from recsim_llm.worlds.catalog import FACTORS, Catalog
 from recsim_llm.envs.news import NEWS
-from recsim_llm.worlds.preference_model import Head
-from recsim_llm.worlds.population import Population
 from recsim_llm.simulator.simulator import Simulator
+from recsim_llm.worlds.catalog import FACTORS, Catalog
+from recsim_llm.worlds.population import Population
+from recsim_llm.worlds.preference_model import Head
 from recsim_llm.worlds.world import World
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)

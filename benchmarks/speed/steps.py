@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import recsim_llm
-from recsim_llm.worlds.catalog import Catalog
 from recsim_llm.envs import scenarios
-from recsim_llm.worlds.preference_model import zero_shot
-from recsim_llm.worlds.population import Population
 from recsim_llm.simulator.jit import kernel
 from recsim_llm.simulator.scoring import dot
+from recsim_llm.worlds.catalog import Catalog
+from recsim_llm.worlds.population import Population
+from recsim_llm.worlds.preference_model import zero_shot
 from recsim_llm.worlds.world import World
 
 WIDTH, SLATE, USERS, TOPICS = 64, 10, 2000, 20

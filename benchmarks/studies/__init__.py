@@ -1,1 +1,1 @@
-"""studies"""
+"""Studies that answer one question each, with their reports."""

@@ -2,7 +2,8 @@
 
     python -m recsim_llm.benchmarks.studies.classics_parity
 
-plays the policies of ``benchmarks/studies/classics_reference.py`` here, compares them with its stored numbers, and stores the
+plays the policies of ``benchmarks/studies/classics_reference.py`` here, compares them with its stored numbers, and
+stores the
 means of both side by side.
 """
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.files import write_file
 
-STORED = Path(__file__).resolve().parent / "stored"
+STORED = Path(__file__).resolve().parents[1] / "stored"
 EVOLUTION, EXPLORATION, SATISFACTION = (
     f"recsim_llm/{name}-v0" for name in ("InterestEvolution", "InterestExploration", "LongTermSatisfaction")
 )

@@ -7,7 +7,8 @@
 
 RecSim needs TensorFlow and Dopamine for its runner and agents only; its simulator runs with the stand-ins below. For
 each environment and policy the script plays thousands of episodes and stores the mean, the standard deviation and the
-counts in bins of about equal mass of every metric of an episode. ``benchmarks/studies/classics_parity.py`` plays the same
+counts in bins of about equal mass of every metric of an episode. ``benchmarks/studies/classics_parity.py`` plays the
+same
 policies here.
 """
 

@@ -35,8 +35,8 @@ from numpy.typing import NDArray
 
 import recsim_llm
 from recsim_llm import agents
-from recsim_llm.agents.core.env_runner import Lanes, Setting
 from recsim_llm.agents.common.slates import uniform
+from recsim_llm.agents.core.env_runner import Lanes, Setting
 from recsim_llm.benchmarks.studies.crossmodal_report import MODALITIES, results, written
 from recsim_llm.errors import DataError
 from recsim_llm.files import write_file
@@ -221,8 +221,10 @@ def _read(path: Path, key: str) -> list[dict[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the study."""
-    parser = argparse.ArgumentParser(prog="python -m recsim_llm.benchmarks.studies.crossmodal", description="Text and images")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "stored" / "crossmodal")
+    parser = argparse.ArgumentParser(
+        prog="python -m recsim_llm.benchmarks.studies.crossmodal", description="Text and images"
+    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "stored" / "crossmodal")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--small", action="store_true", help="one seed of short logs")
     options = parser.parse_args(arguments)

@@ -36,9 +36,9 @@ from numpy.typing import NDArray
 import recsim_llm
 from recsim_llm.benchmarks.studies.live_measure import agreement, correlations, cost, tokens_of
 from recsim_llm.benchmarks.studies.live_report import report
-from recsim_llm.fitting.distillation import distill, distilled_world
 from recsim_llm.errors import RecsimError
 from recsim_llm.files import write_file
+from recsim_llm.fitting.distillation import distill, distilled_world
 from recsim_llm.judges import Judge
 from recsim_llm.judges.judge_utilities import forget, judge_of
 from recsim_llm.judges.pairs import pairs_of, sample_pairs

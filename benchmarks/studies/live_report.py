@@ -17,7 +17,8 @@ def report(found: Mapping[str, Any]) -> str:
         "# A judge at every step, and the world distilled from it",
         f"Judge `{found['judge']['name']}`, {plan['users']} users and {plan['items']} items of the world "
         f"`{plan['world']}`, slates of {plan['slots']}; the head was distilled from {told['fitted']['pairs']:,} pairs. "
-        "The same slates, users and random numbers in all worlds. Made by `python -m recsim_llm.benchmarks.studies.live`.",
+        "The same slates, users and random numbers in all worlds. "
+        "Made by `python -m recsim_llm.benchmarks.studies.live`.",
         "## Clicks",
         f"Share of user-steps in which the same slot (or none) was clicked as with `judge=\"live\"`; "
         f"{plan['lanes']} users side by side, {plan['steps']} steps. From the same state, each step begins where the "

@@ -26,7 +26,7 @@ from recsim_llm import agents
 from recsim_llm.envs import scenarios
 from recsim_llm.files import write_file
 
-STORED = Path(__file__).parent / "stored" / "myopia.json"
+STORED = Path(__file__).parents[1] / "stored" / "myopia.json"
 WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0)
 """Of satisfaction [rewards of an average click per logit]."""
 TRAIN, TEST = 96, 256
@@ -86,7 +86,9 @@ def play(env_id: str, weight: float, lanes: int, users: str, seed: int) -> NDArr
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures every scenario and stores the result."""
-    parser = argparse.ArgumentParser(prog="python -m recsim_llm.benchmarks.studies.myopia", description="The gain of foresight")
+    parser = argparse.ArgumentParser(
+        prog="python -m recsim_llm.benchmarks.studies.myopia", description="The gain of foresight"
+    )
     parser.add_argument("ids", nargs="*", default=[*scenarios(), *MONTH], help="environments (default: all scenarios)")
     parser.add_argument("--out", type=Path, default=STORED)
     options = parser.parse_args(arguments)

@@ -1,6 +1,7 @@
 """Distilling from a larger model: does a preference head learn what it says of personas that it has not seen?
 
-    python -m recsim_llm.benchmarks.studies.teacher --data SUBER --movielens ML_LATEST_SMALL --out benchmarks/stored/teacher
+    python -m recsim_llm.benchmarks.studies.teacher --data SUBER --movielens ML_LATEST_SMALL --out
+    benchmarks/stored/teacher
 
 The teacher's 240,425 ratings of films for 600 personas (SUBER, arXiv:2406.01631) are divided by persona: a quarter is
 unseen, of the others a fifth chooses how personas are encoded. The bar to beat is the films' mean rating. Then the
@@ -35,9 +36,6 @@ from recsim_llm.benchmarks.studies.teacher_data import (
     read_teacher,
 )
 from recsim_llm.datasets import Interactions
-from recsim_llm.fitting.distillation_curve import Parts, curve
-from recsim_llm.fitting.distillation_model import fit_head, item_means
-from recsim_llm.fitting.agreement import agreement, limits, rounded, spearman
 from recsim_llm.encoders import (
     DEFAULT_ENCODER,
     encode_cached,
@@ -47,6 +45,9 @@ from recsim_llm.encoders import (
     split_personas,
 )
 from recsim_llm.files import write_file
+from recsim_llm.fitting.agreement import agreement, limits, rounded, spearman
+from recsim_llm.fitting.distillation_curve import Parts, curve
+from recsim_llm.fitting.distillation_model import fit_head, item_means
 from recsim_llm.fitting.heldout import ranking
 
 Array = NDArray[np.float64]

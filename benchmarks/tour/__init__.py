@@ -1,1 +1,1 @@
-"""tour"""
+"""Everything that language and image models do here, at small size."""

@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 
 import recsim_llm  # noqa: F401  (registers the environments)
-from recsim_llm.fitting.distillation_curve import summary
-from recsim_llm.fitting.distillation import distill, distilled_world
 from recsim_llm.files import temporary_sibling
+from recsim_llm.fitting.distillation import distill, distilled_world
+from recsim_llm.fitting.distillation_curve import summary
 from recsim_llm.judges import load_judge
 from recsim_llm.paths import home
 from recsim_llm.worlds.world import load_world

@@ -16,8 +16,8 @@ from recsim_llm.encoders.text import TextEncoder
 from recsim_llm.synthesis.build import encoded_text
 from recsim_llm.synthesis.domains import domain_named
 from recsim_llm.synthesis.persona_fidelity import measured
-from recsim_llm.synthesis.visual_attributes import LOOK_OF
 from recsim_llm.synthesis.personas import Persona, make_personas
+from recsim_llm.synthesis.visual_attributes import LOOK_OF
 from recsim_llm.worlds.world import World, load_world
 
 Say = Callable[[str], None]

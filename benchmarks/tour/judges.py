@@ -11,8 +11,8 @@ import numpy as np
 
 from recsim_llm.judges import HashingJudge, load_judge
 from recsim_llm.judges.causal import CausalJudge
-from recsim_llm.judges.reliability import agreement_of, canaries
 from recsim_llm.judges.pairs import pairs_of, sample_pairs
+from recsim_llm.judges.reliability import agreement_of, canaries
 from recsim_llm.worlds.world import load_world
 
 Say = Callable[[str], None]

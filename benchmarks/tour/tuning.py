@@ -49,8 +49,8 @@ def small(say: Say) -> dict[str, Any]:
 
 def _world(data: Data, encoder: Any) -> dict[str, Any]:
     """Tunes, saves, and builds a world with the folder of the tuned encoder."""
-    from recsim_llm.worlds.build import build_world
     from recsim_llm.encoders.finetune.training import tune
+    from recsim_llm.worlds.build import build_world
 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:

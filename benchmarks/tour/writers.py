@@ -16,10 +16,10 @@ import numpy as np
 
 import recsim_llm  # noqa: F401  (registers the environments)
 from recsim_llm import agents
-from recsim_llm.synthesis.authoring.item_release import enter, reception
-from recsim_llm.synthesis.authoring.writer import Writer
 from recsim_llm.synthesis.authoring.files import save_written
+from recsim_llm.synthesis.authoring.item_release import enter, reception
 from recsim_llm.synthesis.authoring.models import load_author
+from recsim_llm.synthesis.authoring.writer import Writer
 from recsim_llm.worlds.world import load_world
 
 NEWS = "recsim_llm/News-v0"

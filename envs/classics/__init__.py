@@ -1,1 +1,1 @@
-"""classics"""
+"""RecSim's three environments in this project's shells."""

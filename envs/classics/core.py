@@ -12,13 +12,13 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from recsim_llm.envs.scalar_env import RecEnv
 from recsim_llm.envs.core import Core, Infos
 from recsim_llm.envs.options import OBSERVATIONS, Reward, keywords, reward_of
+from recsim_llm.envs.scalar_env import RecEnv
 from recsim_llm.envs.vector_env import RecVectorEnv
 from recsim_llm.errors import ConfigError, unknown
-from recsim_llm.simulator.classics.user_step import USERS
 from recsim_llm.simulator.classics.simulator import ClassicSimulator
+from recsim_llm.simulator.classics.user_step import USERS
 
 MOST_CANDIDATES = 1_000_000
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.envs.rendering import charts
-from recsim_llm.envs.rendering.recorder import Moment, Recorder
 from recsim_llm.envs.rendering.phrases import status
+from recsim_llm.envs.rendering.recorder import Moment, Recorder
 from recsim_llm.errors import require
 
 INCHES, DPI = (12.8, 7.2), 100

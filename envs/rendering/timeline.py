@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from recsim_llm.envs.rendering import charts
-from recsim_llm.envs.rendering.recorder import Moment, Recorder
 from recsim_llm.envs.rendering.phrases import span, when
+from recsim_llm.envs.rendering.recorder import Moment, Recorder
 from recsim_llm.errors import require
 
 LONGEST_TITLE, LONGEST_NAME, LONGEST_PERSONA, MOST_STATEMENTS = 300, 80, 3000, 60
@@ -104,7 +104,7 @@ def page(recorder: Recorder) -> str:
 def _template() -> tuple[Any, Any, str]:
     """The template, the style, and the policy that allows this one style and nothing else."""
     jinja2 = require("jinja2", "benchmarks")
-    folder = importlib.resources.files("recsim_llm.envs") / "templates"
+    folder = importlib.resources.files("recsim_llm.envs.rendering") / "templates"
     style = (folder / "timeline.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     environment = jinja2.Environment(

@@ -1,1 +1,1 @@
-"""vector_reward"""
+"""Rewards as vectors, in MO-Gymnasium's form."""

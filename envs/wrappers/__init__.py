@@ -12,10 +12,10 @@ Those here are for ``gym.make``; :mod:`recsim_llm.envs.wrappers.vector` has the 
 handles duplicates or items off the shelf: the environment does, and counts them in ``info["wasted"]``.
 """
 
-from recsim_llm.envs.wrappers.slate_enumeration import SlateEnumeration
 from recsim_llm.envs.wrappers.flat_observation import FlatObservation
 from recsim_llm.envs.wrappers.proto_actions import ProtoAction
-from recsim_llm.envs.wrappers.vector_reward import VectorReward
 from recsim_llm.envs.wrappers.record_sessions import RecordSessions
+from recsim_llm.envs.wrappers.slate_enumeration import SlateEnumeration
+from recsim_llm.envs.wrappers.vector_reward import VectorReward
 
 __all__ = ["FlatObservation", "ProtoAction", "RecordSessions", "SlateEnumeration", "VectorReward"]

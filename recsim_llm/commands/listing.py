@@ -251,9 +251,9 @@ def speed(
     json: AsJson = False,
 ) -> None:
     """Measure user-steps per second, and as a ratio to what this machine can do at best."""
+    from recsim_llm.benchmarks.speed.agents import measure_agents
     from recsim_llm.benchmarks.speed.scale import measure_scale
     from recsim_llm.benchmarks.speed.steps import measure
-    from recsim_llm.benchmarks.speed.agents import measure_agents
 
     found: dict[str, Any]
     if agents or agent:

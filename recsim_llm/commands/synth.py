@@ -42,8 +42,8 @@ def items(
     json: AsJson = False,
 ) -> None:
     """Write catalogue entries into a new world, with where each came from beside it."""
-    from recsim_llm.worlds.catalog import UNRELEASED
     from recsim_llm.errors import ConfigError
+    from recsim_llm.worlds.catalog import UNRELEASED
 
     try:
         day = UNRELEASED if release == WAITING else float(release)
@@ -84,8 +84,8 @@ def received(
     import gymnasium as gym
 
     from recsim_llm import agents
-    from recsim_llm.synthesis.authoring.item_release import enter, reception, waiting
     from recsim_llm.synthesis.authoring.files import written_items
+    from recsim_llm.synthesis.authoring.item_release import enter, reception, waiting
     from recsim_llm.worlds.world import built_in_worlds, load_world
 
     generated = [] if world in built_in_worlds() else written_items(load_world(world), world)
@@ -116,9 +116,9 @@ def _write(
     json: bool,
 ) -> None:
     from recsim_llm.errors import ConfigError
-    from recsim_llm.synthesis.authoring.writer import Writer
     from recsim_llm.synthesis.authoring.files import save_written
     from recsim_llm.synthesis.authoring.models import load_author
+    from recsim_llm.synthesis.authoring.writer import Writer
     from recsim_llm.worlds.world import built_in_worlds, load_world
 
     if out.exists() or not out.parent.is_dir():  # before minutes of writing

@@ -84,12 +84,12 @@ def distill(
     json: Annotated[bool, typer.Option("--json", help="Print the measured numbers as JSON.")] = False,
 ) -> None:
     """Learn a judge's preferences from a sample of its ratings; the new world runs without it, at full speed."""
-    from recsim_llm.worlds.build import free_folder
     from recsim_llm.commands.common import parsed_settings
     from recsim_llm.datasets import read_interactions
+    from recsim_llm.errors import ConfigError
     from recsim_llm.fitting.distillation import distill as learnt
     from recsim_llm.fitting.distillation import distilled_world
-    from recsim_llm.errors import ConfigError
+    from recsim_llm.worlds.build import free_folder
     from recsim_llm.worlds.world import load_world
 
     if (judge is None) == (ratings is None):

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsim_llm.errors import ConfigError, DataError
-
 from recsim_llm.datasets.text_table import Table, shortened
+from recsim_llm.errors import ConfigError, DataError
 
 _NUMBER = r"^\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
 SECONDS_A_DAY = 86_400.0

@@ -19,9 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from recsim_llm.errors import DataError
-
 from recsim_llm.datasets.text_table import Limits, Table, check_names, over, quoted
+from recsim_llm.errors import DataError
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon"}
 _HEADER_BYTES = 1 << 18

@@ -11,13 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsim_llm.errors import DataError
-
 from recsim_llm.datasets.columns import Columns, first_true, identifiers, numbers, times
 from recsim_llm.datasets.items import ALIASES as ITEM_ALIASES
-from recsim_llm.datasets.text_table import Limits, Table
 from recsim_llm.datasets.readers import read_table
+from recsim_llm.datasets.text_table import Limits, Table
 from recsim_llm.datasets.users import ALIASES as USER_ALIASES
+from recsim_llm.errors import DataError
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "user": ("user_id", *USER_ALIASES["user_id"][1:-1]),

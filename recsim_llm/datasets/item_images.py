@@ -6,10 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
+from recsim_llm.datasets.text_table import is_inside
 from recsim_llm.encoders.image_decoding import LARGEST_FILE
 from recsim_llm.errors import ConfigError, DataError
-
-from recsim_llm.datasets.text_table import is_inside
 
 __all__ = ["pictures_in", "read_picture"]
 

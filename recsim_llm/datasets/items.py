@@ -9,11 +9,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.errors import DataError
-
-from recsim_llm.datasets.columns import SECONDS_A_DAY, Columns, existing, identifiers, numbers, times, unique_identifiers
-from recsim_llm.datasets.text_table import Limits, Table, is_inside
+from recsim_llm.datasets.columns import (
+    SECONDS_A_DAY,
+    Columns,
+    existing,
+    identifiers,
+    numbers,
+    times,
+    unique_identifiers,
+)
 from recsim_llm.datasets.readers import read_table
+from recsim_llm.datasets.text_table import Limits, Table, is_inside
+from recsim_llm.errors import DataError
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "item_id": ("item_id", "movieId", "itemId", "asin", "product_id", "item", "news_id", "track_id", "video_id", "id"),

@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsim_llm.errors import DataError
-
 from recsim_llm.datasets.text_table import Limits, Table, check_names, over, quoted
+from recsim_llm.errors import DataError
 
 
 def read_parquet(path: Path, limits: Limits) -> Table:

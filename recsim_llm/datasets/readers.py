@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from recsim_llm.errors import DataError
-
 from recsim_llm.datasets.delimited import read_csv
 from recsim_llm.datasets.parquet import read_parquet
 from recsim_llm.datasets.text_table import Limits, Table, over
+from recsim_llm.errors import DataError
 
 
 def read_table(path: str | Path, limits: Limits | None = None, separator: str | None = None) -> Table:

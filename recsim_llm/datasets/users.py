@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsim_llm.errors import DataError
-
 from recsim_llm.datasets.columns import Columns, statements, unique_identifiers
-from recsim_llm.datasets.text_table import Limits
 from recsim_llm.datasets.readers import read_table
+from recsim_llm.datasets.text_table import Limits
+from recsim_llm.errors import DataError
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "user_id": ("user_id", "userId", "user", "customer_id", "reviewerID", "id"),

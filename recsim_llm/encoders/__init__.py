@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from recsim_llm.paths import home
-
 from recsim_llm.encoders.cache import encode_cached
 from recsim_llm.encoders.colour_histogram import ColourEncoder
 from recsim_llm.encoders.fusion import Fusion, fit_fusion
@@ -13,6 +11,7 @@ from recsim_llm.encoders.personas import profile_of, profiles_of
 from recsim_llm.encoders.projection import Projection, fit_projection
 from recsim_llm.encoders.stance import split_clauses, split_persona, split_personas
 from recsim_llm.encoders.text import DEFAULT_ENCODER, Encoder, TextEncoder, load_text_encoder
+from recsim_llm.paths import home
 
 __all__ = [
     "DEFAULT_ENCODER",

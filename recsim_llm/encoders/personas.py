@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.errors import ConfigError
-
 from recsim_llm.encoders.cache import encode_cached
 from recsim_llm.encoders.projection import Projection
 from recsim_llm.encoders.text import Encoder
+from recsim_llm.errors import ConfigError
 
 Statement = tuple[str, float]
 

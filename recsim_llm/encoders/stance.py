@@ -26,11 +26,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from recsim_llm.errors import require
-from recsim_llm.paths import home
-
 from recsim_llm.encoders.cache import encode_cached
 from recsim_llm.encoders.text import Encoder
+from recsim_llm.errors import require
+from recsim_llm.paths import home
 
 logger = logging.getLogger(__name__)
 

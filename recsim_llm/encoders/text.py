@@ -18,11 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.errors import ConfigError, require
-
 from recsim_llm.encoders.hashing import HashingEncoder
-from recsim_llm.encoders.progress import advance
 from recsim_llm.encoders.model_files import POOLER, load_whole, pinned, refuse_pickles, remember_commit, weights_digest
+from recsim_llm.encoders.progress import advance
+from recsim_llm.errors import ConfigError, require
 
 Array = NDArray[np.float32]
 

@@ -1,6 +1,6 @@
 """Fits the preference head to ratings or clicks, and measures it on ratings that it has not seen.
 
-The model is that of :mod:`recsim_llm.fitting.mixed_model`, on the log's own scale. Its strengths are chosen on a validation part
+The model is that of :mod:`mixed_model`, on the log's own scale. Its strengths are chosen on a validation part
 of each user's log; the numbers that are reported come from a test part that neither saw. Then the whole is brought to
 units of utility: utility is the log-odds that this user's rating of this item is a positive one, fitted by logistic
 regression of held-out ratings on the model's score.
@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.worlds.catalog import FACTORS
 from recsim_llm.datasets import Interactions
 from recsim_llm.errors import ConfigError, DataError
-from recsim_llm.worlds.preference_model import Head, Preferences
 from recsim_llm.fitting.heldout import TEST, TRAIN, VALIDATION, ranking, split_log
 from recsim_llm.fitting.mixed_model import Fit, Sample, Terms, fit
+from recsim_llm.worlds.catalog import FACTORS
+from recsim_llm.worlds.preference_model import Head, Preferences
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

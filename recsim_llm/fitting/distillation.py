@@ -19,18 +19,18 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.fitting.calibration import least_liked, log_odds
-from recsim_llm.worlds.catalog import FACTORS
 from recsim_llm.datasets import Interactions
+from recsim_llm.errors import ConfigError, DataError
+from recsim_llm.fitting.agreement import rounded
+from recsim_llm.fitting.calibration import least_liked, log_odds
 from recsim_llm.fitting.distillation_curve import Parts, curve, divide
 from recsim_llm.fitting.distillation_model import FittedHead, fit_head
-from recsim_llm.fitting.agreement import rounded
-from recsim_llm.errors import ConfigError, DataError
-from recsim_llm.worlds.preference_model import Head, Preferences
+from recsim_llm.fitting.mixed_model import Fit
 from recsim_llm.judges.base import Judge
 from recsim_llm.judges.pairs import pairs_of, sample_pairs
 from recsim_llm.judges.ratings import rate_all
-from recsim_llm.fitting.mixed_model import Fit
+from recsim_llm.worlds.catalog import FACTORS
+from recsim_llm.worlds.preference_model import Head, Preferences
 from recsim_llm.worlds.world import World
 
 Array = NDArray[np.float64]

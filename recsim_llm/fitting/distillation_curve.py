@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.datasets import Interactions
-from recsim_llm.fitting.distillation_model import FittedHead, fit_head, item_means
 from recsim_llm.fitting.agreement import agreement
+from recsim_llm.fitting.distillation_model import FittedHead, fit_head, item_means
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

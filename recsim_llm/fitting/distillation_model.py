@@ -1,6 +1,6 @@
 """The preference head behind a judge's ratings: what a persona predicts, for users who were in the sample and others.
 
-The mixed model of :mod:`recsim_llm.fitting.mixed_model` without collaborative factors (a judge knows users by their texts, so
+The mixed model of :mod:`mixed_model` without collaborative factors (a judge knows users by their texts, so
 there is nothing that no text explains), with one thing more: a persona also predicts how generous its owner is. To
 that end encodings get a constant in front, ``x' = (c, x)`` and ``p' = (0, p)``, and the model's own taste
 ``w'_u = A' p'_u + r'_u`` holds ``b_u = c w'_u0`` and ``w_u``.

@@ -11,7 +11,6 @@ from typing import Any
 
 from recsim_llm.encoders.model_files import load_whole
 from recsim_llm.errors import ConfigError, require
-
 from recsim_llm.judges.base import Judge
 from recsim_llm.judges.causal import CausalJudge
 from recsim_llm.judges.hashing import HashingJudge

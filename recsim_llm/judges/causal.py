@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from recsim_llm.encoders.progress import advance
 from recsim_llm.errors import ConfigError, require
-
 from recsim_llm.judges.base import Pair, Verdict
 from recsim_llm.judges.prefix_cache import Branch
 from recsim_llm.judges.prompt_tokens import Layout

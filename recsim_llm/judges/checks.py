@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from recsim_llm.judges.base import Judge, Pair, Verdict
-from recsim_llm.judges.reliability import FRIENDS, canaries
 from recsim_llm.judges.ratings import missing_share
+from recsim_llm.judges.reliability import FRIENDS, canaries
 
 WELL = 0.75
 """Share of the pairs with a known answer that a fit judge orders rightly; a coin gets 0.5."""

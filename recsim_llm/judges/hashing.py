@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from recsim_llm.encoders.progress import advance
-
 from recsim_llm.judges.base import HIGHEST, LOWEST, Pair, Verdict
 
 _WORD = re.compile(r"[^\W\d_]{4,}")  # shorter words are mostly grammar

@@ -24,12 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError
-from recsim_llm.simulator.state import Tables, tables
-from recsim_llm.worlds.world import World
-
 from recsim_llm.judges.base import HIGHEST, LOWEST, Judge, Pair, Verdict
 from recsim_llm.judges.by_name import load_judge
 from recsim_llm.judges.pairs import pairs_of, sample_pairs
+from recsim_llm.simulator.state import Tables, tables
+from recsim_llm.worlds.world import World
 
 Index = NDArray[np.int64]
 

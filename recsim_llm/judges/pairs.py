@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError
-from recsim_llm.worlds.world import World
-
 from recsim_llm.judges.base import Pair
+from recsim_llm.worlds.world import World
 
 Index = NDArray[np.int64]
 

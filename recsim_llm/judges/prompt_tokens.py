@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from recsim_llm.errors import ConfigError
-
 from recsim_llm.judges.prompts import INSTRUCTIONS, OPTIONS
 
 logger = logging.getLogger(__name__)

@@ -22,10 +22,9 @@ from typing import Any
 
 from recsim_llm.encoders.progress import advance
 from recsim_llm.errors import ConfigError, StoreError
-from recsim_llm.paths import home
-
 from recsim_llm.judges.base import HIGHEST, LOWEST, Judge, Pair, Verdict
 from recsim_llm.judges.ratings_file import closed, opened
+from recsim_llm.paths import home
 
 BATCH = 64
 """Pairs that a judge is asked, and that are written, at a time; a judge may have its own number, ``pairs_at_once``."""

@@ -11,7 +11,6 @@ import numpy as np
 
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.files import write_file
-
 from recsim_llm.judges.base import HIGHEST, LOWEST
 
 COLUMNS = ("user_id", "item_id", "rating")

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsim_llm.errors import ConfigError
-
 from recsim_llm.judges.base import Judge, Pair, Verdict
 from recsim_llm.judges.causal import RATINGS, CausalJudge
 

@@ -23,7 +23,6 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from recsim_llm.encoders.progress import advance
 from recsim_llm.errors import ConfigError, require, unknown
-
 from recsim_llm.judges.base import Pair, Verdict
 from recsim_llm.judges.prompts import SCHEME
 from recsim_llm.judges.server_answers import DIGIT, FORMS, model_names, read_answer, request_body

@@ -9,7 +9,6 @@ from recsim_llm.simulator.feedback import expected_reward
 from recsim_llm.simulator.jit import jit, kernel
 from recsim_llm.simulator.maths import ZERO, exp
 from recsim_llm.simulator.providers import ENOUGH, buzz_of, left_to_spend, stops_at
-from recsim_llm.simulator.streams import chain, uniform
 from recsim_llm.simulator.scoring import (
     SECONDS_PER_DAY,
     attraction,
@@ -18,6 +17,7 @@ from recsim_llm.simulator.scoring import (
     expected_satisfaction,
     utility_for,
 )
+from recsim_llm.simulator.streams import chain, uniform
 
 SECONDS_PER_MONTH = 30 * 86400
 HELD_BACK = 1 << 25

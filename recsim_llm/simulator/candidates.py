@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsim_llm.simulator.jit import jit, kernel
-from recsim_llm.simulator.streams import bits, chain, mix
 from recsim_llm.simulator.availability import on_shelf
+from recsim_llm.simulator.jit import jit, kernel
 from recsim_llm.simulator.scoring import day_of
+from recsim_llm.simulator.streams import bits, chain, mix
 
 CANDIDATES = 1 << 26
 """Key of the draws of one step's list."""

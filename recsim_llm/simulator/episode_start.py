@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from recsim_llm.simulator.choice import WASTED
-from recsim_llm.simulator.user_dynamics import new_budget, note_interest
 from recsim_llm.simulator.jit import jit, kernel
 from recsim_llm.simulator.maths import ZERO
 from recsim_llm.simulator.observation import observe, write_profile
-from recsim_llm.simulator.streams import OPT_OUT, START, WARM, bits, chain, uniform
 from recsim_llm.simulator.scoring import available, day_of, utility
+from recsim_llm.simulator.streams import OPT_OUT, START, WARM, bits, chain, uniform
+from recsim_llm.simulator.user_dynamics import new_budget, note_interest
 
 DAY = np.float32(86400.0)
 HIGH_BITS = np.uint64(33)

@@ -6,8 +6,8 @@ import numpy as np
 
 from recsim_llm.simulator.jit import jit
 from recsim_llm.simulator.maths import ONE, ZERO, exp, sigmoid
-from recsim_llm.simulator.streams import CART, DWELL, LIKE, PURCHASE, RATING, SHARE, normal, slot_channel, uniform
 from recsim_llm.simulator.scoring import clip, price_pain
+from recsim_llm.simulator.streams import CART, DWELL, LIKE, PURCHASE, RATING, SHARE, normal, slot_channel, uniform
 
 # Columns of the feedback array, in the order of params.SIGNALS, and of the rewards, params.REWARD_TERMS.
 CLICKED, DWELLED, LIKED, SHARED, CARTED, PURCHASED, RATED, SKIPPED = range(8)

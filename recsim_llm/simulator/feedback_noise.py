@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsim_llm.simulator.user_dynamics import note_interest, note_sameness, update_public_counts
 from recsim_llm.simulator.feedback import CLICKED, DWELLED, PURCHASED, SATISFACTION, SKIPPED, slot_reward
 from recsim_llm.simulator.jit import jit
 from recsim_llm.simulator.maths import ONE, ZERO
 from recsim_llm.simulator.streams import REPORT, uniform
+from recsim_llm.simulator.user_dynamics import note_interest, note_sameness, update_public_counts
 
 FLIP, LOSE, DRAWS = 0, 1, 4
 REVENUE_AT, SATISFACTION_AT = -2, -1

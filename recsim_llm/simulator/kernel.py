@@ -8,21 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from recsim_llm.simulator.availability import money_left, pay
 from recsim_llm.simulator.choice import choose, prepare
-from recsim_llm.simulator.user_dynamics import (
-    churns,
-    come_back,
-    encode_taste,
-    evolve,
-    leaves,
-    note_interest,
-    note_sameness,
-    pass_time,
-    remember,
-    shift_taste,
-    update_mood,
-    update_public_counts,
-)
 from recsim_llm.simulator.feedback import (
     CHURNED,
     CLICKED,
@@ -37,13 +24,12 @@ from recsim_llm.simulator.feedback import (
     consume,
     slot_reward,
 )
+from recsim_llm.simulator.feedback_noise import deliver, distort
 from recsim_llm.simulator.jit import jit, kernel
 from recsim_llm.simulator.maths import ONE, ZERO
 from recsim_llm.simulator.observation import observe
 from recsim_llm.simulator.providers import charge, gain_audience
-from recsim_llm.simulator.feedback_noise import deliver, distort
-from recsim_llm.simulator.streams import NOISE, chain, normal, slot_channel
-from recsim_llm.simulator.availability import money_left, pay
+from recsim_llm.simulator.scoring import cell_of, day_of, expected_satisfaction
 from recsim_llm.simulator.slates import (
     BLOCK,
     MANY,
@@ -56,7 +42,21 @@ from recsim_llm.simulator.slates import (
     look,
     sort_out,
 )
-from recsim_llm.simulator.scoring import cell_of, day_of, expected_satisfaction
+from recsim_llm.simulator.streams import NOISE, chain, normal, slot_channel
+from recsim_llm.simulator.user_dynamics import (
+    churns,
+    come_back,
+    encode_taste,
+    evolve,
+    leaves,
+    note_interest,
+    note_sameness,
+    pass_time,
+    remember,
+    shift_taste,
+    update_mood,
+    update_public_counts,
+)
 
 
 @jit

@@ -17,8 +17,8 @@ from recsim_llm.simulator.candidates import draw_candidates, write_on_shelf
 from recsim_llm.simulator.jit import jit, kernel, loaded
 from recsim_llm.simulator.maths import ZERO
 from recsim_llm.simulator.params import SIGNALS
-from recsim_llm.simulator.simulator import Simulator, quiet
 from recsim_llm.simulator.scoring import day_of
+from recsim_llm.simulator.simulator import Simulator, quiet
 
 GROUPS = ("gender", "age_band", "region")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsim_llm.simulator.jit import jit
 from recsim_llm.simulator.intrinsics import dot_of_codes
+from recsim_llm.simulator.jit import jit
 from recsim_llm.simulator.maths import ONE, ZERO, exp
 from recsim_llm.simulator.state import MEMORY
 

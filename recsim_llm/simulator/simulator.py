@@ -14,15 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.worlds.catalog import UNRELEASED
 from recsim_llm.errors import ConfigError
-from recsim_llm.simulator.episode_start import reset_lanes
-from recsim_llm.simulator.choice import write_attention
-from recsim_llm.simulator.jit import COMPILED, loaded
-from recsim_llm.simulator.observation import CONTEXT
-from recsim_llm.simulator.params import SIGNALS, Rules, reward_weights
-from recsim_llm.simulator.task_variant import Protocol
-from recsim_llm.simulator.registry import choice_of, dynamics_of
 from recsim_llm.simulator.availability import (
     hold_back,
     write_available,
@@ -31,9 +23,17 @@ from recsim_llm.simulator.availability import (
     write_spending,
     write_truth,
 )
+from recsim_llm.simulator.choice import write_attention
+from recsim_llm.simulator.episode_start import reset_lanes
+from recsim_llm.simulator.jit import COMPILED, loaded
+from recsim_llm.simulator.kernel import build_step
+from recsim_llm.simulator.observation import CONTEXT
+from recsim_llm.simulator.params import SIGNALS, Rules, reward_weights
+from recsim_llm.simulator.registry import choice_of, dynamics_of
 from recsim_llm.simulator.slates import Scratch, new_scratch
 from recsim_llm.simulator.state import State, Tables, aligned, new_state, tables
-from recsim_llm.simulator.kernel import build_step
+from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.worlds.catalog import UNRELEASED
 from recsim_llm.worlds.world import World
 
 LANES_PER_THREAD = 256

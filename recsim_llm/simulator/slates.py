@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.simulator.choice import WASTED
-from recsim_llm.simulator.jit import jit
-from recsim_llm.simulator.intrinsics import fetch_row
-from recsim_llm.simulator.maths import ONE, ZERO, exp
 from recsim_llm.simulator.availability import on_shelf, scenario_pull
+from recsim_llm.simulator.choice import WASTED
+from recsim_llm.simulator.intrinsics import fetch_row
+from recsim_llm.simulator.jit import jit
+from recsim_llm.simulator.maths import ONE, ZERO, exp
 from recsim_llm.simulator.scoring import (
     SECONDS_PER_HOUR,
     cell_of,

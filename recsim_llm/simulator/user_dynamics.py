@@ -6,9 +6,9 @@ import numpy as np
 
 from recsim_llm.simulator.jit import jit
 from recsim_llm.simulator.maths import HALF, ONE, ZERO, exp, log, sigmoid
-from recsim_llm.simulator.streams import BUDGET, CHURN, DIFFUSE, GAP, LEAVE, SHIFT, bits, normal, triangular, uniform
-from recsim_llm.simulator.state import STEPS
 from recsim_llm.simulator.scoring import SECONDS_PER_DAY, SECONDS_PER_HOUR, cell_of, clip
+from recsim_llm.simulator.state import STEPS
+from recsim_llm.simulator.streams import BUDGET, CHURN, DIFFUSE, GAP, LEAVE, SHIFT, bits, normal, triangular, uniform
 
 TWO = np.float32(2.0)
 LIMIT = np.float32(STEPS)

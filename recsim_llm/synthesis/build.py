@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.worlds.catalog import Catalog
 from recsim_llm.encoders import (
     DEFAULT_ENCODER,
     Encoder,
@@ -37,20 +36,20 @@ from recsim_llm.encoders import (
 from recsim_llm.encoders.stance import SHIPPED, fit_stance, split_personas, write_stance
 from recsim_llm.errors import RecsimError
 from recsim_llm.files import write_file
-from recsim_llm.worlds.preference_model import SHARES_WITH_IMAGES, balanced, zero_shot
+from recsim_llm.synthesis import demographics as people_tables
+from recsim_llm.synthesis.domains import DOMAINS, Domain, domain_named
+from recsim_llm.synthesis.free_text_personas import plain_paragraph
+from recsim_llm.synthesis.grammar import read_themes
+from recsim_llm.synthesis.image_block import Appearance, appearance_of, looks_found, visual_profiles
+from recsim_llm.synthesis.items import Item, make_items
+from recsim_llm.synthesis.persona_fidelity import Fidelity, fidelity_of, measured
+from recsim_llm.synthesis.personas import Persona, make_personas
+from recsim_llm.synthesis.provider_quality import characters_of
+from recsim_llm.worlds.catalog import Catalog
 from recsim_llm.worlds.item_images import Pictures
 from recsim_llm.worlds.population import Population
+from recsim_llm.worlds.preference_model import SHARES_WITH_IMAGES, balanced, zero_shot
 from recsim_llm.worlds.world import BUILT_IN, World
-
-from recsim_llm.synthesis import demographics as people_tables
-from recsim_llm.synthesis.image_block import Appearance, appearance_of, looks_found, visual_profiles
-from recsim_llm.synthesis.provider_quality import characters_of
-from recsim_llm.synthesis.domains import DOMAINS, Domain, domain_named
-from recsim_llm.synthesis.persona_fidelity import Fidelity, fidelity_of, measured
-from recsim_llm.synthesis.grammar import read_themes
-from recsim_llm.synthesis.items import Item, make_items
-from recsim_llm.synthesis.personas import Persona, make_personas
-from recsim_llm.synthesis.free_text_personas import plain_paragraph
 
 logger = logging.getLogger(__name__)
 

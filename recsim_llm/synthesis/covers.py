@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError, DataError
-
 from recsim_llm.synthesis.visual_attributes import Look
 
 __all__ = ["SIDE", "draw", "draw_covers", "pictograms", "png_of"]

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import unknown
-
 from recsim_llm.synthesis.domain import Domain
 from recsim_llm.synthesis.domains_market import ECOMMERCE, SOCIAL
 from recsim_llm.synthesis.domains_media import ADS, VIDEO

@@ -14,13 +14,12 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.worlds.catalog import Floats
 from recsim_llm.encoders import ImageEncoder, Projection, encode_images
-
 from recsim_llm.synthesis.covers import draw, draw_covers, pictograms, png_of
 from recsim_llm.synthesis.items import Item
-from recsim_llm.synthesis.visual_attributes import ATTRIBUTES, COLOURS, PATTERNS, SILHOUETTES, STYLES, Look, draw_looks
 from recsim_llm.synthesis.personas import Persona
+from recsim_llm.synthesis.visual_attributes import ATTRIBUTES, COLOURS, PATTERNS, SILHOUETTES, STYLES, Look, draw_looks
+from recsim_llm.worlds.catalog import Floats
 
 __all__ = ["Appearance", "appearance_of", "directions", "looks_found", "looks_of", "visual_profiles"]
 
@@ -104,7 +103,7 @@ def looks_found(block: NDArray[np.floating], looks: Sequence[Look], directions: 
     Args:
         block: The image block of the items [I, columns].
         looks: What each item shows.
-        directions: Of each value in the order of :data:`recsim_llm.synthesis.visual_attributes.ATTRIBUTES` [18, columns].
+        directions: Of each value in the order of :data:`ATTRIBUTES` [18, columns].
     """
     values = [(attribute, value) for attribute, names in ATTRIBUTES.items() for value in names]
     out = {}

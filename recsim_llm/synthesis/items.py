@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsim_llm.errors import ConfigError
-
-from recsim_llm.synthesis.provider_quality import BAIT, NOISE, WEIGHT, bait_shares, characters_of
 from recsim_llm.synthesis.domain import Domain
 from recsim_llm.synthesis.grammar import Facet, Story, Theme, Writer, polish, read_themes, read_words
+from recsim_llm.synthesis.provider_quality import BAIT, NOISE, WEIGHT, bait_shares, characters_of
 
 _MARK = re.compile(r"\{(\w+#\w+)")
 _FOR_ONE = re.compile(r"([12])\) (.*)")

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.worlds.world import World
-
 from recsim_llm.synthesis.domains import DOMAINS
 from recsim_llm.synthesis.grammar import read_themes
 from recsim_llm.synthesis.visual_attributes import LOOK_OF
+from recsim_llm.worlds.world import World
 
 
 @dataclass(frozen=True)

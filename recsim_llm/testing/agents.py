@@ -47,7 +47,7 @@ from recsim_llm.testing.subject import (
 )
 
 if TYPE_CHECKING:
-    from recsim_llm.testing import Check
+    from recsim_llm.testing.environments import Check
 
 DRAWS = 3_000
 CANDIDATES = 12
@@ -80,7 +80,7 @@ def check_agent(
     Returns:
         One result for each check; none is raised. Warnings count as failures.
     """
-    from recsim_llm.testing import _run
+    from recsim_llm.testing.environments import _run
 
     about = Subject(make, env, options, lanes, seed, steps, config or {})
     checks: list[tuple[str, Callable[[], None]]] = [

@@ -27,8 +27,6 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from recsim_llm.testing.agents import check_agent as check_agent
-
 RESERVED = frozenset(
     {"episode", "final_obs", "final_info", "terminal_observation", "TimeLimit.truncated", "reward_weights"}
 )

@@ -84,7 +84,7 @@ class Subject:
 
 def recorded(env: Any, seed: int) -> list[Step]:
     """What users see and do who are shown fixed slates."""
-    from recsim_llm.testing import actions
+    from recsim_llm.testing.environments import actions
 
     stream = actions(env.action_space, seed)
     observation, info = env.reset(seed=seed)
@@ -142,7 +142,7 @@ def require(condition: bool, message: str) -> None:
 
 def skipped(reason: str) -> Exception:
     """To be raised where a check does not apply."""
-    from recsim_llm.testing import Skipped
+    from recsim_llm.testing.environments import Skipped
 
     return Skipped(reason)
 

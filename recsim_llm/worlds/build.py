@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.fitting.calibration import fit_preferences
-from recsim_llm.worlds.catalog import Catalog, Floats
 from recsim_llm.datasets import Interactions, Items, Limits, Users, read_interactions, read_items, read_users
 from recsim_llm.datasets.item_images import pictures_in
 from recsim_llm.encoders import (
@@ -32,9 +30,11 @@ from recsim_llm.encoders import (
     profiles_of,
 )
 from recsim_llm.errors import ConfigError
-from recsim_llm.worlds.preference_model import SHARES, SHARES_WITH_IMAGES, Preferences, zero_shot
-from recsim_llm.worlds.population import Population
+from recsim_llm.fitting.calibration import fit_preferences
+from recsim_llm.worlds.catalog import Catalog, Floats
 from recsim_llm.worlds.embedding_space import Space, described, space_of
+from recsim_llm.worlds.population import Population
+from recsim_llm.worlds.preference_model import SHARES, SHARES_WITH_IMAGES, Preferences, zero_shot
 from recsim_llm.worlds.topic_clusters import themes_of
 from recsim_llm.worlds.world import World
 
@@ -107,7 +107,7 @@ def build_world(
         n_users: How many users are drawn where there are neither users nor interactions.
         mu: Constant of the utility [logit]; without interactions.
         spread: Standard deviation of the utility [logit]; without interactions.
-        shares: Share of variance of each term (:data:`recsim_llm.worlds.preference_model.SHARES`); without interactions.
+        shares: Share of variance of each term (:data:`SHARES`); without interactions.
         seed: Seed of the split and of everything that is drawn.
         limits: Most rows, columns and bytes of the files.
         separator: Separator of CSV files; None finds it.

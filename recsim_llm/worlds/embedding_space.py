@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from recsim_llm.worlds.catalog import Floats
 from recsim_llm.datasets import Items
 from recsim_llm.datasets.item_images import read_picture
 from recsim_llm.encoders import Encoder, Fusion, ImageEncoder, encode_cached, encode_images, fit_fusion
 from recsim_llm.encoders.progress import advance
 from recsim_llm.errors import ConfigError
+from recsim_llm.worlds.catalog import Floats
 
 __all__ = ["Space", "described", "space_of"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.worlds.catalog import FACTORS, Floats, checked, nothing
 from recsim_llm.errors import ConfigError, unknown
+from recsim_llm.worlds.catalog import FACTORS, Floats, checked, nothing
 
 SPLITS = ("all", "train", "test")
 TEST_SHARE = 0.25

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recsim_llm.worlds.catalog import FACTORS, Floats
 from recsim_llm.errors import ConfigError
+from recsim_llm.worlds.catalog import FACTORS, Floats
 
 SHARES = {"user": 0.10, "item": 0.15, "text": 0.35, "residual": 0.05, "factors": 0.10, "noise": 0.25}
 """Shares of variance of the built-in worlds, set by hand: their personas name their tastes."""

@@ -24,16 +24,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.worlds.catalog import FACTORS, Catalog, Floats
 from recsim_llm.errors import ConfigError, DataError, unknown
 from recsim_llm.files import temporary_sibling, write_file
-from recsim_llm.worlds.preference_model import Head
+from recsim_llm.worlds.catalog import FACTORS, Catalog, Floats
 from recsim_llm.worlds.item_images import FILE as IMAGES
 from recsim_llm.worlds.item_images import Pictures, decoded
 from recsim_llm.worlds.population import Population
+from recsim_llm.worlds.preference_model import Head
 
 FORMAT = 1
-BUILT_IN = Path(__file__).parent / "worlds"
+BUILT_IN = Path(__file__).parent / "builtin"
 ITEM_TEXT = ("item_id", "title", "text", "category", "provider", "image")
 USER_TEXT = ("user_id", "persona", "statements", "gender", "age_band", "region")
 ITEM_ARRAYS = ("embedding", "price", "released_at", "appeal", "factors", "quality", "clickbait")

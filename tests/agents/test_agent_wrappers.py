@@ -14,12 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from recsim_llm import agents
+from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.core.base import Agent
+from recsim_llm.agents.wrappers.base import Wrapper, told_of
 from recsim_llm.agents.wrappers.dpp import greedy_map
 from recsim_llm.agents.wrappers.explore_softmax import in_turn
-from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.wrappers.mmr import marginal
-from recsim_llm.agents.wrappers.base import Wrapper, told_of
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.simulator import SIGNALS
 

@@ -17,12 +17,12 @@ import pytest
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.core.base import Agent
-from recsim_llm.agents.common.features import Features, Situation
-from recsim_llm.agents.core.env_runner import Lanes, Setting
 from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.reference.oracle import best_assortment
+from recsim_llm.agents.common.features import Features, Situation
 from recsim_llm.agents.common.slates import best, mixed, uniform
+from recsim_llm.agents.core.base import Agent
+from recsim_llm.agents.core.env_runner import Lanes, Setting
+from recsim_llm.agents.reference.oracle import best_assortment
 from recsim_llm.errors import ConfigError, DataError
 
 ALPHA = 1e-4

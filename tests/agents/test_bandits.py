@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.core.base import Agent, Transition
 from recsim_llm.agents.bandits.cascade_ucb import down_to_click
-from recsim_llm.agents.common.sampling import agreeing, softmax, tied
 from recsim_llm.agents.bandits.kl_ucb import upper
+from recsim_llm.agents.common.sampling import agreeing, softmax, tied
 from recsim_llm.agents.common.slates import best, either, mixed, uniform, uniform_propensity
+from recsim_llm.agents.core.base import Agent, Transition
 from recsim_llm.errors import ConfigError
 from tests.tiny import tiny_env, tiny_world
 

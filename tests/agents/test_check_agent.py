@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from recsim_llm import agents
 from recsim_llm.agents.bandits.epsilon_greedy import EpsilonGreedyAgent
-from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.bandits.thompson import ThompsonAgent
+from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.reference.random_policy import RandomAgent
 from recsim_llm.cli import app
 from recsim_llm.testing import Check, check_agent

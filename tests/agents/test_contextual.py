@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from recsim_llm import agents
+from recsim_llm.agents.common.cooldown import LEFT, PLACES, PLACES_PER_SLOT, Memory
+from recsim_llm.agents.common.ridge_regression import RidgeSums
 from recsim_llm.agents.contextual import linucb_items
 from recsim_llm.agents.contextual.base import Seen
-from recsim_llm.agents.core.env_runner import Setting, Transition
-from recsim_llm.agents.common.ridge_regression import RidgeSums
 from recsim_llm.agents.contextual.logistic_thompson import curvature, mode_of
-from recsim_llm.agents.common.cooldown import LEFT, PLACES, PLACES_PER_SLOT, Memory
+from recsim_llm.agents.core.env_runner import Setting, Transition
 from recsim_llm.errors import ConfigError, DataError
 
 ALPHA = 1e-4

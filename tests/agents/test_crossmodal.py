@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.neural.cross_modal import columns_of, first_seen, pooled
 from recsim_llm.agents.logged.vbpr_steps import VisualFactors, ascend_visual
+from recsim_llm.agents.neural.cross_modal import columns_of, first_seen, pooled
 from recsim_llm.benchmarks.studies import crossmodal
 from recsim_llm.benchmarks.studies.crossmodal_report import interval, results, written
 from recsim_llm.errors import ConfigError, DataError, RefusedError

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.core import agent_file as saving
 from recsim_llm.agents.common.interaction_log import Log
+from recsim_llm.agents.core import agent_file as saving
 from recsim_llm.agents.logged.observation_log import worth
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.metrics.ranking import recall_at

@@ -12,15 +12,15 @@ import pytest
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.core.base import Agent
-from recsim_llm.agents.logged.user_item_matrix import Baskets
-from recsim_llm.agents.logged.popularity_blend import ratio, standardised
-from recsim_llm.agents.logged.bpr import ascend
 from recsim_llm.agents.common.clusters import normalised
-from recsim_llm.agents.logged.ease import weights
-from recsim_llm.agents.logged.sgd_factorisation import Factors, descend
 from recsim_llm.agents.common.interaction_log import SIGNALS, Log, LogBook
+from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.logged.base import sometimes_uniform
+from recsim_llm.agents.logged.bpr import ascend
+from recsim_llm.agents.logged.ease import weights
+from recsim_llm.agents.logged.popularity_blend import ratio, standardised
+from recsim_llm.agents.logged.sgd_factorisation import Factors, descend
+from recsim_llm.agents.logged.user_item_matrix import Baskets
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.metrics import ranking
 from tests.tiny import tiny_env, tiny_world

@@ -17,8 +17,8 @@ from recsim_llm.agents.common.experience_buffer import Experience
 from recsim_llm.agents.common.slate_optimisation import METHODS, optimal_slates, slate_values
 from recsim_llm.agents.td.traces import Traces
 from recsim_llm.errors import DataError
-from tests import test_solvable
-from tests.test_solvable import Habit, served
+from tests.agents import test_solvable
+from tests.agents.test_solvable import Habit, served
 from tests.tiny import tiny_env, tiny_world
 
 Floats = NDArray[np.float64]

@@ -10,14 +10,14 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from recsim_llm import agents
-from recsim_llm.benchmarks.harness import cell as cells
 from recsim_llm.benchmarks import results_csv, run
 from recsim_llm.benchmarks.analysis import leaderboard
+from recsim_llm.benchmarks.harness import cell as cells
+from recsim_llm.benchmarks.harness.experiment import MUSIC, NEWS, Cell, Experiment
 from recsim_llm.benchmarks.harness.records import DONE, read
 from recsim_llm.benchmarks.harness.results import METRICS
-from recsim_llm.benchmarks.harness.experiment import MUSIC, NEWS, Cell, Experiment
-from recsim_llm.worlds.catalog import Catalog
 from recsim_llm.errors import ConfigError
+from recsim_llm.worlds.catalog import Catalog
 from recsim_llm.worlds.population import Population
 from recsim_llm.worlds.world import World
 

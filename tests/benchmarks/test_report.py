@@ -22,11 +22,10 @@ from matplotlib.text import Text
 from rich.console import Console
 
 from recsim_llm import benchmarks
-from recsim_llm.benchmarks.analysis import figures
-from recsim_llm.benchmarks.analysis import report
+from recsim_llm.benchmarks.analysis import figures, report
+from recsim_llm.benchmarks.harness.experiment import AGENTS, MUSIC, NEWS, Experiment
 from recsim_llm.benchmarks.harness.records import DONE, FAILED, Row
 from recsim_llm.benchmarks.harness.results import Results, safe_cell
-from recsim_llm.benchmarks.harness.experiment import AGENTS, MUSIC, NEWS, Experiment
 from recsim_llm.benchmarks.harness.testing_cells import fake_experiment, fake_result
 from recsim_llm.errors import ConfigError
 

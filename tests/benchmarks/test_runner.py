@@ -18,9 +18,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from recsim_llm.benchmarks.harness import pool
-
-from recsim_llm.benchmarks.harness import worker
+from recsim_llm.benchmarks.harness import pool, worker
 from recsim_llm.benchmarks.harness.records import DONE, FAILED, FILE, KILLED, TIMEOUT, read
 from recsim_llm.benchmarks.harness.results import Results, results_csv
 from recsim_llm.benchmarks.harness.runner import run

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsim_llm.benchmarks.harness import codec
+from recsim_llm.benchmarks.harness.experiment import Experiment
 from recsim_llm.benchmarks.harness.records import DONE, FILE, KILLED, Row, read, scan
 from recsim_llm.benchmarks.harness.store import LOCK, QUARANTINE, Store
-from recsim_llm.benchmarks.harness.experiment import Experiment
 from recsim_llm.benchmarks.harness.testing_cells import fake_experiment, fake_row, fill_store
 from recsim_llm.errors import ConfigError, StoreError
 

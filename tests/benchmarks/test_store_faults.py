@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from recsim_llm.benchmarks.harness import codec
-
-from recsim_llm.benchmarks.harness import store
+from recsim_llm.benchmarks.harness import codec, store
 from recsim_llm.benchmarks.harness.records import FAILED, FILE, Row, read, scan
 from recsim_llm.benchmarks.harness.store import Store
 from recsim_llm.benchmarks.harness.testing_cells import fake_experiment, fake_row, fill_store

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from recsim_llm.benchmarks.studies.transfer import compare, serve
-from recsim_llm.worlds.build import build_world
 from recsim_llm.errors import DataError
+from recsim_llm.worlds.build import build_world
 
 
 @pytest.fixture(scope="module")

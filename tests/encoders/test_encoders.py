@@ -29,8 +29,8 @@ from recsim_llm.encoders import (
     split_clauses,
 )
 from recsim_llm.encoders import cache as cache_module
-from recsim_llm.encoders.quantised import loss
 from recsim_llm.encoders.model_files import load_whole
+from recsim_llm.encoders.quantised import loss
 from recsim_llm.encoders.stance import split_persona
 from recsim_llm.errors import ConfigError
 
@@ -176,7 +176,7 @@ print("same")
 
 
 def test_two_processes_share_a_cache(own_home: Path) -> None:
-    code = WORKER.format(folder=str(Path(__file__).parents[1]))
+    code = WORKER.format(folder=str(Path(__file__).parents[2]))
     environment = {**os.environ, "RECSIM_LLM_HOME": str(own_home)}
     running = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsim_llm.worlds.build import build_world
 from recsim_llm.encoders import Fusion, encode_images, fit_fusion, load_image_encoder
 from recsim_llm.encoders import images as image_module
 from recsim_llm.encoders.text import quiet
 from recsim_llm.errors import ConfigError, DataError
-from recsim_llm.worlds.preference_model import SHARES_WITH_IMAGES, zero_shot
-from recsim_llm.synthesis.image_block import looks_found, looks_of
 from recsim_llm.synthesis.build import SEED
 from recsim_llm.synthesis.covers import png_of
+from recsim_llm.synthesis.image_block import looks_found, looks_of
 from recsim_llm.synthesis.visual_attributes import ATTRIBUTES, LOOK_OF
+from recsim_llm.worlds.build import build_world
+from recsim_llm.worlds.preference_model import SHARES_WITH_IMAGES, zero_shot
 from recsim_llm.worlds.world import World, load_world
 from tests.conftest import needs
 

@@ -19,9 +19,9 @@ import pytest
 
 from recsim_llm import agents
 from recsim_llm.encoders import HashingEncoder, load_text_encoder
-from recsim_llm.encoders.finetune.training import Engagements, Tuning, tune
 from recsim_llm.encoders.finetune.data import Blocks
 from recsim_llm.encoders.finetune.files import Head, TunedEncoder, is_tuned, load_tuned
+from recsim_llm.encoders.finetune.training import Engagements, Tuning, tune
 from recsim_llm.errors import ConfigError, DataError, RefusedError
 from tests.conftest import needs
 

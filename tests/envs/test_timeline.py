@@ -18,8 +18,8 @@ import pytest
 from recsim_llm import cli
 from recsim_llm.envs.rendering import charts
 from recsim_llm.envs.rendering import recorder as render
-from recsim_llm.envs.rendering.recorder import Moment, Recorder
 from recsim_llm.envs.rendering.phrases import lasted, span, when
+from recsim_llm.envs.rendering.recorder import Moment, Recorder
 from recsim_llm.simulator import SIGNALS
 from recsim_llm.worlds.world import World
 

@@ -16,17 +16,17 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from recsim_llm.worlds.build import build_world
 from recsim_llm.datasets import read_table
 from recsim_llm.datasets.interactions import read_interactions
 from recsim_llm.envs import wrappers
-from recsim_llm.envs.vector_reward.objectives import OBJECTIVES
 from recsim_llm.envs.registration import mo_ids
+from recsim_llm.envs.vector_reward.objectives import OBJECTIVES
 from recsim_llm.envs.wrappers import nearest
 from recsim_llm.envs.wrappers import vector as vector_wrappers
 from recsim_llm.simulator import SIGNALS
 from recsim_llm.simulator.params import REWARD_TERMS
 from recsim_llm.testing import actions, difference
+from recsim_llm.worlds.build import build_world
 from recsim_llm.worlds.world import World
 from tests.conftest import WorldBuilder
 from tests.tiny import tiny_world

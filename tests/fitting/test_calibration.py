@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsim_llm.fitting import mixed_model as mixedmodel
-from recsim_llm.fitting.calibration import Calibration, fit_preferences, order_of
 from recsim_llm.datasets import Interactions, read_interactions, read_items
 from recsim_llm.errors import ConfigError, DataError
+from recsim_llm.fitting import mixed_model as mixedmodel
+from recsim_llm.fitting.calibration import Calibration, fit_preferences, order_of
 from recsim_llm.fitting.heldout import TEST, TRAIN, VALIDATION, ranking, split_log
 from recsim_llm.fitting.mixed_model import Sample, Terms, fit
 

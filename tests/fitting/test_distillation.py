@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 
 from recsim_llm.cli import app
 from recsim_llm.datasets import Interactions
-from recsim_llm.fitting.distillation_curve import divide
-from recsim_llm.fitting.distillation_model import fit_head, item_means
+from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.fitting.agreement import agreement, ranks, spearman
 from recsim_llm.fitting.distillation import Distilled, distill, distilled_world
-from recsim_llm.errors import ConfigError, DataError
+from recsim_llm.fitting.distillation_curve import divide
+from recsim_llm.fitting.distillation_model import fit_head, item_means
 from recsim_llm.judges import Pair, Verdict
 from recsim_llm.judges.pairs import item_text
 from recsim_llm.worlds.world import World, load_world

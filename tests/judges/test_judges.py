@@ -22,7 +22,6 @@ from recsim_llm.judges import HashingJudge, Judge, Pair, Verdict, load_judge
 from recsim_llm.judges import smollm2 as packaged_module
 from recsim_llm.judges.causal import CausalJudge
 from recsim_llm.judges.prompt_tokens import Layout
-from recsim_llm.judges.reliability import agreement, agreement_of, canaries, spearman
 from recsim_llm.judges.prompts import (
     INSTRUCTIONS,
     ITEM_CAP,
@@ -35,6 +34,7 @@ from recsim_llm.judges.prompts import (
     question,
     read_verdict,
 )
+from recsim_llm.judges.reliability import agreement, agreement_of, canaries, spearman
 from tests.conftest import needs
 
 PAIR = Pair("I love slide guitar and old blues records.", "Blues from the delta: a record of slide guitars.")

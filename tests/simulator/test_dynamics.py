@@ -14,9 +14,9 @@ from scipy.special import expit
 from recsim_llm.errors import ConfigError
 from recsim_llm.simulator import Rules, register_choice, register_dynamics
 from recsim_llm.simulator.observation import CONTEXT
-from recsim_llm.simulator.streams import CUSTOM, uniform
 from recsim_llm.simulator.simulator import Simulator
 from recsim_llm.simulator.state import STEPS
+from recsim_llm.simulator.streams import CUSTOM, uniform
 from recsim_llm.testing import actions, difference, trajectory_digest
 from recsim_llm.worlds.world import World
 

@@ -14,7 +14,8 @@ from recsim_llm.envs import scenarios
 from recsim_llm.errors import ConfigError
 from recsim_llm.simulator import Rules
 from recsim_llm.simulator.simulator import Simulator
-from recsim_llm.testing import FORK_STEP, actions, check_env, difference
+from recsim_llm.testing import actions, check_env, difference
+from recsim_llm.testing.environments import FORK_STEP
 from recsim_llm.worlds.world import World
 
 IDS = scenarios()

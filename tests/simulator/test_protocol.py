@@ -25,9 +25,9 @@ from recsim_llm.envs.registration import VARIANTS, mo_ids, scenarios
 from recsim_llm.errors import ConfigError
 from recsim_llm.simulator import SIGNALS, Rules
 from recsim_llm.simulator.episode_start import WARM_CHOICES
-from recsim_llm.simulator.task_variant import Protocol
-from recsim_llm.simulator.streams import SHIFT, WARM, bits
 from recsim_llm.simulator.simulator import Simulator
+from recsim_llm.simulator.streams import SHIFT, WARM, bits
+from recsim_llm.simulator.task_variant import Protocol
 from recsim_llm.testing import actions, difference
 from recsim_llm.worlds.world import World
 

@@ -13,7 +13,6 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from recsim_llm.simulator import Rules
-
 from recsim_llm.simulator import streams as rng
 from recsim_llm.simulator.simulator import Simulator
 from recsim_llm.worlds.world import World

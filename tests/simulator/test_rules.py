@@ -18,9 +18,9 @@ from recsim_llm.errors import ConfigError
 from recsim_llm.simulator import SIGNALS, Rules
 from recsim_llm.simulator.feedback import LONGEST_DWELL
 from recsim_llm.simulator.params import REWARD_TERMS
+from recsim_llm.simulator.scoring import dot
 from recsim_llm.simulator.simulator import Simulator
 from recsim_llm.simulator.state import STEPS, State, tables
-from recsim_llm.simulator.scoring import dot
 from recsim_llm.worlds.world import World
 
 ALPHA = 1e-4

@@ -7,16 +7,16 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from recsim_llm.benchmarks.speed.agents import SLATES, measure_agents
 from recsim_llm.benchmarks.speed.scale import large_world, run
 from recsim_llm.benchmarks.speed.steps import random_world
-from recsim_llm.benchmarks.speed.agents import SLATES, measure_agents
-from recsim_llm.worlds.catalog import checked
 from recsim_llm.simulator import Rules
-from recsim_llm.simulator.jit import jit
 from recsim_llm.simulator.intrinsics import CHUNK, dot_of_codes
+from recsim_llm.simulator.jit import jit
 from recsim_llm.simulator.simulator import Simulator
 from recsim_llm.simulator.slates import MARKS
 from recsim_llm.simulator.state import ROWS_AT_ONCE, STEPS, Tables, tables
+from recsim_llm.worlds.catalog import checked
 from recsim_llm.worlds.world import World
 
 MEGABYTE = 10**6

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from recsim_llm.errors import ConfigError, DataError, MissingExtraError
-from recsim_llm.worlds.item_images import FILE, MOST_PIXELS, Pictures, decoded
 from recsim_llm.synthesis.build import SEED
 from recsim_llm.synthesis.covers import SIDE, draw, pictograms, png_of
 from recsim_llm.synthesis.visual_attributes import ATTRIBUTES, Look, draw_looks
+from recsim_llm.worlds.item_images import FILE, MOST_PIXELS, Pictures, decoded
 from recsim_llm.worlds.world import BUILT_IN, World, load_world
 
 needs_pillow = pytest.mark.skipif(

@@ -11,10 +11,10 @@ import pytest
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.synthesis import demographics as people_tables
 from recsim_llm.synthesis.domains import DOMAINS, domain_named
+from recsim_llm.synthesis.free_text_personas import plain_paragraph
 from recsim_llm.synthesis.grammar import Writer, polish, read_themes, read_words
 from recsim_llm.synthesis.items import make_items
 from recsim_llm.synthesis.personas import Voice, make_personas
-from recsim_llm.synthesis.free_text_personas import plain_paragraph
 
 WORLDS = sorted(DOMAINS)
 SEED = 11

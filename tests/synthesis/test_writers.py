@@ -13,16 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 from recsim_llm import agents
-from recsim_llm.worlds.catalog import UNRELEASED
 from recsim_llm.commands.synth import app
 from recsim_llm.encoders import HashingEncoder, encode_cached, fit_projection, profiles_of
 from recsim_llm.errors import ConfigError
 from recsim_llm.simulator.state import tables
-from recsim_llm.synthesis.authoring.world_extension import Space, with_items, with_personas
-from recsim_llm.synthesis.authoring.item_release import enter, reception, waiting
-from recsim_llm.synthesis.authoring.writer import Row, Writer, Written
 from recsim_llm.synthesis.authoring.checks import Known, Language, Limits, fault_of, repeats
 from recsim_llm.synthesis.authoring.files import ROWS, RUNS, read_written, save_written, written_items
+from recsim_llm.synthesis.authoring.item_release import enter, reception, waiting
 from recsim_llm.synthesis.authoring.models import (
     CausalAuthor,
     MarkovAuthor,
@@ -32,6 +29,9 @@ from recsim_llm.synthesis.authoring.models import (
     whole_sentences,
 )
 from recsim_llm.synthesis.authoring.requests import SYSTEM, Draft, Request, messages_of, read_reply
+from recsim_llm.synthesis.authoring.world_extension import Space, with_items, with_personas
+from recsim_llm.synthesis.authoring.writer import Row, Writer, Written
+from recsim_llm.worlds.catalog import UNRELEASED
 from recsim_llm.worlds.world import World, load_world
 from tests.conftest import build_world, needs
 

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recsim_llm.worlds.build import Columns, build_world
 from recsim_llm.datasets import Limits
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.fitting.heldout import TEST, ranking, split_log
+from recsim_llm.worlds.build import Columns, build_world
 from recsim_llm.worlds.world import World
 
 THEMES = {

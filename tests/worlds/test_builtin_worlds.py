@@ -13,10 +13,10 @@ from recsim_llm.encoders import Projection, profile_of
 from recsim_llm.encoders.stance import SHIPPED, stance_of
 from recsim_llm.synthesis.build import SEED, encoded_text, lines_of, plain_fidelity
 from recsim_llm.synthesis.domains import DOMAINS
-from recsim_llm.synthesis.persona_fidelity import fidelity_of, measured
 from recsim_llm.synthesis.items import make_items
-from recsim_llm.synthesis.visual_attributes import LOOK_OF
+from recsim_llm.synthesis.persona_fidelity import fidelity_of, measured
 from recsim_llm.synthesis.personas import make_personas
+from recsim_llm.synthesis.visual_attributes import LOOK_OF
 from recsim_llm.worlds.world import BUILT_IN, World, built_in_worlds, load_world
 
 WORLDS = ("music", "news", "ads", "video", "ecommerce", "social")

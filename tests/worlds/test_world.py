@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from recsim_llm.worlds import world as module
-from recsim_llm.worlds.catalog import Catalog
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.testing import difference
+from recsim_llm.worlds import world as module
+from recsim_llm.worlds.catalog import Catalog
 from recsim_llm.worlds.world import BUILT_IN, FILES, World, built_in_worlds, load_world
 
 

@@ -1,1 +1,1 @@
-"""finetune"""
+"""Fine-tuning of text encoders on interactions: LoRA, AdaLoRA or all weights. Needs PyTorch and peft."""

@@ -20,9 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recsim_llm.errors import ConfigError, DataError, require
-
 from recsim_llm.encoders.text import TextEncoder
+from recsim_llm.errors import ConfigError, DataError, require
 
 TARGETS = ("query", "key", "value", "dense")
 """Linear maps of a layer of BERT that get adapters: those of attention and of both feed-forward maps."""

@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.encoders.text import MAX_TOKENS, Encoder, TextEncoder, load_text_encoder
 from recsim_llm.errors import ConfigError, DataError, require
 from recsim_llm.files import write_file
 from recsim_llm.threads import one_thread
-
-from recsim_llm.encoders.text import MAX_TOKENS, Encoder, TextEncoder, load_text_encoder
 
 ABOUT, FORMAT = "tuned.json", 1
 ADAPTER, ADAPTER_CONFIG, WHOLE = "adapter_model.safetensors", "adapter_config.json", "model.safetensors"

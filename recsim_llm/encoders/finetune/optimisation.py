@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsim_llm.threads import one_thread
-
-from recsim_llm.encoders.text import TextEncoder
 from recsim_llm.encoders.finetune.adapters import Plan, body_of, encoded, orthogonality, prepared, ranks, upper_only
 from recsim_llm.encoders.finetune.data import Block, Blocks, Engagements, Examples
 from recsim_llm.encoders.finetune.files import Head
 from recsim_llm.encoders.finetune.losses import bpr, cross_entropy, squared
+from recsim_llm.encoders.text import TextEncoder
+from recsim_llm.threads import one_thread
 
 if TYPE_CHECKING:
     from recsim_llm.encoders.finetune.training import Tuning

@@ -18,13 +18,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from recsim_llm.errors import ConfigError, require, unknown
-
-from recsim_llm.encoders.progress import advance
-from recsim_llm.encoders.text import Encoder, TextEncoder
 from recsim_llm.encoders.finetune.data import Engagements
 from recsim_llm.encoders.finetune.files import Head, TunedEncoder, assembled
 from recsim_llm.encoders.finetune.memory import Peak
+from recsim_llm.encoders.progress import advance
+from recsim_llm.encoders.text import Encoder, TextEncoder
+from recsim_llm.errors import ConfigError, require, unknown
 
 METHODS = ("lora", "adalora", "full")
 LOSSES = ("cross_entropy", "squared", "bpr")

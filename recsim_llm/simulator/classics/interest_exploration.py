@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsim_llm.errors import ConfigError
+from recsim_llm.simulator.classics.model import Model
+from recsim_llm.simulator.classics.parameters import check_numbers, cumulative, packed, table
+from recsim_llm.simulator.classics.prefetch import AHEAD, expect
 from recsim_llm.simulator.classics.user_step import (
     CHOICE,
     DOCUMENTS,
@@ -23,9 +26,6 @@ from recsim_llm.simulator.classics.user_step import (
     note_click,
     seat,
 )
-from recsim_llm.simulator.classics.model import Model
-from recsim_llm.simulator.classics.parameters import check_numbers, cumulative, packed, table
-from recsim_llm.simulator.classics.prefetch import AHEAD, expect
 from recsim_llm.simulator.jit import jit, kernel
 from recsim_llm.simulator.maths import ONE, ZERO, exp
 from recsim_llm.simulator.streams import chain, normal, uniform

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError
 from recsim_llm.simulator import simulator as shared
-from recsim_llm.simulator.classics.user_step import DOCUMENT, LANE
 from recsim_llm.simulator.classics.model import Parameters
 from recsim_llm.simulator.classics.parameters import term_weights
+from recsim_llm.simulator.classics.user_step import DOCUMENT, LANE
 from recsim_llm.simulator.jit import COMPILED, loaded
 from recsim_llm.simulator.simulator import Outcome
 

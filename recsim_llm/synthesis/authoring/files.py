@@ -13,12 +13,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from recsim_llm.worlds.catalog import UNRELEASED
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.files import sync_folder, temporary_sibling, write_file
-from recsim_llm.worlds.world import World
-
 from recsim_llm.synthesis.authoring.writer import Written
+from recsim_llm.worlds.catalog import UNRELEASED
+from recsim_llm.worlds.world import World
 
 ROWS, RUNS = "written.parquet", "written.json"
 COLUMNS = ("id", "kind", "model", "digest", "scheme", "seed", "world", "batch", "attempt", "sha256")

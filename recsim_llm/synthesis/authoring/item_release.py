@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.worlds.catalog import UNRELEASED
 from recsim_llm.errors import ConfigError, unknown
+from recsim_llm.worlds.catalog import UNRELEASED
 
 RESAMPLES = 1_000
 """Bootstrap resamples of users for intervals."""

@@ -13,9 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from recsim_llm.errors import ConfigError, require
-from recsim_llm.threads import one_thread
-
 from recsim_llm.synthesis.authoring.requests import SCHEME, SYSTEM, Draft, Request, messages_of, opening_of
+from recsim_llm.threads import one_thread
 
 NO_REPEAT = 4
 """Sequences of so many tokens are not written twice in one field."""

@@ -10,7 +10,6 @@ from typing import Any
 from recsim_llm.judges.server import ServerJudge
 from recsim_llm.judges.server_answers import choice_of
 from recsim_llm.judges.server_http import Failure, fetch, run_apart
-
 from recsim_llm.synthesis.authoring.requests import SCHEME, SYSTEM, Draft, Request, messages_of, read_reply
 
 LONGEST = 400

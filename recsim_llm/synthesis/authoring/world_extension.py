@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.worlds.catalog import UNRELEASED, Catalog, Floats
 from recsim_llm.encoders import Encoder, Projection, encode_cached, load_text_encoder, profile_of
 from recsim_llm.errors import ConfigError
+from recsim_llm.worlds.catalog import UNRELEASED, Catalog, Floats
 from recsim_llm.worlds.population import Population
 from recsim_llm.worlds.world import World
 

@@ -21,15 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from recsim_llm.worlds.catalog import UNRELEASED, Floats
 from recsim_llm.encoders import Encoder, split_personas
 from recsim_llm.errors import ConfigError, unknown
-from recsim_llm.worlds.world import World
-
-from recsim_llm.synthesis.authoring.world_extension import Space, with_items, with_personas
 from recsim_llm.synthesis.authoring.checks import Known, Language, Limits, fault_of, repeats
 from recsim_llm.synthesis.authoring.models import Author
 from recsim_llm.synthesis.authoring.requests import SCHEME, Draft, Request
+from recsim_llm.synthesis.authoring.world_extension import Space, with_items, with_personas
+from recsim_llm.worlds.catalog import UNRELEASED, Floats
+from recsim_llm.worlds.world import World
 
 logger = logging.getLogger(__name__)
 
