@@ -21,6 +21,7 @@ from recsim_llm.errors import unknown
 from recsim_llm.simulator import SIGNALS
 from recsim_llm.simulator.task_variant import Protocol
 from recsim_llm.simulator.state import LANE
+from recsim_llm.serving import enter
 
 RENDER_MODES = ("ansi", "rgb_array", "html")
 _FIELDS = ("opted_out", "user", "clicks", "total_clicks", "total_examined", "wasted", "session", "clock", "diversity")
@@ -68,6 +69,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
             self._seeded = True
         self._warn_if_cut()
         self.core.reset(self.core.everyone, wishes)
+        enter(self)
         info = self._info()
         if self._recorder is not None:
             self._recorder.begin(info)

@@ -15,6 +15,7 @@ from recsim_llm.envs.options import Options, keywords, registered_limit, warn_if
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import ConfigError, require, unknown
 from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.serving import enter
 
 Flags = NDArray[np.bool_]
 
@@ -81,6 +82,7 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
         wishes = self.core.wishes(rest)
         self._seed(seed, mask)
         self.core.reset(mask, wishes)
+        enter(self)
         infos = self.core.infos()
         if not mask.all():
             infos = {name: _masked(value, mask) for name, value in infos.items()}
