@@ -16,6 +16,7 @@ from recsim_llm.envs.scenario import Scenario
 from recsim_llm.envs.scenario_infos import extra_infos, truth_infos
 from recsim_llm.envs.vector_reward.objectives import vector_rewards
 from recsim_llm.errors import ConfigError, unknown
+from recsim_llm.serving import MOMENTS
 from recsim_llm.simulator import SIGNALS
 from recsim_llm.simulator.live_judge import LiveSimulator
 from recsim_llm.simulator.observation import CONTEXT
@@ -42,6 +43,8 @@ class Core:
     """Parts of the observation that were asked for beside those that are always there."""
     objectives: tuple[str, ...] = ()
     """Where rewards are vectors: what their numbers are."""
+    moment: int = 0
+    """When it was last reset or stepped, in the order of all environments of this process."""
 
     def __init__(self, scenario: Scenario, options: Options, lanes: int) -> None:
         self.scenario = scenario
@@ -167,6 +170,7 @@ class Core:
             ConfigError: If the actions are not valid, or with strict=True where slots are wasted.
         """
         outcome: Outcome = self.simulator.step(self.actions(actions))
+        self.moment = next(MOMENTS)
         if self.parts is not None:
             self.parts.renew()
         if self.options.strict:
@@ -176,6 +180,7 @@ class Core:
     def reset(self, mask: NDArray[np.bool_], wishes: NDArray[np.int32] | None = None) -> Outcome:
         """Begins an episode in every lane of the mask [B]; ``wishes`` [B] names users, -1 draws one."""
         outcome: Outcome = self.simulator.reset(mask, wishes)
+        self.moment = next(MOMENTS)
         if self.parts is not None:
             self.parts.begin(mask)
         return outcome
@@ -191,6 +196,7 @@ class Core:
             ConfigError: If a part is missing or of another shape.
         """
         self.simulator.set_state(snapshot)
+        self.moment = next(MOMENTS)
         self._note_release_days()
         if self.parts is not None:
             self.parts.set_state(snapshot)

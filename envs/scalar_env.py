@@ -18,6 +18,7 @@ from recsim_llm.envs.rendering.recorder import Recorder
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.envs.scenario_infos import extra_infos, truth_infos
 from recsim_llm.errors import unknown
+from recsim_llm.serving import enter
 from recsim_llm.simulator import SIGNALS
 from recsim_llm.simulator.state import LANE
 from recsim_llm.simulator.task_variant import Protocol
@@ -68,6 +69,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
             self._seeded = True
         self._warn_if_cut()
         self.core.reset(self.core.everyone, wishes)
+        enter(self)
         info = self._info()
         if self._recorder is not None:
             self._recorder.begin(info)

@@ -14,6 +14,7 @@ from recsim_llm.envs.core import Core, Infos, PublicFacts
 from recsim_llm.envs.options import Options, keywords, registered_limit, warn_if_cut
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import ConfigError, require, unknown
+from recsim_llm.serving import enter
 from recsim_llm.simulator.task_variant import Protocol
 
 Flags = NDArray[np.bool_]
@@ -81,6 +82,7 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
         wishes = self.core.wishes(rest)
         self._seed(seed, mask)
         self.core.reset(mask, wishes)
+        enter(self)
         infos = self.core.infos()
         if not mask.all():
             infos = {name: _masked(value, mask) for name, value in infos.items()}

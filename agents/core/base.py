@@ -37,7 +37,9 @@ from recsim_llm.agents.core.env_runner import (
 )
 from recsim_llm.agents.core.progress import Progress
 from recsim_llm.agents.core.run_logger import RunLogger, RunLogs
+from recsim_llm.agents.core.service import Service
 from recsim_llm.errors import ConfigError, RefusedError
+from recsim_llm.serving import Served
 
 __all__ = ["Agent", "Config", "Transition"]
 
@@ -75,6 +77,8 @@ class Agent(Persistent, abc.ABC):
         logger: The last means by tag, as Stable-Baselines3 names them.
         propensity: [B, K] probability of each item that was chosen last, given the slots before it; NaN where it is
             not known.
+        shown: Infos of those whom it serves next; None where nobody showed them.
+        where: While it chooses, the environments of those whom it serves; None where they are not known.
         propensity_samples: Choices drawn to estimate probabilities without a closed form; 0 leaves them NaN.
     """
 
@@ -108,6 +112,9 @@ class Agent(Persistent, abc.ABC):
         self._running = np.zeros((2, self.lanes.count))
         self.propensity = np.ones((0, self.setting.slots))
         self.propensity_samples = 0
+        self.service = Service(self.name, self.setting)
+        self.shown: dict[str, Any] | None = None
+        self.where: Served | None = None
         self.setup(setup)
 
     @classmethod
@@ -165,10 +172,16 @@ class Agent(Persistent, abc.ABC):
         return slates, after
 
     def observe(self, info: dict[str, Any]) -> None:
-        """Shows the agent the infos of the last reset or step. Only oracles look at them."""
+        """Shows the agent the infos of the last reset or step; where it is asked without, it reads what it needs."""
+        self.shown = info
 
     def serve(self, env: Any) -> None:
-        """Tells the agent which environment it serves next. Only oracles that read its state need to know."""
+        """Tells the agent which environment it serves, where it cannot see that: wrappers altered the observations.
+
+        Args:
+            env: Environment of this package and process, in wrappers or among several in a vector, also SB3's.
+        """
+        self.service.name(env)
 
     def update(self, transition: Transition) -> None:
         """Learns from what just happened to B users."""
@@ -181,33 +194,46 @@ class Agent(Persistent, abc.ABC):
         deterministic: bool = False,
         action_masks: Any = None,
     ) -> tuple[NDArray[np.int64], Any]:
-        """Chooses what to show.
+        """Chooses what to show, in the environment that the observations come from.
+
+        That is the one of this process whose present observations they are. Where there is none (it runs in another
+        process, or a wrapper altered them) the agent says so once; see :meth:`serve`.
 
         Args:
             observation: [P] or [B, P], or a dict of the parts.
-            state: What the last call for the same lanes returned, None at first. Agents remember in it what they have
-                shown in this episode; without it they forget.
-            episode_start: [B] whether an episode begins.
+            state: What the last call for the same lanes returned: what the agent remembers of their episodes. None
+                leaves it to the agent to remember; asked again at the same moment it does not count anything twice.
+            episode_start: [B] whether an episode begins; None sees it in the environment or the observation.
             deterministic: Leave exploration out.
-            action_masks: [B, I] or [B, K * I] items on the shelf, C in place of I where there are candidates. None asks
-                the agent's own environment if it has as many lanes, and else allows every item; of candidates, all.
+            action_masks: [B, I] or [B, K * I] items on the shelf, C in place of I where there are candidates. None is
+                the shelf of the environment, and every item where that is not known.
 
         Returns:
             Actions [B] (K = 1) or [B, K], without the B where the observation had none, and the state.
         """
         rows = self.setting.flat(observation)
         single, rows = rows.ndim == 1, np.atleast_2d(rows)
-        starts = np.full(len(rows), state is None)
-        if state is not None and episode_start is not None:
-            starts = np.atleast_1d(np.asarray(episode_start, np.bool_))
-        if starts.shape != (len(rows),):
-            raise ConfigError(f"episode_start has shape {starts.shape}, expected ({len(rows)},)")
-        listed = self.setting.listed(rows) if self.setting.candidates else None
-        allowed = self._allowed(action_masks, len(rows), listed)
-        slates, state = self.choose(rows, state, starts, deterministic, allowed, self._serving)
+        given = None if episode_start is None else np.atleast_1d(np.asarray(episode_start, np.bool_))
+        if given is not None and given.shape != (len(rows),):
+            raise ConfigError(f"episode_start has shape {given.shape}, expected ({len(rows)},)")
+        self.where = served = self.service.find(rows)
+        try:
+            if self.shown is None and served is not None:
+                self.observe(served.infos(self.needs_truth))
+            listed = self._choices(rows)
+            allowed = self._allowed(action_masks, len(rows), listed)
+            if own := state is None:
+                state, starts = self.service.resume(rows, served, given)
+            else:
+                starts = np.zeros(len(rows), np.bool_) if given is None else given
+            slates, after = self.choose(rows, state, starts, deterministic, allowed, self._serving)
+        finally:
+            self.where = self.shown = None
+        if own:
+            self.service.keep(rows, served, starts, state, after)
         numbers = slates if listed is None else places(listed, slates)
         actions = numbers[:, 0] if self.setting.slots == 1 else numbers
-        return (actions[0] if single else actions), state
+        return (actions[0] if single else actions), after
 
     def learn(
         self,
@@ -261,6 +287,7 @@ class Agent(Persistent, abc.ABC):
                         break
         self.finish()
         hook.end()
+        self.shown = self.where = None
         return self
 
     def log_to(
@@ -292,6 +319,7 @@ class Agent(Persistent, abc.ABC):
         """One step of every lane: predict and step."""
         lanes = self.lanes
         self.observe(lanes.info)
+        self.where = lanes.served
         slates, self._state = self.choose(
             lanes.observation, self._state, lanes.fresh, False, lanes.available(), self.rng
         )  # fmt: skip
@@ -304,14 +332,21 @@ class Agent(Persistent, abc.ABC):
         """The environment, as Stable-Baselines3's callbacks ask for it."""
         return self.env
 
+    def _choices(self, rows: Floats) -> Slates | None:
+        """Items [B, C] of the candidate lists; None where there are none."""
+        if not self.setting.candidates:
+            return None
+        return self.setting.listed(rows) if self.where is None else self.where.candidates().copy()
+
     def _allowed(self, masks: Any, lanes: int, listed: Slates | None) -> Flags:
         items = self.setting.items
         choices = items if listed is None else self.setting.candidates
         if masks is None:
             if listed is not None:
                 return chosen_from(listed, items)
-            if lanes == self.lanes.count:
-                return self.lanes.available()
+            if self.where is not None:
+                return self.where.available()
+            self.service.warn()
             return np.ones((lanes, items), np.bool_)
         given = np.asarray(masks, np.bool_)
         sizes = (choices, choices * self.setting.slots)

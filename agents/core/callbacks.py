@@ -193,6 +193,7 @@ def played(
     state: Any = None
     while (done < wanted).any():
         agent.observe(lanes.info)
+        agent.where = lanes.served
         slates, state = agent.choose(lanes.observation, state, lanes.fresh, deterministic, lanes.available(), rng)
         transition = lanes.step(slates, state)
         running += transition.valid * np.stack([transition.reward, np.ones(lanes.count)])
@@ -204,6 +205,7 @@ def played(
                     successes.append(bool(transition.info["is_success"][lane]))
             done[lane] += 1
             running[:, lane] = 0.0
+    agent.shown = agent.where = None
     return results, lengths, successes
 
 
@@ -212,7 +214,7 @@ class _Foreign(Hook):
 
     def __init__(self, callback: Any, agent: Agent) -> None:
         self.callback = callback
-        self.model = Model(agent, _environments(callback))
+        self.model = Model(agent)
         self._running = agent._running.copy()
         with warnings.catch_warnings():
             # its check is of classes; the training environment here is a stand-in
@@ -255,11 +257,10 @@ class Model:
 
     Args:
         agent: The agent.
-        environments: ``VecEnv`` in which callbacks evaluate it; they are asked what is on their shelf.
     """
 
-    def __init__(self, agent: Agent, environments: list[Any]) -> None:
-        self._agent, self._environments = agent, environments
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
         self._env = _TrainingEnv(agent)
         self.stale = True
 
@@ -283,19 +284,11 @@ class Model:
         self._agent.logger.dump(self._agent.num_timesteps)
 
     def predict(self, observation: Any, *args: Any, **kwargs: Any) -> tuple[NDArray[np.int64], Any]:
-        """The agent's, which takes in first what it has learnt, and shows what is on the shelf."""
+        """The agent's, which takes in first what it has learnt."""
         if self.stale:
             self._agent.finish()
             self.stale = False
-        if kwargs.get("action_masks") is None:
-            kwargs["action_masks"] = self._shelf(len(np.atleast_2d(self._agent.setting.flat(observation))))
         return self._agent.predict(observation, *args, **kwargs)
-
-    def _shelf(self, lanes: int) -> NDArray[np.bool_] | None:
-        for env in self._environments:
-            if env.num_envs == lanes and not self._agent.setting.candidates:
-                return np.stack(env.env_method("available")).reshape(lanes, -1)
-        return None
 
 
 class _TrainingEnv:
@@ -306,10 +299,3 @@ class _TrainingEnv:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.env, name)
-
-
-def _environments(callback: Any) -> list[Any]:
-    """Environments in which a callback, or one inside it, evaluates."""
-    inside = [getattr(callback, "callback", None), *getattr(callback, "callbacks", [])]
-    found = [getattr(callback, "eval_env", None), *(env for one in inside if one for env in _environments(one))]
-    return [env for env in found if env is not None]

@@ -13,6 +13,7 @@ from recsim_llm.agents.core import agent_file as saving
 from recsim_llm.agents.core.env_runner import Lanes, Setting, like
 from recsim_llm.agents.core.packing import inside, pack, unpack
 from recsim_llm.errors import ConfigError, DataError
+from recsim_llm.serving import Served
 
 if TYPE_CHECKING:
     from recsim_llm.agents.core.config import Config
@@ -36,6 +37,8 @@ class Persistent:
     rng: np.random.Generator
     _serving: np.random.Generator
     _state: Any
+    shown: dict[str, Any] | None
+    where: Served | None
     _running: NDArray[np.float64]
     _returns: deque[tuple[float, int]]
 
@@ -43,6 +46,10 @@ class Persistent:
         raise NotImplementedError
 
     def act(self, rows: Any, state: Any, starts: Any, deterministic: bool, allowed: Any, rng: Any) -> Any:
+        """As :class:`~recsim_llm.agents.core.base.Agent` has it."""
+        raise NotImplementedError
+
+    def observe(self, info: dict[str, Any]) -> None:
         """As :class:`~recsim_llm.agents.core.base.Agent` has it."""
         raise NotImplementedError
 
@@ -75,9 +82,12 @@ class Persistent:
         self._running[...] = like(self._running, arrays["running"], "running")
         self._returns.extend((float(total), int(length)) for total, length in arrays["returns"])
         lanes, rng = self.lanes, np.random.Generator(np.random.PCG64(0))
+        self.observe(lanes.info)
+        self.where = lanes.served
         self.act(
             lanes.observation, self._state, lanes.fresh, False, lanes.available(), rng
         )  # raises if it does not fit
+        self.shown = self.where = None
 
     def save(self, path: str | Path) -> Path:
         """Writes the agent as a zip of JSON and safetensors; ".zip" is added where the path has no suffix."""

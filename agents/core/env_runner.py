@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from recsim_llm.agents.core.env_snapshot import environment_state, restore_environment
 from recsim_llm.agents.core.packing import inside
 from recsim_llm.errors import ConfigError
+from recsim_llm.serving import Served, whole
 from recsim_llm.worlds.catalog import Catalog
 
 Flags = NDArray[np.bool_]
@@ -174,6 +175,7 @@ class Lanes:
             raise ConfigError(f"env must be an id, a gymnasium Env or a VectorEnv, got {type(env).__name__}")
         self.count = int(env.num_envs) if self.vector else 1
         self.mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP) if self.vector else None
+        self.served: Served = whole(env)
         self.started = False
         self.observation: Floats = np.zeros((self.count, setting.width), np.float32)
         self.info: Infos = {}

@@ -131,6 +131,12 @@ class LoggedAgent(RememberingAgent):
             rows = np.zeros((len(history), self.setting.width), np.float32)
         return self.scores(rows, self.session_of(history))
 
+    def met(self) -> NDArray[np.int64] | None:
+        """[B] users who are served now as infos name them; None where no infos were shown."""
+        if self.shown is None or "user_id" not in self.shown:
+            return None
+        return np.atleast_1d(np.asarray(self.shown["user_id"], np.int64))
+
     def session_of(self, history: Slates) -> Any:
         """The state of lanes whose users clicked ``history`` [N, H] and looked at nothing else."""
         width = self.config.history

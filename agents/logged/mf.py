@@ -92,7 +92,6 @@ class MFAgent(LoggedAgent):
 
     def setup(self, rng: np.random.Generator) -> None:
         """No log; an unfitted model."""
-        self._met: NDArray[np.int64] | None = None
         super().setup(rng)
 
     def blank(self, users: int) -> None:
@@ -151,15 +150,6 @@ class MFAgent(LoggedAgent):
         predicted: Floats64 = model.item_bias + users @ (model.weights * model.items).T
         return predicted
 
-    def observe(self, info: dict[str, Any]) -> None:
-        """Notes who the users of the next ``predict`` are."""
-        self._met = np.atleast_1d(np.asarray(info["user_id"], np.int64)) if "user_id" in info else None
-
-    def finish(self) -> None:
-        """Fits the model to the log."""
-        self._met = None
-        super().finish()
-
     def session(self, rows: Floats, state: Any, starts: Flags) -> Any:
         """The session with the feedback to the last slate in its sums; they are zero where an episode begins."""
         before = super().session(rows, state, starts)
@@ -189,9 +179,9 @@ class MFAgent(LoggedAgent):
         return x.transpose(0, 2, 1) @ x, (left[:, None] @ x)[:, 0]
 
     def _who(self, state: Any, starts: Flags) -> NDArray[np.int64]:
-        """[B] rows of the model; what was observed counts once, so that it is never mistaken for other users'."""
+        """[B] rows of the model, where infos named them when the episode began; -1 for others."""
         before = state.user if isinstance(state, FoldIn) else np.full(len(starts), -1, np.int64)
-        met, self._met = self._met, None
+        met = self.met()
         if met is None or len(met) != len(starts) or not len(self._known):
             return np.where(starts, -1, before)
         row = np.minimum(np.searchsorted(self._known, met), len(self._known) - 1)

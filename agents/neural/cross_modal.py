@@ -78,7 +78,6 @@ class CrossModalAgent(NeuralAgent):
         """No log; a network that was not trained."""
         self.columns, self.texts = columns_of(self.setting.catalog, self.config.modalities)
         self._known: Numbers = np.zeros(0, np.int64)
-        self._met: Numbers | None = None
         super().setup(rng)
 
     @property
@@ -156,15 +155,6 @@ class CrossModalAgent(NeuralAgent):
         self.contents: Floats = self.encodings[:, self.columns]
         super().blank(users)
 
-    def observe(self, info: dict[str, Any]) -> None:
-        """Notes who the users of the next ``predict`` are."""
-        self._met = np.atleast_1d(np.asarray(info["user_id"], np.int64)) if "user_id" in info else None
-
-    def finish(self) -> None:
-        """Fits the model to the log."""
-        self._met = None
-        super().finish()
-
     def session(self, rows: Floats, state: Any, starts: Flags) -> Guest:
         """The state with the feedback in observations [B, P] taken in, and who the users are."""
         return Guest(**vars(super().session(rows, state, starts)), user=self._who(state, starts))
@@ -174,9 +164,9 @@ class CrossModalAgent(NeuralAgent):
         return Guest(**vars(super().session_of(history)), user=np.full(len(history), -1, np.int64))
 
     def _who(self, state: Any, starts: Flags) -> Numbers:
-        """[B] rows of users; who was observed counts once, so that nobody is mistaken for another."""
+        """[B] rows of users, where infos named them when the episode began; -1 for others."""
         before = state.user if isinstance(state, Guest) else np.full(len(starts), -1, np.int64)
-        met, self._met = self._met, None
+        met = self.met()
         if met is None or len(met) != len(starts):
             return np.where(starts, -1, before)
         return np.where(starts | (before < 0), self.users_of(met), before)

@@ -33,7 +33,7 @@ class OracleAgent(Agent):
     assortment optimization with a multinomial logit choice model and capacity constraint".
 
     It reads ``truth_appeal`` and ``truth_value`` from the infos shown to :meth:`observe` before each ``predict``; where
-    none were shown, from its own environment, which must have been made with ``truth=True`` and have as many lanes.
+    none were shown, from the environment that it serves, which must have been made with ``truth=True``.
     """
 
     name: ClassVar[str] = "oracle"
@@ -46,12 +46,6 @@ class OracleAgent(Agent):
         self.choice, self.no_click = str(rules.choice), float(rules.no_click)
         places = np.arange(1, self.setting.slots + 1, dtype=np.float64)
         self.attention: Floats64 = np.power(places, -float(rules.position_bias), dtype=np.float64)
-        self._shown: tuple[Floats64, Floats64] | None = None
-
-    def observe(self, info: dict[str, Any]) -> None:
-        """Takes the truth for the next call of ``predict``."""
-        if "truth_appeal" in info and "truth_value" in info:
-            self._shown = _two_dimensional(info["truth_appeal"]), _two_dimensional(info["truth_value"])
 
     def act(
         self,
@@ -65,7 +59,7 @@ class OracleAgent(Agent):
         """The best slate; there is nothing to explore."""
         appeal, value = self._truth(len(rows))
         if self.setting.candidates:
-            listed = self.setting.listed(rows)
+            listed = self.setting.listed(rows) if self.where is None else self.where.candidates()
             appeal = _spread(appeal, listed, self.setting.items, -np.inf)
             value = _spread(value, listed, self.setting.items, 0.0)
         return self.slates(appeal, value, allowed & np.isfinite(appeal)), state
@@ -78,25 +72,19 @@ class OracleAgent(Agent):
         return best(click * value, usable, self.setting.slots)
 
     def _truth(self, lanes: int) -> tuple[Floats64, Floats64]:
-        shown, self._shown = self._shown, None
-        if shown is None:
-            shown = self._own_truth()
-        if len(shown[0]) != lanes:
+        shown = self.shown or {}
+        if "truth_appeal" not in shown or "truth_value" not in shown:
             raise ConfigError(
-                f"the truth is for {len(shown[0])} lanes and the observation for {lanes}; show the oracle the infos of "
+                "the oracle needs the latent truth and got none: make the environment that it serves with truth=True, "
+                "and where that is in another process show it the infos of each step: agent.observe(info)"
+            )
+        appeal, value = _two_dimensional(shown["truth_appeal"]), _two_dimensional(shown["truth_value"])
+        if len(appeal) != lanes:
+            raise ConfigError(
+                f"the truth is for {len(appeal)} lanes and the observation for {lanes}; show the oracle the infos of "
                 "the same lanes: agent.observe(info)"
             )
-        return shown
-
-    def _own_truth(self) -> tuple[Floats64, Floats64]:
-        core = self.env.unwrapped.core
-        if not core.options.truth:
-            raise ConfigError(
-                "the oracle needs the latent truth and got none: make the environment with truth=True, and where it "
-                "is not the oracle's own show it the infos of each step: agent.observe(info)"
-            )
-        appeal, value = core.truth()
-        return appeal.astype(np.float64), value.astype(np.float64)
+        return appeal, value
 
 
 def _two_dimensional(values: Any) -> Floats64:

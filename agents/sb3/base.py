@@ -199,6 +199,7 @@ class Sb3Agent(RememberingAgent):
                 model.learn(total_timesteps, self._course.goes_on, log_interval=None, reset_num_timesteps=False)
         self.finish()
         hook.end()
+        self.shown = self.where = None
         return self
 
     def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.float64]:

@@ -24,7 +24,6 @@ from recsim_llm.agents.core.packing import inside
 from recsim_llm.errors import ConfigError, DataError
 
 Arrays = dict[str, NDArray[Any]]
-Infos = dict[str, Any]
 
 MEMBERS = "members"
 """Where the parts of inner agents stand in a snapshot."""
@@ -87,7 +86,6 @@ class Wrapper(Agent):
     def setup(self, rng: np.random.Generator) -> None:
         """Makes the inner agent, in the same lanes."""
         self.inner = self._made(rng)
-        self._seen: Infos | None = None
         vars(self).update(  # they are the class's in other agents; here they depend on the settings
             State=self.inner.State, needs_truth=self.inner.needs_truth, needs_torch=self.inner.needs_torch,
             libraries=self.inner.libraries, learns=self.inner.learns,
@@ -122,7 +120,6 @@ class Wrapper(Agent):
     ) -> tuple[Slates, Any]:
         """What the inner agent chooses."""
         slates, after, self.propensity = self.ask(rows, state, starts, deterministic, allowed, rng)
-        self._seen = None
         return slates, after
 
     def ask(
@@ -147,8 +144,9 @@ class Wrapper(Agent):
     def _told(self, inner: Agent) -> Agent:
         """An inner agent that knows how many steps there were, and what this agent was shown."""
         inner.num_timesteps = self.num_timesteps
-        if self._seen is not None:
-            inner.observe(self._seen)
+        inner.shown, inner.where = None, self.where
+        if self.shown is not None:
+            inner.observe(self.shown)
         return inner
 
     def usable(self, state: Any, allowed: Flags) -> Flags:
@@ -162,10 +160,6 @@ class Wrapper(Agent):
     def inward(self, state: Any) -> Any:
         """The inner agent's state in this agent's."""
         return state
-
-    def observe(self, info: Infos) -> None:
-        """Keeps the infos for the next choice, in which the inner agent may be asked several times."""
-        self._seen = info
 
     def interact(self) -> Transition:
         """One step of every lane; an inner agent that gathers its data in a way of its own does so here too."""

@@ -71,7 +71,6 @@ class ExploreEpsilonAgent(Wrapper):
     ) -> tuple[Slates, Any]:
         """The inner agent's choice without its own exploration, each slot exploring with probability epsilon."""
         greedy, after, self.propensity = self.ask(rows, state, starts, True, allowed, rng)
-        self._seen = None
         if deterministic:
             return greedy, after
         certain = bool((self.propensity == 1.0).all())

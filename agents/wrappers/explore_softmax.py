@@ -64,7 +64,6 @@ class ExploreSoftmaxAgent(Reranker):
         if deterministic:
             return super(Reranker, self).act(rows, state, starts, True, allowed, rng)
         pool = self.pool(rows, state, starts, True, allowed, rng)
-        self._seen = None
         logits = np.where(pool.usable, pool.relevance / self.config.temperature, -np.inf)
         places = best(logits + rng.gumbel(size=logits.shape), pool.usable, self.setting.slots)
         slates = shown(pool, places)

@@ -47,7 +47,7 @@ class FairExposureAgent(Reranker):
 
         D_p(t + 1) = D_p(t) + share_p(t) - sum over k with p(i_k) = p of v_k
 
-    is what provider p was owed and did not get in this lane so far. Slot by slot, from the first,
+    is what provider p was owed and did not get in this episode so far. Slot by slot, from the first,
 
         i_k = argmax over i in the pool of  rel(i) + strength D_p(i)
 
@@ -100,6 +100,7 @@ class FairExposureAgent(Reranker):
         debt = np.zeros((lanes, self.offers.shape[1])) if state is None else getattr(state, "debt", np.zeros((0, 0)))
         if debt.shape != (lanes, self.offers.shape[1]):
             raise ConfigError(f"state must be what predict() returned for the same {lanes} lanes, got {type(state)}")
+        debt = np.where(starts[:, None], 0.0, debt)
         inner = self.inward(state)
         pool = self.pool(rows, inner, starts, deterministic, allowed, rng)
         present = allowed.astype(np.float32) @ self.offers > 0.0  # [B, P]
@@ -107,7 +108,6 @@ class FairExposureAgent(Reranker):
         others = allowed & (self.provider == neediest[:, None])
         np.put_along_axis(others, pool.items, False, 1)
         named, _, _ = self.ask(rows, inner, starts, deterministic, others, rng)
-        self._seen = None
         pool = _joined(pool, named, np.take_along_axis(others, named, 1))
         debt = debt + self._shares(pool, present)
         slates = shown(pool, self._ranked(pool, debt))

@@ -112,7 +112,6 @@ class Reranker(Wrapper):
         if self.setting.slots == 1:  # nothing to arrange
             return super().act(rows, state, starts, deterministic, allowed, rng)
         pool = self.pool(rows, state, starts, deterministic, allowed, rng)
-        self._seen = None
         places = self.picked(pool)
         slates = shown(pool, places)
         if not pool.certain:

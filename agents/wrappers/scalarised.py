@@ -134,7 +134,6 @@ class ScalarisedAgent(Wrapper):
             chosen, later = self._told(one).act(rows, before, starts, True, allowed, rng)
             after[name] = (chosen, later)
             scores.append(np.zeros(allowed.shape) if given is None else np.asarray(given, np.float64))
-        self._seen = None
         usable = self.usable(after[self.objectives[0]][1], allowed)
         value = self.utility(np.stack([scaled(one, usable) for one in scores], -1))
         slates = best(value, usable, slots)

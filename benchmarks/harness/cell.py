@@ -187,7 +187,6 @@ def evaluate(agent: Any, env: VectorEnv[Any, Any, Any], seed: int) -> Evaluation
     observation, info = env.reset(seed=seed)
     running = fresh = np.ones(lanes, dtype=bool)
     tally = _Tally(lanes, len(core.catalog.item_id))
-    agent.serve(env)
     state: Any = None
     for _ in range(_MAX_STEPS):
         agent.observe(info)

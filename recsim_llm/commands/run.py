@@ -30,6 +30,7 @@ def play(
         env, agent, mode="ansi", steps=steps, seed=seed, user=user, world=world,
         watch=lambda session: console.print(session.render(), markup=False, highlight=False),
     )  # fmt: skip
+    console.print(f"Return {played.total:.2f} in {played.steps} steps.", highlight=False)
     if played.terminated or played.truncated:
         console.print("She has left for good." if played.terminated else "The horizon is reached.")
     if picture is not None:

@@ -129,7 +129,8 @@ def _shapes(about: Subject) -> None:
 def _single(agent: Any, step: Step) -> Any:
     if hasattr(agent, "observe"):
         agent.observe(rows_of(step.info, slice(0, 1)))
-    return agent.predict(rows_of(step.observation, 0))[0]
+    masks = {"action_masks": step.shelf[0]} if "action_masks" in inspect.signature(agent.predict).parameters else {}
+    return agent.predict(rows_of(step.observation, 0), **masks)[0]
 
 
 def _takes_masks(agent: Any) -> None:

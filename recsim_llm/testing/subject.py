@@ -64,8 +64,12 @@ class Subject:
 
     def _made(self, env: Any, seed: int) -> Any:
         if isinstance(self.maker, str):
-            return importlib.import_module("recsim_llm.agents").make(self.maker, env, seed, **self.config)
-        return self.maker(env, seed)
+            agent = importlib.import_module("recsim_llm.agents").make(self.maker, env, seed, **self.config)
+        else:
+            agent = self.maker(env, seed)
+        if getattr(agent, "needs_truth", False) and hasattr(agent, "serve"):
+            agent.serve(env)  # scripts are shown to it, of which no environment knows; it reads the state of this one
+        return agent
 
     def loaded(self, path: Path, env: Any) -> Any:
         """An agent from a file."""
