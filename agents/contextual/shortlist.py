@@ -112,11 +112,11 @@ class ShortlistAgent(LinearAgent):
             return super().interact()
         lanes = self.lanes
         allowed = lanes.available()
-        situation, _ = self.situate(lanes.observation, self._state, lanes.fresh, allowed)
+        situation, _ = self.situate(lanes.observation, self.state, lanes.fresh, allowed)
         slates = uniform(allowed, self.setting.slots, self.rng)
         self.propensity = uniform_propensity(allowed, self.setting.slots)
-        self._state = self.after(situation, slates)
-        return lanes.step(slates, self._state, self.propensity)
+        self.state = self.after(situation, slates)
+        return lanes.step(slates, self.state, self.propensity)
 
     def update(self, transition: Transition) -> None:
         """Credits items with what their slots gained beyond the prediction; teaches the model."""

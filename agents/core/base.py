@@ -1,4 +1,4 @@
-"""The protocol of all recommenders, and the loop in which they learn.
+"""The protocol of all recommenders.
 
 ``predict``, ``learn``, ``save``, ``load`` and ``num_timesteps`` are those of Stable-Baselines3, so that its
 ``evaluate_policy`` and people's scripts work on a bandit as on PPO. Actions come batch first: one policy serves B
@@ -9,47 +9,30 @@ from __future__ import annotations
 
 import abc
 import functools
-import logging
-import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.propensity import estimated
-from recsim_llm.agents.core.callbacks import hooked
-from recsim_llm.agents.core.checkpoint import Persistent
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import (
-    Flags,
-    Floats,
-    Lanes,
-    Setting,
-    Slates,
-    Transition,
-    chosen_from,
-    make_env,
-    places,
-)
-from recsim_llm.agents.core.progress import Progress
-from recsim_llm.agents.core.run_logger import RunLogger, RunLogs
-from recsim_llm.agents.core.service import Service
-from recsim_llm.errors import ConfigError, RefusedError
-from recsim_llm.serving import Served
+from recsim_llm.agents.core.env_runner import Flags, Floats, Lanes, Setting, Slates, Transition, make_env
+from recsim_llm.errors import ConfigError, DataError, RefusedError
+
+if TYPE_CHECKING:
+    from recsim_llm.agents.core.run_logger import RunLogger, RunLogs
+    from recsim_llm.agents.core.serving_session import ServingSession
+    from recsim_llm.serving import Served
 
 __all__ = ["Agent", "Config", "Transition"]
-
-logger = logging.getLogger(__name__)
 
 Settings = Config
 EPISODES_IN_MEAN = 100
 
 
-class Agent(Persistent, abc.ABC):
+class Agent(abc.ABC):
     """A recommender.
 
     Subclasses set ``name`` and ``Config`` and write :meth:`act`; those that learn also :meth:`update` and
@@ -74,12 +57,14 @@ class Agent(Persistent, abc.ABC):
         env: The environment that it learns in.
         setting: What it knows of it: the public catalogue and the form of observations.
         num_timesteps: Steps of users that it has learnt from, summed over lanes.
-        logger: The last means by tag, as Stable-Baselines3 names them.
         propensity: [B, K] probability of each item that was chosen last, given the slots before it; NaN where it is
             not known.
         shown: Infos of those whom it serves next; None where nobody showed them.
         where: While it chooses, the environments of those whom it serves; None where they are not known.
         propensity_samples: Choices drawn to estimate probabilities without a closed form; 0 leaves them NaN.
+        state: What :meth:`act` handed on for the lanes that it learns in.
+        episodes: Returns and lengths of the last episodes there.
+        episode_sums: [2, B] return and length so far of the episodes under way.
     """
 
     name: ClassVar[str]
@@ -102,27 +87,39 @@ class Agent(Persistent, abc.ABC):
             raise RefusedError(refused)
         self.seed = int(seed)
         streams = np.random.SeedSequence(self.seed).spawn(3)
-        self.rng, self._serving, setup = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)
+        self.rng, self.serving_rng, setup = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)
         self.lanes = Lanes(self.env, self.setting)
         self.num_timesteps = 0
-        self.logger = RunLogger()
         self.logs: RunLogs | None = None
-        self._state: Any = None
-        self._returns: deque[tuple[float, int]] = deque(maxlen=EPISODES_IN_MEAN)
-        self._running = np.zeros((2, self.lanes.count))
+        self.state: Any = None
+        self.episodes: deque[tuple[float, int]] = deque(maxlen=EPISODES_IN_MEAN)
+        self.episode_sums = np.zeros((2, self.lanes.count))
         self.propensity = np.ones((0, self.setting.slots))
         self.propensity_samples = 0
-        self.service = Service(self.name, self.setting)
         self.shown: dict[str, Any] | None = None
         self.where: Served | None = None
         self.setup(setup)
+
+    @functools.cached_property
+    def logger(self) -> RunLogger:
+        """The last means by tag, as Stable-Baselines3 names them."""
+        from recsim_llm.agents.core.run_logger import RunLogger
+
+        return RunLogger()
+
+    @functools.cached_property
+    def service(self) -> ServingSession:
+        """What it remembers of those whom it serves."""
+        from recsim_llm.agents.core.serving_session import ServingSession
+
+        return ServingSession(self.name, self.setting)
 
     @classmethod
     def refusal(cls, setting: Setting, config: Any) -> str | None:
         """Why this agent cannot work in a setting, one sentence that names another that can; None where it can."""
         return None
 
-    def setup(self, rng: np.random.Generator) -> None:
+    def setup(self, rng: np.random.Generator) -> None:  # noqa: B027
         """Makes the agent's arrays; ``rng`` is for their initial values."""
 
     @abc.abstractmethod
@@ -166,6 +163,8 @@ class Agent(Persistent, abc.ABC):
         self.propensity = np.ones((len(rows), self.setting.slots))
         slates, after = self.act(rows, state, starts, deterministic, allowed, rng)
         if self.propensity_samples > 0 and np.isnan(self.propensity).any():
+            from recsim_llm.agents.common.propensity import estimated
+
             draw = functools.partial(self.act, rows, state, starts, deterministic, allowed)
             rng = np.random.Generator(np.random.PCG64([self.seed, self.num_timesteps, len(rows)]))
             self.propensity = estimated(slates, lambda: draw(rng)[0], self.propensity_samples)
@@ -183,7 +182,7 @@ class Agent(Persistent, abc.ABC):
         """
         self.service.name(env)
 
-    def update(self, transition: Transition) -> None:
+    def update(self, transition: Transition) -> None:  # noqa: B027
         """Learns from what just happened to B users."""
 
     def predict(
@@ -211,29 +210,9 @@ class Agent(Persistent, abc.ABC):
         Returns:
             Actions [B] (K = 1) or [B, K], without the B where the observation had none, and the state.
         """
-        rows = self.setting.flat(observation)
-        single, rows = rows.ndim == 1, np.atleast_2d(rows)
-        given = None if episode_start is None else np.atleast_1d(np.asarray(episode_start, np.bool_))
-        if given is not None and given.shape != (len(rows),):
-            raise ConfigError(f"episode_start has shape {given.shape}, expected ({len(rows)},)")
-        self.where = served = self.service.find(rows)
-        try:
-            if self.shown is None and served is not None:
-                self.observe(served.infos(self.needs_truth))
-            listed = self._choices(rows)
-            allowed = self._allowed(action_masks, len(rows), listed)
-            if own := state is None:
-                state, starts = self.service.resume(rows, served, given)
-            else:
-                starts = np.zeros(len(rows), np.bool_) if given is None else given
-            slates, after = self.choose(rows, state, starts, deterministic, allowed, self._serving)
-        finally:
-            self.where = self.shown = None
-        if own:
-            self.service.keep(rows, served, starts, state, after)
-        numbers = slates if listed is None else places(listed, slates)
-        actions = numbers[:, 0] if self.setting.slots == 1 else numbers
-        return (actions[0] if single else actions), after
+        from recsim_llm.agents.core.serving_session import predict
+
+        return predict(self, observation, state, episode_start, deterministic, action_masks)
 
     def learn(
         self,
@@ -258,36 +237,9 @@ class Agent(Persistent, abc.ABC):
             reset_num_timesteps: Count from 0 again. Unlike in Stable-Baselines3 false by default.
             progress_bar: Show one.
         """
-        if total_timesteps < 0:
-            raise ConfigError(f"total_timesteps must not be negative, got {total_timesteps}")
-        if reset_num_timesteps:
-            self.num_timesteps = 0
-        target, ended = self.num_timesteps + total_timesteps, 0
-        begun_at, started = self.num_timesteps, time.perf_counter()
-        hook = hooked(callback, self)
-        if not self.lanes.started:
-            self.lanes.reset(seed=self.seed)
-        with self._logging(tb_log_name, log_interval, reset_num_timesteps) as logs:
-            hook.begin(locals(), globals())
-            with Progress(total_timesteps, tb_log_name, progress_bar) as advance:
-                while self.num_timesteps < target:
-                    transition = self.interact()
-                    self.update(transition)
-                    steps = int(transition.valid.sum())
-                    self.num_timesteps += steps
-                    advance(steps)
-                    ended += self._count(transition)
-                    if logs is not None:
-                        logs.after_step(self, transition)
-                    elif log_interval is not None and ended >= log_interval:
-                        ended = 0
-                        self.logger["time/fps"] = int((self.num_timesteps - begun_at) / (time.perf_counter() - started))
-                        logger.info("%s %s: %s", tb_log_name, self.name, self.logger)
-                    if not hook.step(locals(), globals()):
-                        break
-        self.finish()
-        hook.end()
-        self.shown = self.where = None
+        from recsim_llm.agents.core.training import train
+
+        train(self, total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
         return self
 
     def log_to(
@@ -300,71 +252,81 @@ class Agent(Persistent, abc.ABC):
             formats: Some of "stdout", "csv", "json", "log" and "tensorboard".
             info_keywords: Infos of an episode's last step that become columns of ``0.monitor.csv``.
         """
+        from recsim_llm.agents.core.run_logger import RunLogs
+
         self.logs = RunLogs(folder, formats, info_keywords)
         return self
-
-    @contextmanager
-    def _logging(self, run: str, interval: int | None, anew: bool) -> Iterator[RunLogs | None]:
-        """The logs while the agent learns; whatever happens, what is there is written."""
-        if self.logs is None:
-            yield None
-            return
-        self.logs.begin(self, run, interval, anew)
-        try:
-            yield self.logs
-        finally:
-            self.logs.end(self)
 
     def interact(self) -> Transition:
         """One step of every lane: predict and step."""
         lanes = self.lanes
         self.observe(lanes.info)
         self.where = lanes.served
-        slates, self._state = self.choose(
-            lanes.observation, self._state, lanes.fresh, False, lanes.available(), self.rng
+        slates, self.state = self.choose(
+            lanes.observation, self.state, lanes.fresh, False, lanes.available(), self.rng
         )  # fmt: skip
-        return lanes.step(slates, self._state, self.propensity)
+        return lanes.step(slates, self.state, self.propensity)
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027
         """Called at the end of :meth:`learn`: prepares serving, and changes nothing that later learning depends on."""
 
     def get_env(self) -> Any:
         """The environment, as Stable-Baselines3's callbacks ask for it."""
         return self.env
 
-    def _choices(self, rows: Floats) -> Slates | None:
-        """Items [B, C] of the candidate lists; None where there are none."""
-        if not self.setting.candidates:
-            return None
-        return self.setting.listed(rows) if self.where is None else self.where.candidates().copy()
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything learnt, by name; the arrays themselves, so that they can be filled when a file is loaded."""
+        return {}
 
-    def _allowed(self, masks: Any, lanes: int, listed: Slates | None) -> Flags:
-        items = self.setting.items
-        choices = items if listed is None else self.setting.candidates
-        if masks is None:
-            if listed is not None:
-                return chosen_from(listed, items)
-            if self.where is not None:
-                return self.where.available()
-            self.service.warn()
-            return np.ones((lanes, items), np.bool_)
-        given = np.asarray(masks, np.bool_)
-        sizes = (choices, choices * self.setting.slots)
-        if given.size not in (*sizes, *(lanes * size for size in sizes)):
-            raise ConfigError(f"action_masks has shape {given.shape}, expected ({lanes}, {choices})")
-        mask = np.broadcast_to(given.reshape(-1, given.shape[-1])[:, :choices], (lanes, choices))
-        return mask if listed is None else chosen_from(np.where(mask, listed, -1), items)
+    def of_lanes(self) -> dict[str, NDArray[Any]]:
+        """Arrays [B, ...] of what it keeps of each lane from one update to the next, traces for instance, by name."""
+        return {}
 
-    def _count(self, transition: Transition) -> int:
-        """Keeps returns and lengths of episodes; the number that just ended."""
-        self._running[0] += np.where(transition.valid, transition.reward, 0.0)
-        self._running[1] += transition.valid
-        ended = np.flatnonzero(transition.terminated | transition.truncated)
-        for lane in ended.tolist():
-            self._returns.append((float(self._running[0, lane]), int(self._running[1, lane])))
-        self._running[:, ended] = 0.0
-        if len(ended):
-            returns, lengths = np.mean(self._returns, axis=0)
-            self.logger["rollout/ep_rew_mean"], self.logger["rollout/ep_len_mean"] = float(returns), float(lengths)
-        self.logger["time/total_timesteps"] = self.num_timesteps
-        return len(ended)
+    def extra(self) -> dict[str, Any]:
+        """Numbers beside the arrays that belong to what was learnt; must be JSON."""
+        return {}
+
+    def restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any], source: object) -> None:
+        """Takes over what :meth:`arrays` and :meth:`extra` gave when it was saved."""
+        from recsim_llm.agents.core.agent_file import fill
+
+        if extra:
+            raise DataError(f"{source}: unexpected values {sorted(extra)}")
+        fill(self.arrays(), arrays, source)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Where its lanes stand in the middle of episodes; {} before the first step. Arrays, JSON, nested mappings."""
+        from recsim_llm.agents.core.checkpoint import snapshot
+
+        return snapshot(self)
+
+    def resume(self, arrays: dict[str, NDArray[Any]], rest: dict[str, Any]) -> None:
+        """Goes on from :meth:`snapshot`, taken apart by :func:`recsim_llm.agents.core.packing.pack`."""
+        from recsim_llm.agents.core.checkpoint import resume
+
+        resume(self, arrays, rest)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the agent as a zip of JSON and safetensors; ".zip" is added where the path has no suffix."""
+        from recsim_llm.agents.core.checkpoint import save
+
+        return save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, env: Any = None) -> Self:
+        """Reads an agent that was saved.
+
+        In an environment like the one it learnt in (the same id, arguments and lanes) it goes on in the middle of the
+        users' episodes, as if it had never been away; in another it begins new ones.
+
+        Args:
+            path: The file.
+            env: Environment to go on in; None makes the one that the file names.
+
+        Raises:
+            ConfigError: If it is another agent's file, or the environment has another catalogue.
+            DataError: If the file is damaged or not an agent's.
+        """
+        from recsim_llm.agents.core.checkpoint import load
+
+        return load(cls, path, env)

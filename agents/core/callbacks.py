@@ -215,7 +215,7 @@ class _Foreign(Hook):
     def __init__(self, callback: Any, agent: Agent) -> None:
         self.callback = callback
         self.model = Model(agent)
-        self._running = agent._running.copy()
+        self._running = agent.episode_sums.copy()
         with warnings.catch_warnings():
             # its check is of classes; the training environment here is a stand-in
             warnings.filterwarnings("ignore", "Training and eval env are not of the same type")
@@ -270,7 +270,7 @@ class Model:
     @property
     def ep_info_buffer(self) -> list[dict[str, float]]:
         """Returns and lengths of the last episodes."""
-        return [{"r": total, "l": length} for total, length in self._agent._returns]
+        return [{"r": total, "l": length} for total, length in self._agent.episodes]
 
     def get_env(self) -> Any:
         """The environment that it learns in."""

@@ -178,7 +178,7 @@ class RunLogs:
             if begins and isinstance(output, Events):
                 output.settings({"agent": agent.name, "seed": agent.seed, **agent.config.to_dict()})
         self._interval, self._since = LAST if log_interval is None else log_interval, 0
-        self._running = agent._running.copy()
+        self._running = agent.episode_sums.copy()
         self._started, self._first = time.perf_counter(), agent.num_timesteps
         self._clear(agent)
 
@@ -221,8 +221,8 @@ class RunLogs:
     def write(self, agent: Agent) -> None:
         """Records the tags and writes a row."""
         logger, elapsed = agent.logger, max(time.perf_counter() - self._started, 1e-9)
-        if agent._returns:
-            returns, lengths = np.mean(agent._returns, axis=0).tolist()
+        if agent.episodes:
+            returns, lengths = np.mean(agent.episodes, axis=0).tolist()
             logger.record("rollout/ep_rew_mean", returns)
             logger.record("rollout/ep_len_mean", lengths)
         if self._successes:

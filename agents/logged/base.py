@@ -188,11 +188,11 @@ class LoggedAgent(RememberingAgent):
         if share >= 1.0:
             self.propensity = uniform_propensity(allowed, slots)
             return lanes.step(uniform(allowed, slots, self.rng), None, self.propensity)
-        session = self.session(lanes.observation, self._state, lanes.fresh)
+        session = self.session(lanes.observation, self.state, lanes.fresh)
         popular = best(self.popularity() + self.ties, self.rested(session.memory, allowed), slots)
         slates, self.propensity = sometimes_uniform(popular, allowed, share, self.rng)
-        self._state = session.noting(slates)
-        return lanes.step(slates, self._state, self.propensity)
+        self.state = session.noting(slates)
+        return lanes.step(slates, self.state, self.propensity)
 
     def popularity(self) -> NDArray[np.float64]:
         """[I] click rates, drawn towards their mean."""

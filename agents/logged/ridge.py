@@ -67,11 +67,11 @@ class RidgeAgent(LinearAgent):
         """One step of every lane: uniform random slates, or with ``online`` mostly the highest predictions."""
         lanes, slots = self.lanes, self.setting.slots
         allowed = lanes.available()
-        situation, rested = self.situate(lanes.observation, self._state, lanes.fresh, allowed)
+        situation, rested = self.situate(lanes.observation, self.state, lanes.fresh, allowed)
         if self.config.online:
             greedy, _ = self.features.top(situation, self.model.theta, rested, slots)
             slates, self.propensity = mixed(greedy, rested, self.config.epsilon, self.rng)
         else:
             slates, self.propensity = uniform(allowed, slots, self.rng), uniform_propensity(allowed, slots)
-        self._state = self.after(situation, slates)
-        return lanes.step(slates, self._state, self.propensity)
+        self.state = self.after(situation, slates)
+        return lanes.step(slates, self.state, self.propensity)

@@ -93,13 +93,13 @@ class PopularityAgent(RememberingAgent):
         """One step of every lane, a share of them exploring."""
         lanes = self.lanes
         allowed = lanes.available()
-        memory = self.recall(lanes.observation, self._state, lanes.fresh)
+        memory = self.recall(lanes.observation, self.state, lanes.fresh)
         self._explored = self.rng.random(lanes.count) < self.config.explore
         drawn, served = uniform(allowed, self.setting.slots, self.rng), self._popular(self.rested(memory, allowed))
         slates = np.where(self._explored[:, None], drawn, served)
         self.propensity = either(slates, served, allowed, self.config.explore)
-        self._state = memory.noting(slates)
-        return lanes.step(slates, self._state, self.propensity)
+        self.state = memory.noting(slates)
+        return lanes.step(slates, self.state, self.propensity)
 
     def _popular(self, allowed: Flags) -> Slates:
         return best(self.counts.rate(self.config.strength) + self.ties, allowed, self.setting.slots)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,12 @@ from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.common.item_stats import ItemCounts
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.core import agent_file as saving
-from recsim_llm.agents.core.callbacks import Hook, hooked
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
-from recsim_llm.agents.core.progress import Progress
 from recsim_llm.errors import ConfigError, DataError, require, unknown
 from recsim_llm.threads import one_thread
+
+if TYPE_CHECKING:
+    from recsim_llm.agents.core.callbacks import Hook
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class Sb3Agent(RememberingAgent):
             transition = self.played(actions)
             self.num_timesteps += self.lanes.count
             self._course.step(transition)
-            return Step(transition, self.now()[0], self._ended, self.told_scale, list(self._returns))
+            return Step(transition, self.now()[0], self._ended, self.told_scale, list(self.episodes))
 
         width = self.setting.width + len(self.setting.catalog.topics) + 1
         return LanesVecEnv(self.lanes, width, action_space, play, self.open)
@@ -131,7 +132,7 @@ class Sb3Agent(RememberingAgent):
         """Inputs, memory and shelf of the present moment; worked out once."""
         lanes = self.lanes
         if self._now is None:
-            memory, allowed = self.recall(lanes.observation, self._state, lanes.fresh), lanes.available()
+            memory, allowed = self.recall(lanes.observation, self.state, lanes.fresh), lanes.available()
             self._now = self.inputs(lanes.observation, memory, allowed), memory, allowed
         return self._now
 
@@ -143,14 +144,14 @@ class Sb3Agent(RememberingAgent):
     def show(self, slates: Slates) -> Transition:
         """Shows slates [B, K], remembers them, and counts what they earned."""
         _, memory, allowed = self.now()
-        self._state, self._now = memory.noting(slates), None
-        transition = self.lanes.step(slates, self._state)
+        self.state, self._now = memory.noting(slates), None
+        transition = self.lanes.step(slates, self.state)
         self.squares += np.square(transition.reward).sum(), len(slates)
         self.counts.add(transition, slot_rewards(transition))
         self._ended = None
         if (transition.terminated | transition.truncated).any():
             rows = transition.next_observation
-            self._ended = self.inputs(rows, self.recall(rows, self._state, np.zeros(len(rows), np.bool_)), allowed)
+            self._ended = self.inputs(rows, self.recall(rows, self.state, np.zeros(len(rows), np.bool_)), allowed)
         return transition
 
     @property
@@ -180,19 +181,18 @@ class Sb3Agent(RememberingAgent):
         progress_bar: bool = False,
     ) -> Self:
         """The library's own loop; goes on where it stopped. Whole rollouts: up to one more than was asked for."""
-        if total_timesteps < 0:
-            raise ConfigError(f"total_timesteps must not be negative, got {total_timesteps}")
-        if reset_num_timesteps:
-            self.num_timesteps = 0
+        from recsim_llm.agents.core import training
+        from recsim_llm.agents.core.callbacks import hooked
+        from recsim_llm.agents.core.progress import Progress
+
+        training.begin(self, total_timesteps, reset_num_timesteps)
         if total_timesteps == 0:
             return self
         hook = hooked(callback, self)
-        if not self.lanes.started:
-            self.lanes.reset(seed=self.seed)
         model, self._now = self.model, None
         model.num_timesteps = self.num_timesteps
         model._last_obs, model._last_episode_starts = self.now()[0], self.lanes.fresh
-        with self._logging(tb_log_name, log_interval, reset_num_timesteps) as logs, self._own_streams():
+        with training.logging_to(self, tb_log_name, log_interval, reset_num_timesteps) as logs, self._own_streams():
             hook.begin(locals(), globals())
             with Progress(total_timesteps, tb_log_name, progress_bar) as advance:
                 self._course = _Course(self, hook, logs, log_interval, tb_log_name, advance)
@@ -313,9 +313,11 @@ class _Course:
 
     def step(self, transition: Transition) -> None:
         """Takes note of a step."""
+        from recsim_llm.agents.core.training import count
+
         agent = self.agent
         self.advance(agent.lanes.count)
-        self.ended += agent._count(transition)
+        self.ended += count(agent, transition)
         if self.logs is not None:
             self.logs.after_step(agent, transition)
         elif self.interval is not None and self.ended >= self.interval:

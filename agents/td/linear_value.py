@@ -13,11 +13,10 @@ from recsim_llm.agents.common.click_model import ClickModel
 from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.common.item_feedback import ItemSigns
 from recsim_llm.agents.common.item_stats import seen_slots
-from recsim_llm.agents.common.remembering import RememberingConfig
+from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best, mixed
 from recsim_llm.agents.common.user_item_features import Pairs
 from recsim_llm.agents.common.user_state import Habits, Trail
-from recsim_llm.agents.common.waiting import WaitingAgent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 
@@ -82,7 +81,7 @@ class Event:
     begins: Flags
 
 
-class TakenAgent(WaitingAgent):
+class TakenAgent(RememberingAgent):
     """Base: Q(s, c) = u . f(s) + sum over what was taken, i in c, of (v . psi(s, i) + b_i).
 
     f(s) holds the context and the signals of the last steps (and encodings of the user), so that a like or a bad rating

@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.waiting import WaitingAgent
 from recsim_llm.agents.core.env_runner import Flags, Transition
 from recsim_llm.agents.td.tabular import Indices, TabularAgent, Values
 
 
-class SarsaAgent(WaitingAgent, TabularAgent):
+class SarsaAgent(TabularAgent):
     """Learns the value of what it does itself, exploration included.
 
     Equation: Q(s_t, a_t) <- Q(s_t, a_t) + step (r_t + gamma Q(s_tp1, a_tp1) - Q(s_t, a_t)), where a_tp1 is what the

@@ -101,7 +101,7 @@ class Wrapper(Agent):
     def _share(self, inner: Agent) -> None:
         """Puts an agent, and those inside it, into this one's lanes."""
         inner.lanes, inner.logger = self.lanes, self.logger
-        inner._returns, inner._running = self._returns, self._running
+        inner.episodes, inner.episode_sums = self.episodes, self.episode_sums
         for one in inner.members().values() if isinstance(inner, Wrapper) else ():
             self._share(one)
 
@@ -218,7 +218,7 @@ class Wrapper(Agent):
         for part, inner in self.members().items():
             place = f"{MEMBERS}/{part}"
             inner.resume(_shared(arrays) | inside(arrays, place), _shared(rest) | inside(rest, place))
-        self._returns.clear()  # it is shared, and each of them filled it
+        self.episodes.clear()  # it is shared, and each of them filled it
         super().resume(arrays, rest)
 
     def arrays(self) -> Arrays:
@@ -228,7 +228,10 @@ class Wrapper(Agent):
     def extra(self) -> dict[str, Any]:
         """Numbers of the inner agents, and where their random streams stand."""
         return {
-            part: {"extra": inner.extra(), "streams": [rng.bit_generator.state for rng in (inner.rng, inner._serving)]}
+            part: {
+                "extra": inner.extra(),
+                "streams": [rng.bit_generator.state for rng in (inner.rng, inner.serving_rng)],
+            }
             for part, inner in self.members().items()
         }
 
@@ -240,7 +243,7 @@ class Wrapper(Agent):
             raise DataError(f"{source}: expected parts {sorted(members)}, got {sorted({*extra, *strange})}")
         for part, inner in members.items():
             try:
-                for rng, state in zip((inner.rng, inner._serving), extra[part]["streams"], strict=True):
+                for rng, state in zip((inner.rng, inner.serving_rng), extra[part]["streams"], strict=True):
                     rng.bit_generator.state = state
                 numbers = dict(extra[part]["extra"])
             except (TypeError, ValueError, KeyError) as error:

@@ -290,7 +290,7 @@ class TestFairExposure:
     def test_debts_stay_bounded_and_add_up(self, build: Make) -> None:
         agent = build("fair_exposure", "linucb", strength=2.0)
         agent.learn(400)
-        debt = agent._state.debt
+        debt = agent.state.debt
         assert debt.sum(1) == pytest.approx(np.zeros(4), abs=1e-9)
         assert np.abs(debt).max() < 3.0
 

@@ -237,7 +237,7 @@ class TestRidge:
         agent = build("ridge", lanes=64, config={"online": True, "epsilon": 0.2})
         agent.learn(64 * 12)
         agent.config = agent.Config(online=True, epsilon=0.0)
-        allowed, before = agent.lanes.available(), agent._state
+        allowed, before = agent.lanes.available(), agent.state
         greedy, _ = agent.act(agent.lanes.observation, before, agent.lanes.fresh, True, allowed, generator(0))
         transition = agent.interact()
         assert (transition.action == greedy).all()
@@ -476,7 +476,7 @@ class TestCourse:
     @pytest.mark.parametrize("name", NAMES)
     def test_act_changes_nothing(self, name: str, build: Build) -> None:
         agent = build(name).learn(200)
-        lanes, state = agent.lanes, agent._state
+        lanes, state = agent.lanes, agent.state
         before = {key: array.copy() for key, array in agent.arrays().items()}
         memory = getattr(state, "memory", state)
         kept = {key: getattr(memory, key).copy() for key in ("item", "looks", "takes", "wear", "last")}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recsim_llm import agents
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.callbacks import EvaluationCallback
-from recsim_llm.agents.core.service import UnknownEnvironmentWarning
+from recsim_llm.agents.core.serving_session import UnknownEnvironmentWarning
 from recsim_llm.benchmarks.harness.cell import evaluate
 from recsim_llm.commands.timeline import play_episode
 from recsim_llm.errors import ConfigError
@@ -98,7 +98,7 @@ def all_ways(name: str, env_id: str, options: dict[str, Any], config: dict[str, 
     agent = agents.make(name, train, seed=3, **config)
     if agent.learns:
         agent.learn(STEPS)
-    agent._serving = np.random.Generator(np.random.PCG64(SEED))  # the callback's own, for agents that draw
+    agent.serving_rng = np.random.Generator(np.random.PCG64(SEED))  # the callback's own, for agents that draw
     file = agent.save(folder / "agent.zip")
 
     def envs(mode: str = "Disabled") -> Any:

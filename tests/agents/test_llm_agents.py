@@ -109,7 +109,7 @@ def test_profiles_in_words_name_what_was_taken_and_left() -> None:
 
 def test_profiles_follow_what_users_do() -> None:
     agent = _made("llm_profile").learn(160)
-    profiles = agent.profiles(agent._state)
+    profiles = agent.profiles(agent.state)
     assert any(profiles)
     told = [title for title in agent.setting.catalog.title if any(title in text for text in profiles)]
     assert told
@@ -231,7 +231,7 @@ def test_the_real_model_ranks_and_goes_on_exactly(smollm2: Any, tmp_path: Path, 
     again = agents.load(tmp_path / "agent.zip").learn(4)
     assert whole._asked().asked > 0
     assert (whole.lanes.observation == again.lanes.observation).all()
-    assert (whole._state.last == again._state.last).all()
+    assert (whole.state.last == again.state.last).all()
     catalog = whole.setting.catalog
     one = scorer("smollm2", "likelihood", catalog)
     two = scorer("smollm2", "likelihood", catalog)

@@ -198,8 +198,8 @@ class TestRollouts:
         agent = build("a2c").learn(10 * PERIOD)
         told = agent.model.ep_info_buffer
         assert len(told) > 10
-        assert list(agent._returns)[-5:] == [(episode["r"], episode["l"]) for episode in list(told)[-5:]]
-        assert agent.logger["rollout/ep_rew_mean"] == pytest.approx(np.mean([total for total, _ in agent._returns]))
+        assert list(agent.episodes)[-5:] == [(episode["r"], episode["l"]) for episode in list(told)[-5:]]
+        assert agent.logger["rollout/ep_rew_mean"] == pytest.approx(np.mean([total for total, _ in agent.episodes]))
         assert np.isfinite(agent.logger["train/value_loss"])
 
     def test_last_observations_are_those_of_the_episode(self, build: Make) -> None:

@@ -1,19 +1,22 @@
-"""Whom an agent serves: the environments it is asked about, and what it remembers of each user's episode."""
+"""Serving: an agent finds the environment that it is asked about, and remembers the episodes of its users."""
 
 from __future__ import annotations
 
 import warnings
 import weakref
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm import serving
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting
+from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates, chosen_from, places
 from recsim_llm.errors import ConfigError
 from recsim_llm.serving import Served
+
+if TYPE_CHECKING:
+    from recsim_llm.agents.core.base import Agent
 
 MOST_UNKNOWN = 8
 """Numbers of lanes for which something is remembered though their environment is not known."""
@@ -42,7 +45,7 @@ class Visit:
     after: Any
 
 
-class Service:
+class ServingSession:
     """Keeps the state that :meth:`Agent.act` hands on, for each environment, where nobody else does.
 
     Args:
@@ -84,7 +87,7 @@ class Service:
                 "this process has these observations now (it runs in another process, or a wrapper altered them); "
                 "pass action_masks=, or name the environment once: agent.serve(env)",
                 UnknownEnvironmentWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def resume(self, rows: Floats, served: Served | None, given: Flags | None) -> tuple[Any, Flags]:
@@ -136,3 +139,58 @@ class Service:
 
 def _key(served: Served | None, rows: Floats) -> Any:
     return len(rows) if served is None else served.key
+
+
+def predict(
+    agent: Agent, observation: Any, state: Any, episode_start: Any, deterministic: bool, action_masks: Any
+) -> tuple[NDArray[np.int64], Any]:
+    """Runs :meth:`Agent.predict`; arguments as there."""
+    rows = agent.setting.flat(observation)
+    single, rows = rows.ndim == 1, np.atleast_2d(rows)
+    given = None if episode_start is None else np.atleast_1d(np.asarray(episode_start, np.bool_))
+    if given is not None and given.shape != (len(rows),):
+        raise ConfigError(f"episode_start has shape {given.shape}, expected ({len(rows)},)")
+    agent.where = served = agent.service.find(rows)
+    try:
+        if agent.shown is None and served is not None:
+            agent.observe(served.infos(agent.needs_truth))
+        listed = _candidates(agent, rows)
+        allowed = _on_shelf(agent, action_masks, len(rows), listed)
+        if own := state is None:
+            state, starts = agent.service.resume(rows, served, given)
+        else:
+            starts = np.zeros(len(rows), np.bool_) if given is None else given
+        slates, after = agent.choose(rows, state, starts, deterministic, allowed, agent.serving_rng)
+    finally:
+        agent.where = agent.shown = None
+    if own:
+        agent.service.keep(rows, served, starts, state, after)
+    numbers = slates if listed is None else places(listed, slates)
+    actions = numbers[:, 0] if agent.setting.slots == 1 else numbers
+    return (actions[0] if single else actions), after
+
+
+def _candidates(agent: Agent, rows: Floats) -> Slates | None:
+    """Items [B, C] of the candidate lists; None where there are none."""
+    if not agent.setting.candidates:
+        return None
+    return agent.setting.listed(rows) if agent.where is None else agent.where.candidates().copy()
+
+
+def _on_shelf(agent: Agent, masks: Any, lanes: int, listed: Slates | None) -> Flags:
+    """Items that can be shown, [B, I]: as the masks say, as the environment has it, or all with a warning."""
+    items = agent.setting.items
+    choices = items if listed is None else agent.setting.candidates
+    if masks is None:
+        if listed is not None:
+            return chosen_from(listed, items)
+        if agent.where is not None:
+            return agent.where.available()
+        agent.service.warn()
+        return np.ones((lanes, items), np.bool_)
+    given = np.asarray(masks, np.bool_)
+    sizes = (choices, choices * agent.setting.slots)
+    if given.size not in (*sizes, *(lanes * size for size in sizes)):
+        raise ConfigError(f"action_masks has shape {given.shape}, expected ({lanes}, {choices})")
+    mask = np.broadcast_to(given.reshape(-1, given.shape[-1])[:, :choices], (lanes, choices))
+    return mask if listed is None else chosen_from(np.where(mask, listed, -1), items)
