@@ -107,8 +107,8 @@ class LookaheadAgent(OracleAgent):
 
     @classmethod
     def refusal(cls, setting: Setting, config: Any) -> str | None:
-        """Lists of candidates are drawn anew in every step that is played out."""
-        if setting.candidates:
+        """Lists of candidates out of a catalogue are drawn outside of the rules that it plays out."""
+        if setting.candidates and not setting.kinds:
             return (
                 "lookahead plans over the whole catalogue; make the environment without num_candidates, or use oracle"
             )
@@ -146,7 +146,13 @@ class LookaheadAgent(OracleAgent):
         if starts.all() or (state.left <= 0).any():
             state = self._planned(core)
         policy = np.where(starts, state.usual, state.policy) if not starts.all() else state.policy
-        slates = self._slates(core, np.asarray(self.config.numbers)[policy], allowed)
+        weights = np.asarray(self.config.numbers)[policy]
+        if self.setting.kinds:
+            listed = self.setting.listed(rows)
+            usable = (listed >= 0) & np.take_along_axis(allowed, np.maximum(listed, 0), 1)
+            slates = np.take_along_axis(listed, self._slates(core, weights, usable), 1)
+        else:
+            slates = self._slates(core, weights, allowed)
         return slates, Plan(policy, state.usual, state.left - 1)
 
     def _planned(self, core: Any) -> Plan:
@@ -166,12 +172,12 @@ class LookaheadAgent(OracleAgent):
     def _played_out(self, core: Any, snapshot: Mapping[str, NDArray[Any]], weights: Floats64, luck: int) -> Floats64:
         """Return of each lane of the planner [W B] over ``depth`` steps, with what is left after them."""
         planner = self._copies(len(weights))
-        planner.simulator.set_state({name: _tiled(part, core.lanes, len(weights)) for name, part in snapshot.items()})
+        planner.simulator.set_state({name: _tiled(part, self._shapes[name]) for name, part in snapshot.items()})
         lane = planner.simulator.state.lane
         lane["stream"] += np.uint64(OTHER_LUCK * (luck + 1) % 2**64)
         alive, begun = ~lane["ended"], lane["step"].copy()
         rewards, steps = np.zeros(len(weights)), np.zeros(len(weights))
-        listed = self._listed(planner, weights)
+        listed = None if self.setting.kinds else self._listed(planner, weights)  # other documents at each step
         for _ in range(self.config.depth):
             outcome = planner.simulator.step(self._slates(planner, weights, listed=listed))
             reward = planner.true_rewards() if planner.protocol.reports else outcome.reward
@@ -244,6 +250,7 @@ class LookaheadAgent(OracleAgent):
             env = gym.make_vec(spec.id, num_envs=lanes, **kwargs)
             env.reset(seed=0)
             self._planner = env.unwrapped.core  # type: ignore[attr-defined]
+            self._shapes = {name: part.shape for name, part in self._planner.simulator.get_state().items()}
         return self._planner
 
 
@@ -261,8 +268,6 @@ def shrunk(gains: Floats64) -> Floats64:
     return drawn
 
 
-def _tiled(part: NDArray[Any], lanes: int, wanted: int) -> NDArray[Any]:
-    """Rows of B lanes once for every policy; parts of which there is one row are left as they are."""
-    if len(part) != lanes:
-        return part
-    return np.tile(part, (wanted // lanes, *(1,) * (part.ndim - 1)))
+def _tiled(part: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """What B lanes have, once for every policy; what all lanes share is left as it is."""
+    return np.tile(part, [wanted // max(own, 1) for wanted, own in zip(shape, part.shape, strict=True)])

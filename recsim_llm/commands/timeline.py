@@ -55,23 +55,15 @@ def play_episode(
     if not saved and agents.get(agent).needs_truth:
         extra["truth"] = True
     session = gym.make(name, render_mode=mode, **extra)
-    unlisted = agent == "random" and getattr(session.unwrapped, "catalog", None) is None  # RecSim's classics
-    player: Any = None
-    if unlisted:
-        session.action_space.seed(seed)
-    else:
-        player = agents.load(agent, session) if saved else agents.make(agent, session, seed=seed)
+    player: Any = agents.load(agent, session) if saved else agents.make(agent, session, seed=seed)
     observation, info = session.reset(seed=seed, options=None if user is None else {"user": user})
     shelf = getattr(session.unwrapped, "available", lambda: None)
     state: Any = None
     played, terminated, truncated = 0, False, False
     while played < steps and not (terminated or truncated):
-        if player is None:
-            action = session.action_space.sample()
-        else:
-            player.observe(info)
-            first = np.array([played == 0])
-            action, state = player.predict(observation, state, episode_start=first, action_masks=shelf())
+        player.observe(info)
+        first = np.array([played == 0])
+        action, state = player.predict(observation, state, episode_start=first, action_masks=shelf())
         observation, _, terminated, truncated, info = session.step(action)
         played += 1
         if watch is not None:
