@@ -50,4 +50,6 @@ class RememberingAgent(Agent):
 
     def rested(self, memory: Memory, allowed: Flags) -> Flags:
         """Items on the shelf that need no rest, [B, I]."""
+        if self.setting.kinds:
+            return allowed
         return memory.rested(allowed, self.config.after_click, self.config.after_look)

@@ -17,7 +17,7 @@ from recsim_llm.agents.core.env_snapshot import environment_state, restore_envir
 from recsim_llm.agents.core.packing import inside
 from recsim_llm.errors import ConfigError
 from recsim_llm.serving import Served, whole
-from recsim_llm.worlds.catalog import Catalog
+from recsim_llm.worlds.catalog import Catalog, occurrences
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -68,12 +68,14 @@ class Setting:
         layout: Where each part of a flat observation stands.
         slots: K, items shown at each step.
         context_names: Names of the numbers of the context part.
+        view: What turns the environment's own observations and infos into those of this setting; None where they are.
     """
 
     catalog: Catalog
     layout: Mapping[str, slice]
     slots: int
     context_names: tuple[str, ...]
+    view: Any = None
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,6 +94,11 @@ class Setting:
         part = self.layout.get("candidates", slice(0, 0))
         return int(part.stop - part.start) // self.catalog.width
 
+    @property
+    def kinds(self) -> bool:
+        """Whether items are kinds of documents of which others come at each step, so that none needs to rest."""
+        return self.view is not None
+
     @functools.cached_property
     def _by_encoding(self) -> dict[bytes, int]:
         """The first item of each encoding as it stands in observations; an empty place is -1."""
@@ -99,19 +106,46 @@ class Setting:
         table = {row.tobytes(): index for index, row in reversed(list(enumerate(rows)))}
         return table | {bytes(rows[0].nbytes): -1}
 
+    @functools.cached_property
+    def _alike(self) -> Slates:
+        """[I, N] the items with the encoding of each, in order; -1 behind the last."""
+        rows = np.clip(self.catalog.embedding, -1.0, 1.0).astype(np.float32)
+        first = np.array([max(self._by_encoding[row.tobytes()], 0) for row in rows], np.int64)
+        rank = occurrences(first[None])[0]
+        table = np.full((self.items, int(rank.max()) + 1), -1, np.int64)
+        table[first, rank] = np.arange(self.items)
+        return table
+
     def listed(self, rows: Floats) -> Slates:
         """Items [B, C] of the candidate lists in observations [B, P], -1 for an empty place.
 
-        They are told by their encodings, so that an agent can serve any environment with this catalogue.
+        They are told by their encodings, so that an agent can serve any environment with this catalogue. Of items with
+        the same encoding, the first in the list is the first in the catalogue, and so on.
 
         Raises:
             ConfigError: If there is an encoding that no item has.
         """
         cells = np.ascontiguousarray(self.part("candidates", rows)).view(np.dtype((np.void, 4 * self.catalog.width)))
         try:
-            return np.array([[self._by_encoding[cell] for cell in row] for row in cells.tolist()], np.int64)
+            first = np.array([[self._by_encoding[cell] for cell in row] for row in cells.tolist()], np.int64)
         except KeyError:
             raise ConfigError("the observation has candidates that are not in the catalogue the agent knows") from None
+        if self._alike.shape[1] == 1:
+            return first
+        rank = np.minimum(occurrences(first), self._alike.shape[1] - 1)
+        return np.where(first >= 0, self._alike[np.maximum(first, 0), rank], -1)
+
+    def infos(self, infos: Infos, rows: Floats, listed: Slates | None) -> Infos:
+        """Infos [B, ...] in terms of the catalogue.
+
+        Args:
+            infos: Infos of a step or reset, as the environment gives them.
+            rows: Observations [B, P] after it.
+            listed: The candidates [B, C] that the slates were chosen from; None at a reset.
+        """
+        if self.view is None:
+            return infos
+        return {**self.view.infos(infos, listed), "candidates": self.listed(rows)}
 
     @property
     def width(self) -> int:
@@ -130,9 +164,23 @@ class Setting:
         """Signals of the last step, scaled to [0, 1], [B, K, S]."""
         return self.part("feedback", rows).reshape(len(rows), self.slots, -1)
 
+    @property
+    def choices(self) -> int:
+        """Items that the environment itself knows: I, or where items are kinds of documents the C documents."""
+        return self.items if self.view is None else int(self.view.listed)
+
+    def handed_out(self, observation: Any) -> Floats:
+        """Flat observations [B, P] as the environment itself has them, without the view."""
+        if isinstance(observation, Mapping):
+            parts = self.layout if self.view is None else self.view.raw
+            observation = np.concatenate([observation[name] for name in parts], axis=-1)
+        return np.atleast_2d(np.asarray(observation, np.float32))
+
     def flat(self, observation: Any) -> Floats:
         """A flat observation [P] or [B, P] from either form."""
-        if isinstance(observation, Mapping):
+        if self.view is not None:
+            observation = self.view.rows(observation)
+        elif isinstance(observation, Mapping):
             observation = np.concatenate([observation[name] for name in self.layout], axis=-1)
         rows = np.asarray(observation, np.float32)
         if rows.ndim not in (1, 2) or rows.shape[-1] != self.width:
@@ -146,12 +194,13 @@ class Setting:
         Raises:
             ConfigError: If it is no environment of this package.
         """
-        bare = env.unwrapped
+        view = getattr(env.unwrapped, "agent_view", None)
+        bare = env.unwrapped if view is None else view
         if not all(hasattr(bare, name) for name in ("catalog", "layout", "slate_size", "context_names")):
             raise ConfigError(
                 f"{type(bare).__name__} has no public catalogue and layout; agents need an environment of recsim_llm"
             )
-        return cls(bare.catalog, dict(bare.layout), int(bare.slate_size), tuple(bare.context_names))
+        return cls(bare.catalog, dict(bare.layout), int(bare.slate_size), tuple(bare.context_names), view)
 
 
 def make_env(env: Any) -> Any:
@@ -185,7 +234,8 @@ class Lanes:
     def reset(self, seed: int | None = None) -> None:
         """Begins episodes in all lanes."""
         observation, info = self.env.reset(seed=seed)
-        self.observation, self.info = self._rows(observation), self._batched(info)
+        self.observation = self._rows(observation)
+        self.info = self.setting.infos(self._batched(info), self.observation, None)
         self.fresh, self._over = np.ones(self.count, np.bool_), np.zeros(self.count, np.bool_)
         self.started = True
 
@@ -197,7 +247,7 @@ class Lanes:
 
     def step(self, slates: Slates, state: Any = None, propensity: NDArray[np.float64] | None = None) -> Transition:
         """Shows slates [B, K]; afterwards ``observation``, ``info`` and ``fresh`` are those to act on next."""
-        before, over = self.observation, self._over
+        before, over, listed = self.observation, self._over, self.info.get("candidates")
         numbers = places(self.info["candidates"], slates) if self.setting.candidates else slates
         actions: Any = numbers[:, 0] if self.setting.slots == 1 else numbers
         observation, reward, terminated, truncated, info = self.env.step(actions if self.vector else actions[0])
@@ -211,6 +261,8 @@ class Lanes:
             self._over = done
         elif done.any():
             after, last = self._ended(after, info, done)
+        same, last = last is self.info, self.setting.infos(last, after, listed)
+        self.info = last if same else self.setting.infos(self.info, self.observation, listed)
         rewards = np.atleast_1d(np.asarray(reward, np.float64))
         if propensity is None:
             propensity = np.full(slates.shape, np.nan)
@@ -271,12 +323,21 @@ def chosen_from(listed: Slates, items: int) -> Flags:
 
 
 def places(listed: Slates, slates: Slates) -> Slates:
-    """Positions [B, K] of items [B, K] in the lists [B, C]; an empty place, or the first, for those that are not there.
+    """Positions [B, K] of items [B, K] in the lists [B, C]; for those that are not there an empty place, or a free one.
 
-    Agents fill slates up with other items where there are too few: the environment counts such slots as wasted.
+    Agents fill slates up with other items where there are too few: the environment counts an empty place as wasted.
     """
     same = listed[:, None, :] == slates[:, :, None]  # [B, K, C]
-    found: Slates = np.where(same.any(2), same.argmax(2), (listed < 0).argmax(1)[:, None])
+    there = same.any(2)
+    found: Slates = same.argmax(2)
+    if there.all():
+        return found
+    lanes, empty = np.arange(len(listed)), listed < 0
+    rank = same.any(1) * 2 - empty  # [B, C]: an empty place first, what the slate shows already last
+    for slot in range(slates.shape[1]):
+        place = np.where(there[:, slot], found[:, slot], rank.argmin(1))
+        rank[lanes, place] = np.where(empty[lanes, place], -1, 2)
+        found[:, slot] = place
     return found
 
 

@@ -64,16 +64,16 @@ class ServingSession:
         """Takes an environment to be the one that observations come from, also where they were altered on the way."""
         served = serving.served_by(env)
         for part in served.parts:
-            if part.env.core.items != self._setting.items or part.env.core.slots != self._setting.slots:
+            if part.env.core.items != self._setting.choices or part.env.core.slots != self._setting.slots:
                 raise ConfigError(
-                    f"agent {self._name} knows {self._setting.items} items and slates of {self._setting.slots}, the "
+                    f"agent {self._name} knows {self._setting.choices} items and slates of {self._setting.slots}, the "
                     f"environment to serve has {part.env.core.items} and {part.env.core.slots}; make another agent"
                 )
         self._named = served
 
     def find(self, rows: Floats) -> Served | None:
         """Where observations [B, P] come from; None if that is not known."""
-        found = serving.find(rows, self._setting.items, self._setting.slots, self._named)
+        found = serving.find(rows, self._setting.choices, self._setting.slots, self._named)
         if found is None and self._named is not None and self._named.count == len(rows):
             return self._named
         return found
@@ -150,7 +150,7 @@ def predict(
     given = None if episode_start is None else np.atleast_1d(np.asarray(episode_start, np.bool_))
     if given is not None and given.shape != (len(rows),):
         raise ConfigError(f"episode_start has shape {given.shape}, expected ({len(rows)},)")
-    agent.where = served = agent.service.find(rows)
+    agent.where = served = agent.service.find(agent.setting.handed_out(observation))
     try:
         if agent.shown is None and served is not None:
             agent.observe(served.infos(agent.needs_truth))
@@ -174,7 +174,9 @@ def _candidates(agent: Agent, rows: Floats) -> Slates | None:
     """Items [B, C] of the candidate lists; None where there are none."""
     if not agent.setting.candidates:
         return None
-    return agent.setting.listed(rows) if agent.where is None else agent.where.candidates().copy()
+    if agent.where is None or agent.setting.kinds:
+        return agent.setting.listed(rows)
+    return agent.where.candidates().copy()
 
 
 def _on_shelf(agent: Agent, masks: Any, lanes: int, listed: Slates | None) -> Flags:

@@ -12,7 +12,7 @@ from recsim_llm.agents.common.clusters import normalised
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
 
 Scores = NDArray[np.float64]
 DIGITS = 6
@@ -52,6 +52,13 @@ class EmbeddingRankerAgent(RememberingAgent):
     Config: ClassVar[type[Config]] = EmbeddingRankerConfig
     learns: ClassVar[bool] = False
     config: EmbeddingRankerConfig
+
+    @classmethod
+    def refusal(cls, setting: Setting, config: Any) -> str | None:
+        """What it knows, it knows from texts."""
+        if not any(text.strip() for text in setting.catalog.text):
+            return f"{cls.name} reads texts and this catalogue has none; use nearest, which learns from clicks"
+        return None
 
     def setup(self, rng: np.random.Generator) -> None:
         """Encodings of length one."""

@@ -108,8 +108,8 @@ class LookaheadAgent(OracleAgent):
 
     @classmethod
     def refusal(cls, setting: Setting, config: Any) -> str | None:
-        """Lists of candidates are drawn anew in every step that is played out."""
-        if setting.candidates:
+        """Lists of candidates out of a catalogue are drawn outside of the rules that it plays out."""
+        if setting.candidates and not setting.kinds:
             return (
                 "lookahead plans over the whole catalogue; make the environment without num_candidates, or use oracle"
             )
@@ -118,7 +118,7 @@ class LookaheadAgent(OracleAgent):
     def setup(self, rng: np.random.Generator) -> None:
         """No simulator to plan in yet."""
         super().setup(rng)
-        self._planner: tuple[Any, Any] | None = None
+        self._planner: tuple[Any, Any, dict[str, tuple[int, ...]]] | None = None
 
     def act(
         self,
@@ -141,12 +141,19 @@ class LookaheadAgent(OracleAgent):
         if starts.all() or (state.left <= 0).any():
             state = self._planned(self.where)
         policy = np.where(starts, state.usual, state.policy) if not starts.all() else state.policy
-        slates, weights = np.empty((count, self.setting.slots), np.int64), np.asarray(self.config.numbers)[policy]
+        weights = np.asarray(self.config.numbers)[policy]
+        listed, usable = None, allowed
+        if self.setting.kinds:  # what is to be chosen from are the documents that are there now
+            listed = self.setting.listed(rows)
+            usable = (listed >= 0) & np.take_along_axis(allowed, np.maximum(listed, 0), 1)
+        slates = np.empty((count, self.setting.slots), np.int64)
         for part in self.where.parts:
             core = part.env.core
-            wanted, usable = np.zeros(core.lanes), np.ones((core.lanes, self.setting.items), np.bool_)
-            wanted[part.lanes], usable[part.lanes] = weights[part.rows], allowed[part.rows]
-            slates[part.rows] = self._slates(core, wanted, usable)[part.lanes]
+            wanted, there = np.zeros(core.lanes), np.ones((core.lanes, usable.shape[1]), np.bool_)
+            wanted[part.lanes], there[part.lanes] = weights[part.rows], usable[part.rows]
+            slates[part.rows] = self._slates(core, wanted, there)[part.lanes]
+        if listed is not None:
+            slates = np.take_along_axis(listed, slates, 1)
         return slates, Plan(policy, state.usual, state.left - 1)
 
     def _planned(self, served: Served) -> Plan:
@@ -175,14 +182,13 @@ class LookaheadAgent(OracleAgent):
 
     def _played_out(self, env: Any, snapshot: Mapping[str, NDArray[Any]], weights: Floats64, luck: int) -> Floats64:
         """Return of each lane of the planner [W B] over ``depth`` steps, with what is left after them."""
-        planner = self._copies(env, len(weights))
-        rows = {name: len(part) for name, part in planner.simulator._changing().items()}
-        planner.simulator.set_state({name: _tiled(part, rows[name]) for name, part in snapshot.items()})
+        planner, shapes = self._copies(env, len(weights))
+        planner.simulator.set_state({name: _tiled(part, shapes[name]) for name, part in snapshot.items()})
         lane = planner.simulator.state.lane
         lane["stream"] += np.uint64(OTHER_LUCK * (luck + 1) % 2**64)
         alive, begun = ~lane["ended"], lane["step"].copy()
         rewards, steps = np.zeros(len(weights)), np.zeros(len(weights))
-        listed = self._listed(planner, weights)
+        listed = None if self.setting.kinds else self._listed(planner, weights)  # other documents at each step
         for _ in range(self.config.depth):
             outcome = planner.simulator.step(self._slates(planner, weights, listed=listed))
             reward = planner.true_rewards() if planner.protocol.reports else outcome.reward
@@ -242,8 +248,8 @@ class LookaheadAgent(OracleAgent):
         promise = np.exp(np.clip(appeal - self.no_click, -LARGEST_UTILITY, 0.0)) * value
         return best(promise, np.isfinite(appeal), min(self.config.shortlist, value.shape[1]))
 
-    def _copies(self, served: Any, lanes: int) -> Any:
-        """A simulator like that of an environment served, with lanes to plan in."""
+    def _copies(self, served: Any, lanes: int) -> tuple[Any, dict[str, tuple[int, ...]]]:
+        """A copy of an environment served, with lanes to plan in, and the shapes of its state."""
         spec = served.spec
         made_for = (None if spec is None else (spec.id, spec.kwargs), lanes)
         if self._planner is None or self._planner[0] != made_for:
@@ -256,8 +262,10 @@ class LookaheadAgent(OracleAgent):
             env = gym.make_vec(spec.id, num_envs=lanes, **kwargs)
             env.reset(seed=0)
             leave(env.unwrapped)  # nobody is served in it
-            self._planner = made_for, env.unwrapped.core  # type: ignore[attr-defined]
-        return self._planner[1]
+            core: Any = env.unwrapped.core  # type: ignore[attr-defined]
+            shapes = {name: part.shape for name, part in core.simulator.get_state().items()}
+            self._planner = made_for, core, shapes
+        return self._planner[1:]
 
 
 def shrunk(gains: Floats64) -> Floats64:
@@ -274,6 +282,6 @@ def shrunk(gains: Floats64) -> Floats64:
     return drawn
 
 
-def _tiled(part: NDArray[Any], rows: int) -> NDArray[Any]:
-    """Rows of B lanes once for every policy, so that there are ``rows``; what all lanes share stays as it is."""
-    return np.tile(part, (rows // len(part), *(1,) * (part.ndim - 1)))
+def _tiled(part: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """What B lanes have, once for every policy; what all lanes share is left as it is."""
+    return np.tile(part, [wanted // max(own, 1) for wanted, own in zip(shape, part.shape, strict=True)])

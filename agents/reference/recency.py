@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.common.remembering import RememberingAgent
 from recsim_llm.agents.common.slates import best
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
 
 
 class RecencyAgent(RememberingAgent):
@@ -25,6 +25,13 @@ class RecencyAgent(RememberingAgent):
 
     name: ClassVar[str] = "recency"
     learns: ClassVar[bool] = False
+
+    @classmethod
+    def refusal(cls, setting: Setting, config: Any) -> str | None:
+        """Kinds of documents have no day of release."""
+        if setting.kinds:
+            return "recency shows what came out last, and here documents have no day of release; use popularity"
+        return None
 
     def act(
         self,

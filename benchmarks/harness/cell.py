@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import recsim_llm
 from recsim_llm import agents
+from recsim_llm.agents.core.env_runner import Setting
 from recsim_llm.benchmarks.harness.experiment import Cell, Experiment
 from recsim_llm.errors import ConfigError, unknown
 
@@ -74,7 +75,9 @@ def prepare(experiment: Experiment) -> Mapping[str, str]:
     for cell in one.cells():
         for users in ("train", "test"):
             env = make_env(cell, lanes=1, users=users, autoreset=AutoresetMode.NEXT_STEP, truth=False)
-            worlds[cell.scenario] = str(env.unwrapped.core.world.hash)  # type: ignore[attr-defined]
+            world = getattr(env.unwrapped.core, "world", None)  # type: ignore[attr-defined]
+            if world is not None:  # RecSim's classics have none
+                worlds[cell.scenario] = str(world.hash)
             env.close()
     return worlds
 
@@ -186,7 +189,9 @@ def evaluate(agent: Any, env: VectorEnv[Any, Any, Any], seed: int) -> Evaluation
     core: Any = env.unwrapped
     observation, info = env.reset(seed=seed)
     running = fresh = np.ones(lanes, dtype=bool)
-    tally = _Tally(lanes, len(core.catalog.item_id))
+    setting = Setting.of(env)
+    tally = _Tally(lanes, setting.items)
+    rows = setting.flat(observation)
     state: Any = None
     for _ in range(_MAX_STEPS):
         agent.observe(info)
@@ -196,6 +201,9 @@ def evaluate(agent: Any, env: VectorEnv[Any, Any, Any], seed: int) -> Evaluation
         observation, reward, terminated, truncated, info = env.step(action)
         if core.core.protocol.reports:  # the recommender learns from what is reported and is worth what happened
             reward, info = core.core.true_rewards(), {**info, **core.core.true_counts()}
+        if setting.kinds:
+            listed, rows = setting.listed(rows), setting.flat(observation)
+            info = setting.infos(info, rows, listed)
         tally.add(running, reward, terminated, info)
         running, fresh = running & ~(terminated | truncated), np.zeros(lanes, dtype=bool)
         if not running.any():

@@ -310,6 +310,8 @@ ADS, VIDEO = "recsim_llm/Ads-v0", "recsim_llm/Video-v0"
 ECOMMERCE, SOCIAL = "recsim_llm/Ecommerce-v0", "recsim_llm/Social-v0"
 MONTH, COLD, FASHION = "recsim_llm/Video-retention-v0", "recsim_llm/Music-cold-items-v0", "recsim_llm/Social-abrupt-v0"
 """They ask: does looking ahead pay over a month, who can recommend new items, who follows a fashion?"""
+EVOLUTION, EXPLORATION = "recsim_llm/InterestEvolution-v0", "recsim_llm/InterestExploration-v0"
+SATISFACTION = "recsim_llm/LongTermSatisfaction-v0"
 AGENTS = (
     "random",
     "popularity",
@@ -370,6 +372,16 @@ PRESETS: Mapping[str, Experiment] = MappingProxyType(
             env_kwargs={FASHION: {"drift_common": True, "drift_period": 80, "max_episode_steps": 320}},
             only={MONTH: LONG_TERM, COLD: IDS_AND_ENCODINGS, FASHION: FORGETTING},
             fewer_seeds=dict.fromkeys(DEEP, 5),
+        ),
+        "classics": Experiment(
+            name="classics",
+            scenarios=(EVOLUTION, EXPLORATION, SATISFACTION),
+            agents=("random", "thompson", "linucb", "q_learning", "sarsa", "oracle"),
+            seeds=(0, 1, 2),
+            budget=10_240,
+            checkpoints=(0, 2_560, 10_240),
+            lanes=32,
+            episodes=100,
         ),
     }
 )

@@ -12,13 +12,14 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from recsim_llm.envs.classics.topic_view import TopicView
 from recsim_llm.envs.core import Core, Infos
 from recsim_llm.envs.options import OBSERVATIONS, Reward, keywords, reward_of
 from recsim_llm.envs.scalar_env import RecEnv
 from recsim_llm.envs.vector_env import RecVectorEnv
 from recsim_llm.errors import ConfigError, unknown
 from recsim_llm.simulator.classics.simulator import ClassicSimulator
-from recsim_llm.simulator.classics.user_step import USERS
+from recsim_llm.simulator.classics.user_step import DRAWN, USERS
 
 MOST_CANDIDATES = 1_000_000
 
@@ -28,6 +29,7 @@ class ClassicOptions:
     """Keyword arguments that every classic takes beside the constants of its MDP; all but callables are JSON.
 
     Attributes:
+        users: "all", "train" or "test": no user of one of the last two is one of the other.
         slate_size: K; None is the scenario's.
         num_candidates: C, documents to choose from at each step; None is the scenario's.
         resample_documents: Draw new candidates for every user and step; else one list for all users and all time.
@@ -42,6 +44,7 @@ class ClassicOptions:
         threads: Threads for many lanes; results do not depend on it.
     """
 
+    users: str = "all"
     slate_size: int | None = None
     num_candidates: int | None = None
     resample_documents: bool = True
@@ -55,6 +58,8 @@ class ClassicOptions:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        if self.users not in DRAWN:
+            raise unknown("split", self.users, DRAWN)
         if self.observation not in OBSERVATIONS:
             raise unknown("observation form", self.observation, OBSERVATIONS)
         if self.horizon is not None and self.horizon < 1:
@@ -122,8 +127,9 @@ class ClassicCore(Core):
         self.simulator: Any = ClassicSimulator(
             parameters, lanes=lanes, slots=self.slots, candidates=candidates, resample=options.resample_documents,
             documents_seed=options.documents_seed, apart=options.observation == "dict", weights=weights,
-            threads=options.threads,
+            threads=options.threads, users=options.users,
         )  # fmt: skip
+        self.weights = weights
         self.layout = self.simulator.layout
         self.success_step = options.horizon or scenario.horizon
         self.everyone = np.ones(lanes, np.bool_)
@@ -140,8 +146,22 @@ class ClassicCore(Core):
         """
         raise AttributeError(
             f"{self.scenario.name} has no catalogue: its documents are drawn anew and stand in the observation "
-            '(layout["doc"]); agents that need one work on the environments with a world'
+            '(layout["doc"]); agent_view.catalog has the kinds of documents, which agents learn about'
         )
+
+    @functools.cached_property
+    def agent_view(self) -> TopicView:
+        """The environment as agents see it that know a catalogue."""
+        simulator = self.simulator
+        return TopicView(
+            self.scenario.name, self.layout, slots=self.slots, candidates=simulator.candidates,
+            topics=simulator.model.traits, signals=simulator.model.signals, weights=self.weights,
+        )  # fmt: skip
+
+    def truth(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Attraction [logit] and expected reward of a click of each candidate, [B, C] each."""
+        appeal, value = self.simulator.truth()
+        return appeal.astype(np.float32), value.astype(np.float32)
 
     @property
     def items(self) -> int:
@@ -228,6 +248,7 @@ class ClassicCore(Core):
         if self.options.action_mask:
             infos["action_mask"] = self.masks().astype(np.int8)
         if self.options.truth:
+            infos["truth_appeal"], infos["truth_value"] = self.truth()
             infos.update({name: read(simulator) for name, read in self.scenario.truth.items()})
         return infos
 
@@ -249,6 +270,7 @@ class ClassicCore(Core):
         if self.options.action_mask:
             info["action_mask"] = self.masks()[0].astype(np.int8)
         if self.options.truth:
+            info["truth_appeal"], info["truth_value"] = (part[0] for part in self.truth())
             for name, read in self.scenario.truth.items():
                 value = read(simulator)[0]
                 info[name] = float(value) if value.ndim == 0 else value
@@ -264,6 +286,7 @@ class _Facts:
     """What the classics do otherwise than environments with a world."""
 
     scenario: ClassVar[Any]
+    core: Any
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         """Names the keyword arguments of a class that names its scenario."""
@@ -282,6 +305,12 @@ class _Facts:
     @classmethod
     def _make_core(cls, settings: Mapping[str, Any], lanes: int) -> Core:
         return ClassicCore(cls.scenario, settings, lanes)
+
+    @property
+    def agent_view(self) -> TopicView:
+        """The environment as agents see it that know a catalogue: kinds of documents are its items."""
+        view: TopicView = self.core.agent_view
+        return view
 
     @property
     def context_names(self) -> tuple[str, ...]:

@@ -55,19 +55,11 @@ def play_episode(
     if not saved and agents.get(agent).needs_truth:
         extra["truth"] = True
     session = gym.make(name, render_mode=mode, **extra)
-    unlisted = agent == "random" and getattr(session.unwrapped, "catalog", None) is None  # RecSim's classics
-    player: Any = None
-    if unlisted:
-        session.action_space.seed(seed)
-    else:
-        player = agents.load(agent, session) if saved else agents.make(agent, session, seed=seed)
+    player: Any = agents.load(agent, session) if saved else agents.make(agent, session, seed=seed)
     observation, _ = session.reset(seed=seed, options=None if user is None else {"user": user})
     played, total, terminated, truncated = 0, 0.0, False, False
     while played < steps and not (terminated or truncated):
-        if player is None:
-            action = session.action_space.sample()
-        else:
-            action, _ = player.predict(observation, deterministic=True)
+        action, _ = player.predict(observation, deterministic=True)
         observation, reward, terminated, truncated, _ = session.step(action)
         played, total = played + 1, total + reward
         if watch is not None:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError
 from recsim_llm.simulator import simulator as shared
-from recsim_llm.simulator.classics.model import Parameters
+from recsim_llm.simulator.classics.model import ChoiceModel, Parameters
 from recsim_llm.simulator.classics.parameters import term_weights
-from recsim_llm.simulator.classics.user_step import DOCUMENT, LANE
+from recsim_llm.simulator.classics.user_step import DOCUMENT, DRAWN, LANE
 from recsim_llm.simulator.jit import COMPILED, loaded
 from recsim_llm.simulator.simulator import Outcome
 
@@ -45,6 +45,7 @@ class ClassicSimulator:
         apart: Leave the list out of the rows of observations, where it is the same for all; it stands in
             :attr:`listed`.
         weights: Weights of reward terms.
+        users: Whom to draw: "all", "train" or "test".
         threads: Threads for many lanes; None is the environment variable RECSIM_LLM_THREADS, else the machine's cores.
             The result does not depend on it.
 
@@ -64,6 +65,7 @@ class ClassicSimulator:
         apart: bool,
         weights: Mapping[str, float],
         threads: int | None,
+        users: str = "all",
     ) -> None:
         if lanes < 1:
             raise ConfigError(f"number of lanes must be at least 1, got {lanes}")
@@ -75,6 +77,7 @@ class ClassicSimulator:
         self.threads = shared.threads_of(threads)
         self.layout = self._layout()
         self._weights = term_weights(weights, model.terms)
+        self._terms = dict(weights)
         self.state = ClassicState(
             lane=np.zeros(lanes, LANE),
             traits=np.zeros((lanes, model.traits), np.float32),
@@ -97,7 +100,7 @@ class ClassicSimulator:
         """The part "doc" of every observation [C * F], where the candidates never change."""
         self.waiting = np.zeros(0, np.bool_)  # no document waits for its release
         self._mass = [np.zeros(slots, np.float32) for _ in range(self.threads)]
-        self._nobody = np.full(lanes, -1, np.int32)
+        self._nobody = np.full(lanes, DRAWN[users], np.int32)
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._load(documents_seed)
 
@@ -170,6 +173,24 @@ class ClassicSimulator:
         for future in waiting:
             future.result()
         return self.outcome
+
+    @property
+    def rules(self) -> ChoiceModel:
+        """How users choose."""
+        return self.parameters.choice_model()
+
+    def truth(
+        self, weights: Mapping[str, float] | None = None, listed: None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Attraction [logit] and expected reward of a click of each candidate, [B, C] each.
+
+        Args:
+            weights: Other weights than those of the reward; "satisfaction" is what a click does for the future.
+            listed: Only None: all candidates.
+        """
+        appeal, value = self.parameters.truth(self.state, self._terms if weights is None else weights)
+        shape = self.lanes, self.candidates
+        return np.array(np.broadcast_to(appeal, shape)), np.array(np.broadcast_to(value, shape))
 
     def available(self) -> NDArray[np.bool_]:
         """Every candidate can be shown, [B, C]."""
