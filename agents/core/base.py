@@ -270,6 +270,14 @@ class Agent(abc.ABC):
     def finish(self) -> None:  # noqa: B027
         """Called at the end of :meth:`learn`: prepares serving, and changes nothing that later learning depends on."""
 
+    def candidates(self, rows: Floats) -> Slates | None:
+        """Items [B, C] of the candidate lists in observations [B, P]; None where there are none."""
+        if not self.setting.candidates:
+            return None
+        if self.where is None or self.setting.kinds:
+            return self.setting.listed(rows)
+        return self.where.candidates().copy()
+
     def get_env(self) -> Any:
         """The environment, as Stable-Baselines3's callbacks ask for it."""
         return self.env

@@ -154,7 +154,7 @@ def predict(
     try:
         if agent.shown is None and served is not None:
             agent.observe(served.infos(agent.needs_truth))
-        listed = _candidates(agent, rows)
+        listed = agent.candidates(rows)
         allowed = _on_shelf(agent, action_masks, len(rows), listed)
         if own := state is None:
             state, starts = agent.service.resume(rows, served, given)
@@ -168,15 +168,6 @@ def predict(
     numbers = slates if listed is None else places(listed, slates)
     actions = numbers[:, 0] if agent.setting.slots == 1 else numbers
     return (actions[0] if single else actions), after
-
-
-def _candidates(agent: Agent, rows: Floats) -> Slates | None:
-    """Items [B, C] of the candidate lists; None where there are none."""
-    if not agent.setting.candidates:
-        return None
-    if agent.where is None or agent.setting.kinds:
-        return agent.setting.listed(rows)
-    return agent.where.candidates().copy()
 
 
 def _on_shelf(agent: Agent, masks: Any, lanes: int, listed: Slates | None) -> Flags:

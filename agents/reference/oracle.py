@@ -58,8 +58,8 @@ class OracleAgent(Agent):
     ) -> tuple[Slates, Any]:
         """The best slate; there is nothing to explore."""
         appeal, value = self._truth(len(rows))
-        if self.setting.candidates:
-            listed = self.setting.listed(rows) if self.where is None else self.where.candidates()
+        listed = self.candidates(rows)
+        if listed is not None:
             appeal = _spread(appeal, listed, self.setting.items, -np.inf)
             value = _spread(value, listed, self.setting.items, 0.0)
         return self.slates(appeal, value, allowed & np.isfinite(appeal)), state
