@@ -94,29 +94,37 @@ class Persistent:
         return saving.write(path, saving.Saved(description, self.arrays() | lanes, saving.spec_of(self.env)))
 
     @classmethod
-    def load(cls, path: str | Path, env: Any = None) -> Self:
+    def load(cls, path: str | Path, env: Any = None, **config: Any) -> Self:
         """Reads an agent that was saved.
 
         In an environment like the one it learnt in (the same id, arguments and lanes) it goes on in the middle of the
         users' episodes, as if it had never been away; in another it begins new ones.
 
+        A file from others is data: nothing that it names outside of the installed packages is opened or asked.
+
         Args:
             path: The file.
-            env: Environment to go on in; None makes the one that the file names.
+            env: Environment to go on in; None makes the one that the file names, if it is one of this package in a
+                built-in world with arguments that are plain values.
+            **config: Settings in place of the file's; those that name a folder, a hub's id or an address must be given.
 
         Raises:
-            ConfigError: If it is another agent's file, or the environment has another catalogue.
+            ConfigError: If it is another agent's file, the environment has another catalogue, or something that the
+                file names must be given here.
             DataError: If the file is damaged or not an agent's.
         """
         saved = saving.read(path)
         about = saved.description
         if about["agent"] != cls.name:
             raise ConfigError(f"{path} holds the agent {about['agent']!r}, not {cls.name!r}; use agents.load")
-        agent = cls(
-            saving.env_from(saved.env_spec, path) if env is None else env,
-            cls.Config.from_dict(about["config"]),
-            seed=about["seed"],
-        )
+        settings = cls.Config.from_dict({**about["config"], **config})
+        for name, value in settings.outside().items():
+            if name not in config:
+                raise ConfigError(
+                    f"{path} sets {name}={value!r}, which is not part of a package, and what a file names is neither "
+                    f"opened nor asked; if you trust it, pass load(path, {name}=...)"
+                )
+        agent = cls(saving.env_from(saved.env_spec, path) if env is None else env, settings, seed=about["seed"])
         if agent.setting.digest != about["catalog"]:
             raise ConfigError(
                 f"{path} was trained on another catalogue than this environment has; items would be mixed up"
