@@ -321,20 +321,25 @@ class Agent(abc.ABC):
         return save(self, path)
 
     @classmethod
-    def load(cls, path: str | Path, env: Any = None) -> Self:
+    def load(cls, path: str | Path, env: Any = None, **config: Any) -> Self:
         """Reads an agent that was saved.
 
         In an environment like the one it learnt in (the same id, arguments and lanes) it goes on in the middle of the
         users' episodes, as if it had never been away; in another it begins new ones.
 
+        A file from others is data: nothing that it names outside of the installed packages is opened or asked.
+
         Args:
             path: The file.
-            env: Environment to go on in; None makes the one that the file names.
+            env: Environment to go on in; None makes the one that the file names, if it is one of this package in a
+                built-in world with arguments that are plain values.
+            **config: Settings in place of the file's; those that name a folder, a hub's id or an address must be given.
 
         Raises:
-            ConfigError: If it is another agent's file, or the environment has another catalogue.
+            ConfigError: If it is another agent's file, the environment has another catalogue, or something that the
+                file names must be given here.
             DataError: If the file is damaged or not an agent's.
         """
         from recsim_llm.agents.core.checkpoint import load
 
-        return load(cls, path, env)
+        return load(cls, path, env, **config)

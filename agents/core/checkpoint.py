@@ -72,17 +72,20 @@ def save(agent: Agent, path: str | Path) -> Path:
     return agent_file.write(path, content)
 
 
-def load(kind: type[Kind], path: str | Path, env: Any = None) -> Kind:
+def load(kind: type[Kind], path: str | Path, env: Any = None, **config: Any) -> Kind:
     """Reads an agent's file; see :meth:`Agent.load`."""
     saved = agent_file.read(path)
     about = saved.description
     if about["agent"] != kind.name:
         raise ConfigError(f"{path} holds the agent {about['agent']!r}, not {kind.name!r}; use agents.load")
-    agent = kind(
-        agent_file.env_from(saved.env_spec, path) if env is None else env,
-        kind.Config.from_dict(about["config"]),
-        seed=about["seed"],
-    )
+    settings = kind.Config.from_dict({**about["config"], **config})
+    for name, value in settings.outside().items():
+        if name not in config:
+            raise ConfigError(
+                f"{path} sets {name}={value!r}, which is not part of a package, and what a file names is neither "
+                f"opened nor asked; if you trust it, pass load(path, {name}=...)"
+            )
+    agent = kind(agent_file.env_from(saved.env_spec, path) if env is None else env, settings, seed=about["seed"])
     if agent.setting.digest != about["catalog"]:
         raise ConfigError(f"{path} was trained on another catalogue than this environment has; items would be mixed up")
     try:

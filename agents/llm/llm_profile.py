@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.agents.llm.embedding_ranker import DIGITS, EmbeddingRankerAgent, EmbeddingRankerConfig
 from recsim_llm.agents.llm.texts import profile_text
-from recsim_llm.encoders import Encoder, encode_cached, load_text_encoder
+from recsim_llm.encoders import DEFAULT_ENCODER, Encoder, encode_cached, load_text_encoder
 from recsim_llm.errors import ConfigError
 
 Scores = NDArray[np.float64]
@@ -37,6 +38,8 @@ class LLMProfileConfig(EmbeddingRankerConfig):
         themes: Valence of a title's theme as a part of that of the title.
         persona: Weight of the cosine with persona and recent interest, as the agent embedding_ranker has it.
     """
+
+    packaged: ClassVar[Mapping[str, tuple[str, ...]]] = {"model": ("hashing", DEFAULT_ENCODER)}
 
     model: str = "hashing"
     form: str = "statements"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,6 +30,8 @@ class LLMRankerConfig(EmbeddingRankerConfig):
         pool: M, items of the short-list.
         weight: Weight of the model's scores against the cosine, both in standard deviations over the short-list.
     """
+
+    packaged: ClassVar[Mapping[str, tuple[str, ...]]] = {"model": ("hashing", "smollm2")}
 
     model: str = "hashing"
     by: str = "likelihood"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -48,6 +49,8 @@ class TextTunedConfig(TunedConfig):
         cautious: Serve the untuned encoder where it says more of the clicks of held-out users than the tuned one does;
             needs ``tuned``.
     """
+
+    packaged: ClassVar[Mapping[str, tuple[str, ...]]] = {"encoder": ("hashing", DEFAULT_ENCODER)}
 
     encoder: str = DEFAULT_ENCODER
     method: str = "lora"

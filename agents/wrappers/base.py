@@ -56,6 +56,11 @@ class WrapperConfig(Config):
         """
         return agents.get(self.agent).Config.from_dict(self.agent_config)
 
+    def outside(self) -> dict[str, str]:
+        """What the settings of the inner agent name outside of the installed packages."""
+        inner = [f"{name}={value!r}" for name, value in self.inner().outside().items()]
+        return super().outside() | ({"agent_config": ", ".join(inner)} if inner else {})
+
     def _check_type(self, name: str, kind: Any) -> None:
         value = getattr(self, name)
         if kind != Mapping[str, Any]:

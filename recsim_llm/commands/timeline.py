@@ -61,7 +61,7 @@ def play_episode(
     while played < steps and not (terminated or truncated):
         action, _ = player.predict(observation, deterministic=True)
         observation, reward, terminated, truncated, _ = session.step(action)
-        played, total = played + 1, total + reward
+        played, total = played + 1, total + float(reward)
         if watch is not None:
             watch(session)
     return Played(session, played, total, terminated, truncated)

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.testing.evidence import pickles, require_frequencies
 from recsim_llm.testing.subject import (
+    NEW_PROCESS,
     SCRIPT,
     Actions,
     Make,
@@ -313,23 +314,19 @@ def _continued(about: Subject) -> None:
     alike(whole, _up_to(again, whole), about, "learning on after loading")
 
 
-NEW_PROCESS = """
-import sys
-import recsim_llm
-from recsim_llm import agents
-before, after, steps = sys.argv[1:]
-agents.load(before).learn(int(steps)).save(after)
-"""
-
-
 def _new_process(about: Subject) -> None:
     if not isinstance(about.maker, str):
         raise skipped("needs the name of a registered agent")
+    try:
+        options = json.dumps(about.arguments())
+    except (TypeError, ValueError):
+        raise skipped("the environment's arguments cannot be written as JSON") from None
     whole = learnt(about.agent(), about, 2)
     with tempfile.TemporaryDirectory() as folder:
         agent, after = learnt(about.agent(), about), Path(folder) / "after.zip"
         left = whole.num_timesteps - agent.num_timesteps
-        command = [sys.executable, "-c", NEW_PROCESS, str(_file(agent, folder)), str(after), str(left)]
+        files = [str(_file(agent, folder)), str(after)]
+        command = [sys.executable, "-c", NEW_PROCESS, *files, str(left), about.env_id, str(about.lanes), options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
         require(done.returncode == 0, f"the new process ended with {done.returncode}: {done.stderr[-500:]}")
         again = about.loaded(after, about.env())

@@ -20,6 +20,18 @@ Make = Callable[[Any, int], Any]
 Actions = NDArray[np.int64]
 
 
+NEW_PROCESS = """
+import json, sys
+import gymnasium as gym
+import recsim_llm
+from recsim_llm import agents
+before, after, steps, name, lanes, options = sys.argv[1:]
+env = gym.make_vec(name, num_envs=int(lanes), **json.loads(options))
+agents.load(before, env).learn(int(steps)).save(after)
+"""
+"""Learning on in another process: files, steps, and the environment."""
+
+
 @dataclass(frozen=True)
 class Step:
     """What lanes see at one step: observation, infos, beginnings, shelf [B, I or C]."""
@@ -45,10 +57,14 @@ class Subject:
 
     def env(self, lanes: int | None = None, **options: Any) -> Any:
         """A vector environment of users for training."""
+        return gym.make_vec(self.env_id, num_envs=lanes or self.lanes, **self.arguments(**options))
+
+    def arguments(self, **options: Any) -> dict[str, Any]:
+        """Arguments of that environment."""
         given = {"users": "train", **self.options, **options}
         if "truth" not in given and self.needs("truth"):
             given["truth"] = True
-        return gym.make_vec(self.env_id, num_envs=lanes or self.lanes, **given)
+        return given
 
     def needs(self, what: str) -> bool:
         """Whether it says that it needs something."""

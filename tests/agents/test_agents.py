@@ -424,7 +424,10 @@ class TestFiles:
             assert (array == two.arrays()[key]).all(), key
 
     def test_the_file_names_its_environment(self, build: Make, tmp_path: Path) -> None:
-        path = build("thompson", lanes=5).learn(50).save(tmp_path / "agent.zip")
+        elsewhere = build("thompson", lanes=5).save(tmp_path / "elsewhere.zip")
+        with pytest.raises(ConfigError, match=r"is not built in; .*pass load\(path, env="):
+            agents.get("thompson").load(elsewhere)
+        path = build("thompson", lanes=5, world="news").learn(50).save(tmp_path / "agent.zip")
         again = agents.get("thompson").load(path)
         assert again.env.unwrapped.num_envs == 5
         assert again.setting.slots == 3

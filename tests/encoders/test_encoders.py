@@ -29,7 +29,7 @@ from recsim_llm.encoders import (
     split_clauses,
 )
 from recsim_llm.encoders import cache as cache_module
-from recsim_llm.encoders.model_files import load_whole
+from recsim_llm.encoders.hub_files import load_whole
 from recsim_llm.encoders.quantised import loss
 from recsim_llm.encoders.stance import split_persona
 from recsim_llm.errors import ConfigError
@@ -341,12 +341,10 @@ def test_int8_is_close_and_has_a_digest_of_its_own(mini) -> None:
 
 
 def test_commit_of_the_first_use_is_kept(own_home: Path) -> None:
-    class Model:
-        class config:
-            _commit_hash = "ab" * 20
-
     assert sources.pinned("some/../id", None) is None
-    sources.remember_commit("some/../id", Model)
+    sources.remember_commit("some/../id", None)
+    assert sources.pinned("some/../id", None) is None
+    sources.remember_commit("some/../id", "ab" * 20)
     assert sources.pinned("some/../id", None) == "ab" * 20
     assert sources.pinned("some/../id", "v1") == "v1"
     (note,) = own_home.rglob("*.json")

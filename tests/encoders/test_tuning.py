@@ -395,7 +395,7 @@ class TestFiles:
     def test_folders_that_a_file_names_are_not_opened(self, base: str, copy: Path) -> None:
         about = json.loads((copy / "tuned.json").read_text())
         (copy / "tuned.json").write_text(json.dumps({**about, "base": base}))
-        with pytest.raises(ConfigError, match="is no id"):
+        with pytest.raises(ConfigError, match="is neither the model of a package"):
             load_tuned(copy)
 
     @pytest.mark.parametrize(
