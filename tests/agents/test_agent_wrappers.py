@@ -23,6 +23,9 @@ from recsim_llm.agents.wrappers.mmr import marginal
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.simulator import SIGNALS
 
+# Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.service.UnknownEnvironmentWarning")
+
 NAMES = agents.families()["wrapper"]
 INNER = ["linucb", "epsilon_greedy", "thompson", "random", "mf", "ppo", "oracle", "mmr"]
 SMALL: dict[str, dict[str, Any]] = {"ppo": {"rollout": 64, "batch": 64, "epochs": 1}, "mf": {"epochs": 2}}

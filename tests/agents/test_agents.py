@@ -25,6 +25,9 @@ from recsim_llm.agents.core.env_runner import Lanes, Setting
 from recsim_llm.agents.reference.oracle import best_assortment
 from recsim_llm.errors import ConfigError, DataError
 
+# Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.service.UnknownEnvironmentWarning")
+
 ALPHA = 1e-4
 LEARNERS = ["popularity", "epsilon_greedy", "thompson", "linucb", "q_learning", "sarsa", "mf", "ppo"]
 """One or two of each family: what the shipped contract does not look at is tested on these (test_check_agent: all)."""
@@ -205,11 +208,11 @@ class TestActions:
 
     def test_without_masks_the_own_environment_is_asked(self, build: Make) -> None:
         agent = build("random")
-        agent.env.reset(seed=0)
+        observation, _ = agent.env.reset(seed=0)
         allowed = agent.env.unwrapped.available()
         assert not allowed.all()
         for _ in range(20):
-            actions, _ = agent.predict(rows(agent, 4))
+            actions, _ = agent.predict(observation)
             assert np.take_along_axis(allowed, actions, 1).all()
 
     @pytest.mark.parametrize("name", [name for name in EVERYONE if name != "ppo"])
@@ -687,10 +690,10 @@ class TestOracle:
 
     def test_truth_is_used_once(self, build: Make) -> None:
         agent = build("oracle")
-        agent.env.reset(seed=0)
+        observation, _ = agent.env.reset(seed=0)
         truth_for(agent, 4, seed=1)
-        shown, _ = agent.predict(rows(agent, 4))
-        own, _ = agent.predict(rows(agent, 4))
+        shown, _ = agent.predict(observation)
+        own, _ = agent.predict(observation)
         assert (shown != own).any()
 
 

@@ -19,6 +19,9 @@ from recsim_llm.agents.core.base import Agent, Transition
 from recsim_llm.errors import ConfigError
 from tests.tiny import tiny_env, tiny_world
 
+# Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.service.UnknownEnvironmentWarning")
+
 ALPHA = 1e-4
 FREE: dict[str, Any] = {"after_click": 0, "after_look": 0}
 UNIT: dict[str, Any] = {"span": 1.0, **FREE}

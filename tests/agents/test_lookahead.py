@@ -14,6 +14,9 @@ from recsim_llm.benchmarks.harness.cell import evaluate
 from recsim_llm.errors import ConfigError
 from recsim_llm.testing import difference
 
+# Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.service.UnknownEnvironmentWarning")
+
 
 def made(name: str, scenario: str = "recsim_llm/Ecommerce-v0", lanes: int = 16, **config: Any) -> Any:
     """An oracle and its environment, of training users."""
@@ -49,13 +52,13 @@ def test_the_plan_has_other_luck_than_the_users_will_have() -> None:
     """What it plays out is not what happens: it does not see the dice."""
     agent = made("lookahead")
     agent.env.reset(seed=1)
-    core = agent.env.unwrapped.core
-    snapshot, weights = core.simulator.get_state(), np.zeros(core.lanes)
-    first, second = (agent._played_out(core, snapshot, weights, luck) for luck in (0, 1))
-    again = agent._played_out(core, snapshot, weights, 0)
+    env = agent.env.unwrapped
+    snapshot, weights = env.core.simulator.get_state(), np.zeros(env.core.lanes)
+    first, second = (agent._played_out(env, snapshot, weights, luck) for luck in (0, 1))
+    again = agent._played_out(env, snapshot, weights, 0)
     assert (first == again).all()
     assert (first != second).any()
-    planned = agent._copies(core.lanes).simulator.state.lane["stream"]
+    planned = agent._copies(env, env.core.lanes).simulator.state.lane["stream"]
     assert (planned != snapshot["lane"]["stream"]).all()
 
 

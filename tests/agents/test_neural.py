@@ -19,6 +19,9 @@ from recsim_llm.agents.logged.observation_log import worth
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.metrics.ranking import recall_at
 
+# Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.service.UnknownEnvironmentWarning")
+
 torch = pytest.importorskip("torch")
 
 NAMES = ["two_tower", "sasrec", "gru4rec", "multi_task"]

@@ -18,6 +18,9 @@ import recsim_llm
 from recsim_llm import agents
 from recsim_llm.errors import ConfigError, DataError
 
+# Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.service.UnknownEnvironmentWarning")
+
 pytest.importorskip("torch")
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("sb3_contrib")
