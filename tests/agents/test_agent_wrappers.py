@@ -24,7 +24,7 @@ from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.simulator import SIGNALS
 
 # Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
-pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.service.UnknownEnvironmentWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
 
 NAMES = agents.families()["wrapper"]
 INNER = ["linucb", "epsilon_greedy", "thompson", "random", "mf", "ppo", "oracle", "mmr"]

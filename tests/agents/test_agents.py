@@ -26,7 +26,7 @@ from recsim_llm.agents.reference.oracle import best_assortment
 from recsim_llm.errors import ConfigError, DataError
 
 # Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
-pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.service.UnknownEnvironmentWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
 
 ALPHA = 1e-4
 LEARNERS = ["popularity", "epsilon_greedy", "thompson", "linucb", "q_learning", "sarsa", "mf", "ppo"]

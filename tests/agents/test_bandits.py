@@ -20,7 +20,7 @@ from recsim_llm.errors import ConfigError
 from tests.tiny import tiny_env, tiny_world
 
 # Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
-pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.service.UnknownEnvironmentWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
 
 ALPHA = 1e-4
 FREE: dict[str, Any] = {"after_click": 0, "after_look": 0}

@@ -21,7 +21,7 @@ from recsim_llm.agents.core.env_runner import Setting, Transition
 from recsim_llm.errors import ConfigError, DataError
 
 # Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
-pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.service.UnknownEnvironmentWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
 
 ALPHA = 1e-4
 NAMES = ["linucb", "linucb_items", "lints", "logistic_thompson", "neural_linear", "ridge", "shortlist"]

@@ -15,7 +15,7 @@ from recsim_llm.errors import ConfigError
 from recsim_llm.testing import difference
 
 # Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
-pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.service.UnknownEnvironmentWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
 
 
 def made(name: str, scenario: str = "recsim_llm/Ecommerce-v0", lanes: int = 16, **config: Any) -> Any:

@@ -20,7 +20,7 @@ from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.metrics.ranking import recall_at
 
 # Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
-pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.service.UnknownEnvironmentWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
 
 torch = pytest.importorskip("torch")
 

@@ -19,7 +19,7 @@ from recsim_llm import agents
 from recsim_llm.errors import ConfigError, DataError
 
 # Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
-pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.service.UnknownEnvironmentWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
 
 pytest.importorskip("torch")
 pytest.importorskip("stable_baselines3")

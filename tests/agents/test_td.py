@@ -22,7 +22,7 @@ from tests.agents.test_solvable import Habit, served
 from tests.tiny import tiny_env, tiny_world
 
 # Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
-pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.service.UnknownEnvironmentWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
 
 Floats = NDArray[np.float64]
 FREE: dict[str, Any] = {"after_click": 0, "after_look": 0}
