@@ -186,8 +186,8 @@ class Experiment:
         """
         content = _jsonable(self)
         content.pop("name")
-        for name in ("scenarios", "agents", "seeds"):
-            content[name] = sorted(content[name])
+        for name in ("scenarios", "agents", *(() if self.fewer_seeds else ("seeds",))):
+            content[name] = sorted(content[name])  # which seeds are the first matters where agents get only those
         content["only"] = {scenario: sorted(some) for scenario, some in content["only"].items()}
         for name in ("only", "fewer_seeds"):  # an experiment without them is the one it was before there were any
             if not content[name]:
