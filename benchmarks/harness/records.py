@@ -24,8 +24,8 @@ SCHEMA = 2
 """Newest format that is read; that of a header that extends another, which older readers cannot make sense of."""
 DONE, FAILED, TIMEOUT, KILLED, REFUSED = "done", "failed", "timeout", "killed", "refused"
 STATES = (DONE, FAILED, TIMEOUT, KILLED, REFUSED)
-WALL = "wall_"
-"""Prefix of the result keys that hold wall-clock measurements; these differ from run to run."""
+MEASURED_TIMES = ("wall_", "cpu_")
+"""Prefixes of the result keys that hold wall-clock and processor times; these differ from run to run."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Row:
     def canonical(self) -> str:
         """The row as one line without what differs from run to run."""
         varying = ("last_lines",)
-        result = {k: v for k, v in self.result.items() if not k.startswith(WALL) and k not in varying}
+        result = {k: v for k, v in self.result.items() if not k.startswith(MEASURED_TIMES) and k not in varying}
         return codec.dumps({"cell": self.cell.canonical(), "state": self.state, "result": result})
 
 
