@@ -51,7 +51,7 @@ def results(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> dict
     return {**about, "agents": found, "rows": [dict(row) for row in rows]}
 
 
-def written(found: Mapping[str, Any]) -> str:
+def to_markdown(found: Mapping[str, Any]) -> str:
     """The report in Markdown."""
     plan = found["plan"]
     lines = [

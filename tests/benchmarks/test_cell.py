@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from recsim_llm import agents
 from recsim_llm.benchmarks import results_csv, run
-from recsim_llm.benchmarks.analysis import leaderboard
+from recsim_llm.benchmarks.analysis.leaderboard import leaderboard
 from recsim_llm.benchmarks.harness import cell as cells
 from recsim_llm.benchmarks.harness.experiment import Cell, Experiment
 from recsim_llm.benchmarks.harness.records import DONE, read
