@@ -1,4 +1,4 @@
-"""The leaderboard of an experiment: who is best, how surely, and what weakens the comparison."""
+"""The leaderboard of an experiment: agents by score with intervals, and warnings about the comparison."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""One cell: train an agent on some users, evaluate it on others. All that benchmarks know of envs and agents is here.
+"""Runs one cell: trains an agent on some users and evaluates it on others.
 
-Evaluation uses common random numbers: lane i of every agent with the same seed is the same user with the same dice, so
+All that benchmarks know of environments and agents is here. Evaluation uses common random numbers: lane i of every agent with the same seed is the same user with the same dice, so
 that agents differ only by what they do.
 """
 

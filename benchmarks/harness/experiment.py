@@ -1,4 +1,4 @@
-"""Experiments as data: what is compared, on whom, for how long; and the independent cells it falls into.
+"""Experiments as data: scenarios x agents x seeds, divided into independent cells.
 
 An :class:`Experiment` is scenarios x agents x seeds. Each :class:`Cell` holds everything its result depends on, so a
 cell gives the same row wherever, whenever and in whatever order it runs, and the SHA-256 of its content is its name

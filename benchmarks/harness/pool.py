@@ -1,4 +1,4 @@
-"""Worker processes: spawned, one cell at a time each, so that a death names its cell without guessing.
+"""A pool of worker processes: one cell at a time each, so that a crash names its cell without guessing.
 
 A shared queue would leave open which cell killed a worker, and break for all of them. Here the driver hands a worker
 one cell, waits for all workers at once, and sees three things: an answer, a death, a time limit. It runs in one

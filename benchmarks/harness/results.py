@@ -1,4 +1,4 @@
-"""Results as arrays and as CSV: what tables and figures are made of."""
+"""Results of an experiment as arrays and as CSV, for tables and figures."""
 
 from __future__ import annotations
 

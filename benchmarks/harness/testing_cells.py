@@ -1,4 +1,4 @@
-"""Cheap cells for testing the store and the runner: arithmetic in place of learning, and every way to misbehave."""
+"""Fake cells for testing the store and the runner: arithmetic in place of learning, and every kind of failure."""
 
 from __future__ import annotations
 

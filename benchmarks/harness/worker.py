@@ -1,4 +1,4 @@
-"""The worker's side of a run: a fresh process that takes cells as JSON, runs them and answers with JSON.
+"""A worker process: it takes cells as JSON, runs them and answers with JSON, which becomes a row.
 
 Nothing is pickled in either direction, so no result and no exception can fail on its way: an exception becomes its
 type's name, its message and the last lines of its traceback, here, in the worker.

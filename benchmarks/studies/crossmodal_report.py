@@ -1,4 +1,4 @@
-"""Numbers and words of the study of recommenders on text and images, from its rows."""
+"""Summary and report of the study of recommenders on text and images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured of a live judge and the world distilled from it: agreement, correlation, cost."""
+"""Metrics of a live judge and the world distilled from it: agreement, correlation, cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tuning a text encoder brings, and what it costs: LoRA, AdaLoRA, all weights and none, by three losses.
+"""Fine-tuning a text encoder: gain and cost of LoRA, AdaLoRA, all weights and none, by three losses.
 
     python -m recsim_llm.benchmarks.studies.tuning --data FOLDER --out benchmarks/stored/tuning --seeds 10
 

@@ -1,4 +1,4 @@
-"""Interactions for the study of tuned encoders: a folder of ratings, or what users did in a built-in world."""
+"""Data of the study of fine-tuned encoders: a folder of ratings, or interactions in a built-in world."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers and words of the study of tuned encoders, from its rows."""
+"""Summary and report of the study of fine-tuned encoders."""
 
 from __future__ import annotations
 
