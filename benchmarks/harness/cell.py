@@ -1,7 +1,7 @@
 """Runs one cell: trains an agent on some users and evaluates it on others.
 
-All that benchmarks know of environments and agents is here. Evaluation uses common random numbers: lane i of every agent with the same seed is the same user with the same dice, so
-that agents differ only by what they do.
+All that benchmarks know of environments and agents is here. Evaluation uses common random numbers: lane i of every
+agent with the same seed is the same user with the same dice, so that agents differ only by what they do.
 """
 
 from __future__ import annotations
