@@ -1,4 +1,4 @@
-"""The leaderboard of an experiment: who is best, how surely, and what weakens the comparison."""
+"""The leaderboard of an experiment: agents by score with intervals, and warnings about the comparison."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Line:
         online: Reward of a step in the last part of learning, by scenario.
         ctr: Clicks per item shown, mean over runs.
         coverage: Share of the catalogue shown, mean over runs.
-        train_s: Time for learning, mean over runs [s].
+        train_s: Processor time for learning, mean over runs [s]; wall-clock time for all if a row is older than that.
         runs: Runs that are done.
     """
 
@@ -122,7 +122,7 @@ def _line(results: Results, agent: str, seed: int) -> Line:
         online=tuple(scores.interval(one[:, None], seed) for one in results.final(agent, "online").T),
         ctr=_mean(results.final(agent, "ctr")),
         coverage=_mean(results.final(agent, "coverage")),
-        train_s=results.wall(agent, "train_s"),
+        train_s=results.train_seconds(agent),
         runs=int(np.sum(~np.isnan(results.final(agent)))),
     )
 

@@ -18,8 +18,8 @@ from recsim_llm.benchmarks import load
 from recsim_llm.benchmarks.analysis import report as reports
 from recsim_llm.benchmarks.analysis.leaderboard import short
 from recsim_llm.benchmarks.analysis.readme_language import language
-from recsim_llm.benchmarks.harness.experiment import COLD, FASHION, MONTH
 from recsim_llm.benchmarks.harness.results import Results
+from recsim_llm.benchmarks.presets import ABRUPT_DRIFT, COLD_ITEMS, RETENTION
 from recsim_llm.benchmarks.speed import compare
 from recsim_llm.benchmarks.studies import classics_parity as parity
 from recsim_llm.errors import DataError
@@ -29,9 +29,9 @@ from recsim_llm.worlds.world import World, built_in_worlds
 ROOT = Path(__file__).resolve().parents[2]
 STORED = ROOT / "benchmarks" / "stored"
 QUESTIONS = {
-    MONTH: "A month with each user, who may leave for good: does looking ahead pay?",
-    COLD: "A third of the tracks is released on the way: who can recommend what nobody has heard?",
-    FASHION: "Every 80 steps all users take to the taste of one, another each time: who follows?",
+    RETENTION: "A month with each user, who may leave for good: does looking ahead pay?",
+    COLD_ITEMS: "A third of the tracks is released on the way: who can recommend what nobody has heard?",
+    ABRUPT_DRIFT: "Every 80 steps all users take to the taste of one, another each time: who follows?",
 }
 """What the scenarios beside the score ask."""
 

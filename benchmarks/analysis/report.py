@@ -43,12 +43,12 @@ _RIVAL_FOOTNOTE = (
 _FOOTNOTE = (
     "Score: (agent - random) / (oracle - random) for each seed and scenario, interquartile mean with 95 % stratified "
     "bootstrap interval. Return: mean over held-out episodes with 95 % two-level bootstrap interval (seeds, then "
-    "episodes)."
+    "episodes). Train s: processor time of learning, wall-clock time if a run lacks that."
 )
 _WIDE_FOOTNOTE = (
     "Score: (agent - random) / (oracle - random) for each seed and scenario, interquartile mean with 95 % stratified "
     "bootstrap interval. Columns of scenarios: interquartile mean of the scores there; returns and all intervals are "
-    "in leaderboard.csv and summary.json."
+    "in leaderboard.csv and summary.json. Train s: processor time of learning, wall-clock time if a run lacks that."
 )
 
 

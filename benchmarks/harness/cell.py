@@ -1,7 +1,7 @@
-"""One cell: train an agent on some users, evaluate it on others. All that benchmarks know of envs and agents is here.
+"""Runs one cell: trains an agent on some users and evaluates it on others.
 
-Evaluation uses common random numbers: lane i of every agent with the same seed is the same user with the same dice, so
-that agents differ only by what they do.
+All that benchmarks know of environments and agents is here. Evaluation uses common random numbers: lane i of every
+agent with the same seed is the same user with the same dice, so that agents differ only by what they do.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def run_cell(cell: Cell) -> Mapping[str, Any]:
     Returns:
         ``steps`` (the checkpoints), ``trained_steps`` (interactions that the agent had really had by then), a list with
         one value per checkpoint for every metric of :data:`recsim_llm.benchmarks.harness.results.METRICS`,
-        ``episode_returns`` at the last checkpoint, ``items``, and ``wall_train_s``, ``wall_evaluate_s`` [s].
+        ``episode_returns`` at the last checkpoint, ``items``, and the wall-clock and processor times ``wall_train_s``,
+        ``wall_evaluate_s``, ``cpu_train_s`` and ``cpu_evaluate_s`` [s].
     """
     kind = agents.get(cell.agent)
     if kind.needs_torch:
@@ -115,18 +116,17 @@ def run_cell(cell: Cell) -> Mapping[str, Any]:
     test = make_env(cell, lanes=cell.episodes, users="test", autoreset=AutoresetMode.DISABLED, truth=kind.needs_truth)
     agent = agents.make(cell.agent, train, seed=cell.seed, **cell.agent_config)
     measured: list[Evaluation] = []
-    trained, online, train_s, evaluate_s = [], [], 0.0, 0.0
+    trained, online, train_time, evaluation_time = [], [], _Stopwatch(), _Stopwatch()
     for checkpoint in cell.checkpoints:
-        started, earned = time.perf_counter(), _Earned()
+        earned = _Earned()
         if kind.learns and checkpoint > agent.num_timesteps:
-            agent.learn(checkpoint - agent.num_timesteps, callback=earned)
-        train_s += time.perf_counter() - started
+            with train_time:
+                agent.learn(checkpoint - agent.num_timesteps, callback=earned)
         trained.append(int(agent.num_timesteps))
         online.append(earned.mean)
         if kind.learns or not measured:
-            started = time.perf_counter()
-            measured.append(evaluate(agent, test, cell.evaluation_seed))
-            evaluate_s += time.perf_counter() - started
+            with evaluation_time:
+                measured.append(evaluate(agent, test, cell.evaluation_seed))
         else:
             measured.append(measured[-1])
     train.close()
@@ -138,9 +138,30 @@ def run_cell(cell: Cell) -> Mapping[str, Any]:
         **result,
         "episode_returns": measured[-1].returns,
         "items": measured[-1].items,
-        "wall_train_s": train_s,
-        "wall_evaluate_s": evaluate_s,
+        "wall_train_s": train_time.wall,
+        "wall_evaluate_s": evaluation_time.wall,
+        "cpu_train_s": train_time.processor,
+        "cpu_evaluate_s": evaluation_time.processor,
     }
+
+
+class _Stopwatch:
+    """Wall-clock and processor time [s] of all that is done inside it.
+
+    Processor time is that of all threads of this process; unlike wall-clock time it leaves out waiting for processors
+    that others keep busy.
+    """
+
+    def __init__(self) -> None:
+        self.wall = self.processor = 0.0
+
+    def __enter__(self) -> None:
+        self.wall -= time.perf_counter()
+        self.processor -= time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        self.wall += time.perf_counter()
+        self.processor += time.process_time()
 
 
 class _Earned:

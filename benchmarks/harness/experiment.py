@@ -1,4 +1,4 @@
-"""Experiments as data: what is compared, on whom, for how long; and the independent cells it falls into.
+"""Experiments as data: scenarios x agents x seeds, divided into independent cells.
 
 An :class:`Experiment` is scenarios x agents x seeds. Each :class:`Cell` holds everything its result depends on, so a
 cell gives the same row wherever, whenever and in whatever order it runs, and the SHA-256 of its content is its name
@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Any
 
 from recsim_llm._version import __version__
-from recsim_llm.agents import families
 from recsim_llm.benchmarks.harness import codec
 from recsim_llm.errors import ConfigError, StoreError, unknown
 
@@ -186,8 +185,8 @@ class Experiment:
         """
         content = _jsonable(self)
         content.pop("name")
-        for name in ("scenarios", "agents", "seeds"):
-            content[name] = sorted(content[name])
+        for name in ("scenarios", "agents", *(() if self.fewer_seeds else ("seeds",))):
+            content[name] = sorted(content[name])  # which seeds are the first matters where agents get only those
         content["only"] = {scenario: sorted(some) for scenario, some in content["only"].items()}
         for name in ("only", "fewer_seeds"):  # an experiment without them is the one it was before there were any
             if not content[name]:
@@ -303,93 +302,3 @@ def _known_fields(cls: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
         if name not in names:
             raise unknown(f"setting of {cls.__name__}", name, names)
     return dict(content)
-
-
-MUSIC, NEWS = "recsim_llm/Music-v0", "recsim_llm/News-v0"
-ADS, VIDEO = "recsim_llm/Ads-v0", "recsim_llm/Video-v0"
-ECOMMERCE, SOCIAL = "recsim_llm/Ecommerce-v0", "recsim_llm/Social-v0"
-MONTH, COLD, FASHION = "recsim_llm/Video-retention-v0", "recsim_llm/Music-cold-items-v0", "recsim_llm/Social-abrupt-v0"
-"""They ask: does looking ahead pay over a month, who can recommend new items, who follows a fashion?"""
-EVOLUTION, EXPLORATION = "recsim_llm/InterestEvolution-v0", "recsim_llm/InterestExploration-v0"
-SATISFACTION = "recsim_llm/LongTermSatisfaction-v0"
-AGENTS = (
-    "random",
-    "popularity",
-    "epsilon_greedy",
-    "thompson",
-    "linucb",
-    "q_learning",
-    "sarsa",
-    "mf",
-    "ppo",
-    "oracle",
-)
-
-APART = "language model"
-"""A family that the standard study leaves out: with a language model as their judge its agents serve less than one user
-a second, and what they are without one would stand under their name in its tables."""
-SHELF = tuple(name for family, members in families().items() if family != APART for name in members)
-"""All agents that are built in, but those."""
-DEEP = (
-    "neural_linear", "dqn", "double_dqn", "slateq", "reinforce", "ppo", "a2c", "masked_ppo", "sac", "td3", "two_tower",
-    "sasrec", "gru4rec", "multi_task", "siamese", "joint", "tuned",
-)  # fmt: skip
-"""Agents on PyTorch, which take most of the time."""
-LONG_TERM = (
-    "random", "popularity", "ucb1", "thompson", "linucb", "lints", "sarsa_lambda", "lspi", "double_dqn", "slateq",
-    "masked_ppo", "oracle",
-)  # fmt: skip
-IDS_AND_ENCODINGS = (
-    "random", "popularity", "ucb1", "thompson", "item_knn", "mf", "als", "bpr", "ease", "nearest", "kmeans", "ridge",
-    "linucb", "lints", "two_tower", "oracle",
-)  # fmt: skip
-FORGETTING = (
-    "random", "epsilon_greedy", "constant_step", "thompson", "discounted_thompson", "ucb1", "discounted_ucb",
-    "sliding_window_ucb", "linucb", "discounted_linucb", "oracle",
-)  # fmt: skip
-
-PRESETS: Mapping[str, Experiment] = MappingProxyType(
-    {
-        "demo": Experiment(
-            name="demo",
-            scenarios=(MUSIC, NEWS),
-            agents=AGENTS,
-            seeds=(0, 1, 2),
-            budget=20_000,
-            checkpoints=(0, 1_000, 3_000, 7_000, 13_000, 20_000),
-            lanes=32,
-            episodes=100,
-        ),
-        "standard": Experiment(
-            name="standard",
-            scenarios=(ADS, MUSIC, VIDEO, NEWS, ECOMMERCE, SOCIAL, MONTH, COLD, FASHION),
-            agents=SHELF,
-            seeds=tuple(range(10)),
-            budget=20_480,
-            checkpoints=(0, 5_120, 10_240, 20_480),
-            lanes=64,
-            episodes=64,
-            env_kwargs={FASHION: {"drift_common": True, "drift_period": 80, "max_episode_steps": 320}},
-            only={MONTH: LONG_TERM, COLD: IDS_AND_ENCODINGS, FASHION: FORGETTING},
-            fewer_seeds=dict.fromkeys(DEEP, 5),
-        ),
-        "classics": Experiment(
-            name="classics",
-            scenarios=(EVOLUTION, EXPLORATION, SATISFACTION),
-            agents=("random", "thompson", "linucb", "q_learning", "sarsa", "oracle"),
-            seeds=(0, 1, 2),
-            budget=10_240,
-            checkpoints=(0, 2_560, 10_240),
-            lanes=32,
-            episodes=100,
-        ),
-    }
-)
-"""Experiments that have a name."""
-
-
-def preset(name: str) -> Experiment:
-    """The experiment of that name; "did you mean" if there is none."""
-    if name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
-    return PRESETS[name]

@@ -1,4 +1,4 @@
-"""What a person sees while cells run: a bar in a terminal, log records elsewhere."""
+"""Progress of a run: a bar in a terminal, log records elsewhere."""
 
 from __future__ import annotations
 

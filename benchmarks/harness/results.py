@@ -1,4 +1,4 @@
-"""Results as arrays and as CSV: what tables and figures are made of."""
+"""Results of an experiment as arrays and as CSV, for tables and figures."""
 
 from __future__ import annotations
 
@@ -112,9 +112,13 @@ class Results:
                 values[s] = row.result["episode_returns"]
         return values
 
-    def wall(self, agent: str, name: str) -> float:
-        """Mean over runs of a wall-clock measurement such as "train_s" [s]; NaN if there is none."""
-        key = f"wall_{name}"
+    def train_seconds(self, agent: str) -> float:
+        """Mean over runs of the time for learning [s]; NaN if there is none.
+
+        It is processor time, which hardly depends on what else the machine did. Where one of the experiment's rows is
+        older than that measure it is wall-clock time for all agents, so that like is compared with like.
+        """
+        key = "cpu_train_s" if all("cpu_train_s" in row.result for row in self._done.values()) else "wall_train_s"
         values = [row.result[key] for (_, who, _), row in self._done.items() if who == agent and key in row.result]
         return float(np.mean(values)) if values else float("nan")
 

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: what a user-step costs when one part of it is left out.
+"""Ablation of the time of a step: what a user-step costs when one part of it is left out.
 
     python -m recsim_llm.benchmarks.speed.ablation
 

@@ -1,4 +1,4 @@
-"""How fast agents act and learn: user-steps per second, the environment included, on one thread.
+"""Speed of agents that act and learn: user-steps per second, the environment included, on one thread.
 
 Written to stored/speed_agents.json by
 

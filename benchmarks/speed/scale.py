@@ -1,4 +1,4 @@
-"""How the simulator grows: memory and time of one step from a thousand to a million items and users.
+"""Scaling of the simulator: memory and time of one step from a thousand to a million items and users.
 
 Each size has a process of its own, so that its peak of memory is its own too. Worlds are random: made block by block,
 with latent preferences scaled from the first block, as nothing here depends on their exact variances.

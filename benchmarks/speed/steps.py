@@ -1,4 +1,4 @@
-"""How fast the simulator is: user-steps per second, and as a ratio to what the machine can do at best.
+"""Speed of the simulator: user-steps per second, and as a ratio to what the machine can do at best.
 
 The bare lower bound is a compiled loop that only gathers the slate's encodings and takes their dot products with the
 user's taste: no recommender simulator on these encodings can do less. Both are measured in the same run, in turns, so

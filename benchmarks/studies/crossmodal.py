@@ -37,7 +37,7 @@ import recsim_llm
 from recsim_llm import agents
 from recsim_llm.agents.common.slates import uniform
 from recsim_llm.agents.core.env_runner import Lanes, Setting
-from recsim_llm.benchmarks.studies.crossmodal_report import MODALITIES, results, written
+from recsim_llm.benchmarks.studies.crossmodal_report import MODALITIES, results, to_markdown
 from recsim_llm.errors import DataError
 from recsim_llm.files import write_file
 
@@ -113,13 +113,13 @@ def run(plan: Plan, name: str, modalities: str, seed: int) -> dict[str, Any]:
     learnt = time.perf_counter()
     row: dict[str, Any] = {"agent": name, "modalities": modalities, "seed": seed}
     for part, shelf in (("cold", cold), ("warm", ~cold)):
-        found = {**judged(plan, agent, shelf, seed), **served(plan, agent, shelf, seed)}
+        found = {**ranking_quality(plan, agent, shelf, seed), **served_rewards(plan, agent, shelf, seed)}
         row |= {f"{part} {measure}": value for measure, value in found.items()}
     env.close()
     return {**row, "learn_s": learnt - started, "judge_s": time.perf_counter() - learnt}
 
 
-def judged(plan: Plan, agent: Any, shelf: Flags, seed: int) -> dict[str, float]:
+def ranking_quality(plan: Plan, agent: Any, shelf: Flags, seed: int) -> dict[str, float]:
     """AUC and recall on clicks of held-out users under uniform slates of ``shelf`` [I]."""
     env = plan.env("test", plan.lanes)
     lanes = Lanes(env, agent.setting)
@@ -128,7 +128,7 @@ def judged(plan: Plan, agent: Any, shelf: Flags, seed: int) -> dict[str, float]:
     state, wins, found = None, [], []
     for _ in range(-(-plan.judged // plan.lanes)):
         rows, whole = lanes.observation, lanes.available()
-        scores = agent.relevance(rows, state, lanes.fresh, whole) - worth_of(agent)
+        scores = agent.relevance(rows, state, lanes.fresh, whole) - item_values(agent)
         session = agent.session(rows, state, lanes.fresh)
         slates = uniform(whole & shelf, agent.setting.slots, rng)
         state = session.noting(slates)
@@ -147,12 +147,12 @@ def judged(plan: Plan, agent: Any, shelf: Flags, seed: int) -> dict[str, float]:
     return {"auc": float(np.mean(wins)), "recall": float(np.mean(found)), "clicks judged": float(len(found))}
 
 
-def worth_of(agent: Any) -> Any:
+def item_values(agent: Any) -> Any:
     """What scores have in them for the reward of a click, not for its probability: [I], or 0."""
     return agent.config.value * np.log(agent.value) if hasattr(agent, "value") else 0.0
 
 
-def served(plan: Plan, agent: Any, shelf: Flags, seed: int) -> dict[str, float]:
+def served_rewards(plan: Plan, agent: Any, shelf: Flags, seed: int) -> dict[str, float]:
     """Mean return and clicks of an episode of held-out users who are served from ``shelf`` [I] alone."""
     lanes = plan.served
     env = plan.env("test", lanes, AutoresetMode.DISABLED)
@@ -195,7 +195,7 @@ def study(plan: Plan, out: Path, seeds: int, say: Say) -> dict[str, Any]:
                 say(f"seed {seed}, {name} by {modalities}: AUC on cold products {rows[-1]['cold auc']:.3f}")
         found = results(rows, about)
         write_file(out / "results.json", json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
-        write_file(out / "report.md", written(found).encode())
+        write_file(out / "report.md", to_markdown(found).encode())
     return found
 
 

@@ -1,4 +1,4 @@
-"""Interactions for the study of tuned encoders: a folder of ratings, or what users did in a built-in world."""
+"""Data of the study of fine-tuned encoders: a folder of ratings, or interactions in a built-in world."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def from_folder(folder: str | Path, items: int, users: int) -> Data:
     columns = ["title", "genres"] if found[0][0] == "movies.csv" else None
     things = read_items(source / found[0][0], text_columns=columns, tags=tags if tags.is_file() else None)
     log, _ = read_interactions(source / found[0][1], things.item_id, drop_unknown=True)
-    return cut(source.name, things.text, Engagements.of(log), items, users)
+    return subsample(source.name, things.text, Engagements.of(log), items, users)
 
 
 def from_world(env: str, items: int, users: int, steps: int, seed: int = 100) -> Data:
@@ -102,10 +102,10 @@ def from_world(env: str, items: int, users: int, steps: int, seed: int = 100) ->
         book.add(agent.interact())
     log = book.log
     texts = list(agent.setting.catalog.text)
-    return cut(env, texts, Engagements(log.user, log.item, {"click": log.click}), items, users, least=4)
+    return subsample(env, texts, Engagements(log.user, log.item, {"click": log.click}), items, users, least=4)
 
 
-def cut(name: str, texts: list[str], data: Engagements, items: int, users: int, least: int = LEAST_LIKED) -> Data:
+def subsample(name: str, texts: list[str], data: Engagements, items: int, users: int, least: int = LEAST_LIKED) -> Data:
     """The most popular items, and some of the users who liked enough of them."""
     kept = np.argsort(-np.bincount(data.item, minlength=len(texts)), kind="stable")[:items]
     column = np.full(len(texts), -1)
@@ -165,7 +165,7 @@ class Split:
         )  # fmt: skip
 
 
-def measured(encodings: NDArray[np.floating], split: Split) -> dict[str, float]:
+def ranking_quality(encodings: NDArray[np.floating], split: Split) -> dict[str, float]:
     """Recall and NDCG at 20 of the similarity to the mean of what a user liked.
 
     Args:

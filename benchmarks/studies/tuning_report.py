@@ -1,4 +1,4 @@
-"""Numbers and words of the study of tuned encoders, from its rows."""
+"""Summary and report of the study of fine-tuned encoders."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def results(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> dict
     return {**about, "methods": found, "rows": [dict(row) for row in rows]}
 
 
-def written(found: Mapping[str, Any]) -> str:
+def to_markdown(found: Mapping[str, Any]) -> str:
     """The report in Markdown."""
     data, settings, methods = found["data"], found["settings"], found["methods"]
     lines = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,7 +46,9 @@ def bench(
     budget: Annotated[int, typer.Option("--budget", "-n", help="Steps of learning for each run.", min=0)] = 100_000,
     episodes: Annotated[int, typer.Option(help="Held-out users of each evaluation.", min=1)] = 200,
     lanes: Annotated[int, typer.Option(help="Users simulated side by side in learning.", min=1)] = 32,
-    preset: Annotated[str | None, typer.Option(help="A stored experiment: demo or standard.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A named experiment, demo or standard; --agent adds agents to it.")
+    ] = None,
     world: Annotated[str | None, typer.Option("--world", help="World for all scenarios: name or folder.")] = None,
     settings: Settings = None,
     out: Out = Path("runs/bench"),
@@ -52,24 +56,37 @@ def bench(
     backend: Annotated[str, typer.Option(help="local or ray.")] = "local",
     timeout: Annotated[float | None, typer.Option(help="Time limit of one run [s].")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option("--import", help="Module that registers agents or rules of your own; may be repeated."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Compare agents over scenarios and seeds; killed at any moment, the same command continues.
 
-    Settings of agents are given as --set AGENT.NAME=VALUE, of environments as --set env.NAME=VALUE.
+    With more agents, environments or seeds the command runs only what is new. Settings of agents are given as --set
+    AGENT.NAME=VALUE, of environments as --set env.NAME=VALUE.
     """
     from recsim_llm.benchmarks import Experiment
     from recsim_llm.benchmarks import preset as stored
-    from recsim_llm.benchmarks.harness.experiment import AGENTS, MUSIC, NEWS
+    from recsim_llm.benchmarks.harness.worker import import_modules
+    from recsim_llm.benchmarks.presets import DEMO_AGENTS, MUSIC, NEWS
 
+    if modules and os.getcwd() not in sys.path:  # also what lies here, after all that is installed
+        sys.path.append(os.getcwd())
+    import_modules(modules or ())
     env_kwargs, agent_configs = _split(parsed_settings(settings))
     if preset is not None:
         experiment = stored(preset)
+        experiment = experiment.replace(
+            agents=tuple(dict.fromkeys((*experiment.agents, *(agents or ())))),
+            agent_configs={**experiment.agent_configs, **agent_configs},
+        )
     else:
         experiment = Experiment(
             name=out.name,
             scenarios=tuple(environment_id(name) for name in scenarios or (MUSIC, NEWS)),
-            agents=tuple(agents or AGENTS),
+            agents=tuple(agents or DEMO_AGENTS),
             seeds=tuple(range(seeds)),
             budget=budget,
             lanes=lanes,
@@ -78,7 +95,9 @@ def bench(
             env_kwargs={"*": env_kwargs} if env_kwargs else {},
             agent_configs=agent_configs,
         )
-    _run_and_report(experiment, out, jobs, json, backend=backend, timeout=timeout, retry_failed=retry_failed)
+    _run_and_report(
+        experiment, out, jobs, json, backend=backend, timeout=timeout, retry_failed=retry_failed, modules=modules or ()
+    )
 
 
 def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -65,7 +65,7 @@ def train(
     import numpy as np
 
     from recsim_llm import agents
-    from recsim_llm.benchmarks.harness.cell import evaluate
+    from recsim_llm.benchmarks import evaluate
 
     name = environment_id(env)
     kind = agents.get(agent)

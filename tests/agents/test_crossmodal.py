@@ -17,7 +17,7 @@ from recsim_llm import agents
 from recsim_llm.agents.logged.vbpr_steps import VisualFactors, ascend_visual
 from recsim_llm.agents.neural.cross_modal import columns_of, first_seen, pooled
 from recsim_llm.benchmarks.studies import crossmodal
-from recsim_llm.benchmarks.studies.crossmodal_report import interval, results, written
+from recsim_llm.benchmarks.studies.crossmodal_report import interval, results, to_markdown
 from recsim_llm.errors import ConfigError, DataError, RefusedError
 
 torch = pytest.importorskip("torch", reason='needs torch: pip install "recsim-llm[agents]"')
@@ -211,7 +211,7 @@ class TestSiamese:
             expected = (
                 first * who @ items.T + second * who @ images.T + net.bias(net.table)[:, 0] + net.id_bias
             ).numpy()
-        left = agent.scores(rows, visit) - expected - crossmodal.worth_of(agent)
+        left = agent.scores(rows, visit) - expected - crossmodal.item_values(agent)
         np.testing.assert_allclose(left - left[:1], 0.0, atol=1e-4)  # what is left is alike for all users: freshness
 
 
@@ -231,7 +231,7 @@ class TestJoint:
         with torch.no_grad():
             given = {name: torch.from_numpy(array) for name, array in batch.items()}
             expected = net.logits(given, torch.arange(120).repeat(20, 1)).numpy()
-        np.testing.assert_allclose(agent.scores(rows, visit) - crossmodal.worth_of(agent), expected, atol=1e-4)
+        np.testing.assert_allclose(agent.scores(rows, visit) - crossmodal.item_values(agent), expected, atol=1e-4)
 
     def test_the_three_interactions(self, learnt: dict[str, Any]) -> None:
         net = learnt["joint"].trainer.net
@@ -364,7 +364,7 @@ class TestStudy:
         found = results(rows, {"plan": dataclasses.asdict(crossmodal.Plan())})
         gain = found["agents"]["a"]["cold auc"]["both - text"]
         assert gain == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 5}
-        assert "for: no agent" in written(found)  # images alone are better here
+        assert "for: no agent" in to_markdown(found)  # images alone are better here
 
     def test_intervals(self) -> None:
         values = stream(12).normal(3.0, 2.0, 40)

@@ -14,7 +14,7 @@ from recsim_llm import agents
 from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.llm.llm_scores import Likelihood, Rating, scorer
 from recsim_llm.agents.llm.texts import profile_text
-from recsim_llm.benchmarks.harness.experiment import PRESETS
+from recsim_llm.benchmarks import PRESETS
 from recsim_llm.errors import ConfigError
 from recsim_llm.testing import check_agent
 from recsim_llm.worlds.world import load_world

@@ -11,11 +11,12 @@ from gymnasium.vector import AutoresetMode
 
 from recsim_llm import agents
 from recsim_llm.benchmarks import results_csv, run
-from recsim_llm.benchmarks.analysis import leaderboard
+from recsim_llm.benchmarks.analysis.leaderboard import leaderboard
 from recsim_llm.benchmarks.harness import cell as cells
-from recsim_llm.benchmarks.harness.experiment import MUSIC, NEWS, Cell, Experiment
+from recsim_llm.benchmarks.harness.experiment import Cell, Experiment
 from recsim_llm.benchmarks.harness.records import DONE, read
 from recsim_llm.benchmarks.harness.results import METRICS
+from recsim_llm.benchmarks.presets import MUSIC, NEWS
 from recsim_llm.errors import ConfigError
 from recsim_llm.worlds.catalog import Catalog
 from recsim_llm.worlds.population import Population
@@ -108,6 +109,7 @@ def test_a_row_has_every_measure_at_every_checkpoint(experiment: Experiment) -> 
     assert 0 < row["coverage"][-1] <= 1
     assert 1 <= row["episode_length"][-1] <= 30
     assert row["wall_train_s"] > 0
+    assert row["cpu_train_s"] > 0
 
 
 def test_learning_shows(experiment: Experiment) -> None:

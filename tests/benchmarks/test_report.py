@@ -23,13 +23,14 @@ from rich.console import Console
 
 from recsim_llm import benchmarks
 from recsim_llm.benchmarks.analysis import figures, report
-from recsim_llm.benchmarks.harness.experiment import AGENTS, MUSIC, NEWS, Experiment
+from recsim_llm.benchmarks.harness.experiment import Experiment
 from recsim_llm.benchmarks.harness.records import DONE, FAILED, Row
 from recsim_llm.benchmarks.harness.results import Results, safe_cell
 from recsim_llm.benchmarks.harness.testing_cells import fake_experiment, fake_result
+from recsim_llm.benchmarks.presets import DEMO_AGENTS, MUSIC, NEWS
 from recsim_llm.errors import ConfigError
 
-TEN = Experiment(scenarios=(MUSIC, NEWS), agents=AGENTS, budget=10_000, episodes=20, name="ten agents")
+TEN = Experiment(scenarios=(MUSIC, NEWS), agents=DEMO_AGENTS, budget=10_000, episodes=20, name="ten agents")
 HEADER = {"digest": "abc", "versions": {"numpy": "2"}, "machine": {"cores": 2}}
 
 
@@ -71,7 +72,7 @@ class TestLeaderboard:
     def test_arrays_have_the_form_that_rliable_takes(self) -> None:
         results = results_of(TEN, leave_out=1)
         matrix = results.to_rliable()
-        assert list(matrix) == list(AGENTS)
+        assert list(matrix) == list(DEMO_AGENTS)
         assert {scores.shape for scores in matrix.values()} == {(5, 2)}
         assert results.score_curves("linucb").shape == (5, 2, 9)
         assert np.isnan(matrix["linucb"][0, 0])  # the run of random with that seed is missing
@@ -89,7 +90,7 @@ class TestLeaderboard:
     def test_the_best_is_compared_with_the_others(self) -> None:
         board = report.leaderboard(results_of(TEN))
         assert board.best == "linucb"
-        assert {rival.agent for rival in board.rivals} == set(AGENTS) - {"linucb", "oracle"}
+        assert {rival.agent for rival in board.rivals} == set(DEMO_AGENTS) - {"linucb", "oracle"}
         random = next(rival for rival in board.rivals if rival.agent == "random")
         assert random.chance.value == 1.0
         assert all(difference.low > 0 for difference in random.differences)
@@ -210,9 +211,9 @@ class TestFigures:
         assert figures._limits([(flat, flat, flat)]) == (2.0, 4.0)
 
     def test_an_agent_keeps_its_colour(self) -> None:
-        few, many = figures.colours(("linucb", "ppo")), figures.colours(AGENTS)
+        few, many = figures.colours(("linucb", "ppo")), figures.colours(DEMO_AGENTS)
         assert few["linucb"] == many["linucb"]
-        assert len({many[agent] for agent in AGENTS}) == 10
+        assert len({many[agent] for agent in DEMO_AGENTS}) == 10
         assert figures.colours(("mine", "linucb"))["mine"] not in figures.COLOURS.values()
 
     def test_no_global_state_is_left(self, tmp_path: Path) -> None:
