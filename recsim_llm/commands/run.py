@@ -28,7 +28,7 @@ def play(
 
     played = play_episode(
         env, agent, mode="ansi", steps=steps, seed=seed, user=user, world=world,
-        watch=lambda session: console.print(session.render(), markup=False, highlight=False),
+        watch=lambda session: console.print(session.render(), highlight=False),
     )  # fmt: skip
     if played.terminated or played.truncated:
         console.print("She has left for good." if played.terminated else "The horizon is reached.")
@@ -102,7 +102,6 @@ def train(
         f"{agent} on {name}: mean return {returns.mean():.2f}, 95% CI [{low:.2f}, {high:.2f}], n={len(returns)} "
         f"held-out users, after {learner.num_timesteps} steps in {took:.1f} s",
         highlight=False,
-        markup=False,
     )
     if out is not None:
         console.print(f"saved: {out}", highlight=False)
