@@ -12,6 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from recsim_llm.envs.options import Options, reward_of
+from recsim_llm.envs.reward_terms import check_terms, counted
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.envs.scenario_infos import extra_infos, truth_infos
 from recsim_llm.envs.vector_reward.objectives import vector_rewards
@@ -39,6 +40,8 @@ class Core:
     """
 
     protocol = Protocol()
+    rewarded: Sequence[str] = ()
+    """Terms of the reward that count; none are known where the reward is a function."""
     parts: Parts | None = None
     """Parts of the observation that were asked for beside those that are always there."""
     objectives: tuple[str, ...] = ()
@@ -67,6 +70,7 @@ class Core:
 
             opinions = opinions_of(self.world, options.judge_model, options.judge_options)
             self.simulator = LiveSimulator(self.world, rules, opinions=opinions, **settings)
+        self.rewarded = counted(weights) if self.reward_function is None else []
         self.lanes, self.slots = lanes, slots
         self.success_step = options.horizon or scenario.horizon  # a user who is still there then has stayed to the end
         self.layout = self.simulator.layout
@@ -77,6 +81,18 @@ class Core:
             self.layout = self.parts.layout
         self.everyone = np.ones(lanes, np.bool_)
         self._actions = np.zeros((lanes, slots), np.int64)
+
+    def check_reward(self, terms: Sequence[str], argument: str = "reward") -> None:
+        """Says which terms of the reward can never occur; ``argument`` is the keyword argument that names them.
+
+        Raises:
+            ConfigError: If none of them can.
+        """
+        if terms:
+            check_terms(
+                terms, self.world, self.simulator.rules, self.protocol, scenario=self.scenario.id, argument=argument,
+                chosen=self.options.reward is not None or argument != "reward",
+            )  # fmt: skip
 
     @functools.cached_property
     def catalog(self) -> Catalog:
@@ -326,6 +342,10 @@ class PublicFacts:
     """What agents may ask of an environment, scalar or vector, beside its spaces."""
 
     core: Core
+
+    def _check_reward(self) -> None:
+        """Says when an environment is made that its reward, or a part of it, can never be anything but 0."""
+        self.core.check_reward(self.core.rewarded)
 
     @property
     def catalog(self) -> Catalog:

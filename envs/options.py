@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
-from recsim_llm.errors import ConfigError, unknown
+from recsim_llm.errors import ConfigError, unexpected, unknown
 from recsim_llm.simulator.task_variant import Protocol
 
 Function = TypeVar("Function", bound=Callable[..., None])
@@ -122,7 +122,7 @@ class Options:
         axes, own = ({field.name for field in dataclasses.fields(kind)} for kind in (Protocol, cls))
         for name in settings:
             if name not in axes | own - {"protocol"}:
-                raise TypeError(str(unknown("argument", name, axes | own - {"protocol"})))
+                raise unexpected(name, axes | own - {"protocol"})
         protocol = Protocol(**{name: value for name, value in settings.items() if name in axes})
         return cls(**{name: value for name, value in settings.items() if name not in axes}, protocol=protocol)
 

@@ -40,8 +40,12 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         if render_mode is not None and render_mode not in RENDER_MODES:
             raise unknown("render mode", render_mode, RENDER_MODES)
         if "threads" in settings:
-            raise TypeError("one user needs one thread; threads is an argument of gym.make_vec")
+            raise TypeError(
+                "got an unexpected keyword argument 'threads': one user needs one thread; threads is an argument of "
+                "gym.make_vec"
+            )
         self.core = self._make_core({**settings, "threads": 1}, lanes=1)
+        self._check_reward()
         self.render_mode = render_mode
         self.action_space = self.core.action_space()
         self.observation_space = self.core.observation_space()

@@ -44,6 +44,7 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
         if render_mode is not None:
             raise ConfigError(f"the vector environment does not render (render_mode={render_mode!r}); use gym.make")
         self.core = self._make_core(settings, lanes=num_envs)
+        self._check_reward()
         self._limit = max_episode_steps
         limits = [limit for limit in (self.core.options.horizon, max_episode_steps) if limit is not None]
         self._horizon = min(limits) if limits else None

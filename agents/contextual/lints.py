@@ -47,6 +47,7 @@ class LinTSAgent(LinearAgent):
     """
 
     name: ClassVar[str] = "lints"
+    knows_propensity: ClassVar[bool] = False
     Config: ClassVar[type[Config]] = LinTSConfig
     config: LinTSConfig
 

@@ -67,6 +67,7 @@ class LogisticThompsonAgent(ContextualAgent):
     """
 
     name: ClassVar[str] = "logistic_thompson"
+    knows_propensity: ClassVar[bool] = False
     Config: ClassVar[type[Config]] = LogisticThompsonConfig
     config: LogisticThompsonConfig
 

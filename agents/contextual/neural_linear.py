@@ -99,6 +99,7 @@ class NeuralLinearAgent(LinearAgent):
     """
 
     name: ClassVar[str] = "neural_linear"
+    knows_propensity: ClassVar[bool] = False
     needs_torch: ClassVar[bool] = True
     Config: ClassVar[type[Config]] = NeuralLinearConfig
     config: NeuralLinearConfig

@@ -70,6 +70,7 @@ class ShortlistAgent(LinearAgent):
     """
 
     name: ClassVar[str] = "shortlist"
+    knows_propensity: ClassVar[bool] = False
     Config: ClassVar[type[Config]] = ShortlistConfig
     config: ShortlistConfig
 

@@ -52,6 +52,9 @@ class Agent(abc.ABC):
         libraries: Other modules that it needs.
         learns: Whether learning changes it.
         elementwise: Whether a user is served the same whoever is served at the same time.
+        knows_propensity: Whether the probability of what it draws is known; else :attr:`propensity` is NaN, or an
+            estimate from ``propensity_samples`` draws.
+        logs_propensity: Whether transitions of learning hold that probability.
 
     Attributes:
         env: The environment that it learns in.
@@ -75,6 +78,8 @@ class Agent(abc.ABC):
     libraries: ClassVar[tuple[str, ...]] = ()
     learns: ClassVar[bool] = True
     elementwise: ClassVar[bool] = True
+    knows_propensity: ClassVar[bool] = True
+    logs_propensity: ClassVar[bool] = True
 
     def __init__(self, env: Any, config: Settings | None = None, *, seed: int = 0) -> None:
         self.env = make_env(env)

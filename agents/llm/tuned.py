@@ -18,7 +18,7 @@ from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedC
 from recsim_llm.encoders.cache import encode_cached
 from recsim_llm.encoders.finetune.data import Engagements
 from recsim_llm.encoders.text import DEFAULT_ENCODER, TextEncoder, load_text_encoder
-from recsim_llm.errors import ConfigError, DataError, unknown
+from recsim_llm.errors import ConfigError, DataError, install, unknown
 
 if TYPE_CHECKING:
     from recsim_llm.encoders.text import Encoder
@@ -118,7 +118,7 @@ class TextTunedAgent(TunedAgent):
         missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
         if missing:
             return (
-                f'agent tuned needs {", ".join(missing)} (pip install "recsim-llm[llm]"); '
+                f"agent tuned needs {', '.join(missing)} ({install('llm')}); "
                 "use 'ease' or 'item_knn', which need no language model"
             )
         if config.encoder == "hashing" and config.method != "frozen":

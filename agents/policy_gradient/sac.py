@@ -54,6 +54,7 @@ class SACAgent(ProtoAgent):
     """
 
     name: ClassVar[str] = "sac"
+    knows_propensity: ClassVar[bool] = False
     Config: ClassVar[type[SACConfig]] = SACConfig
     config: SACConfig
 

@@ -70,6 +70,7 @@ class Sb3Agent(RememberingAgent):
     """
 
     needs_torch: ClassVar[bool] = True
+    logs_propensity: ClassVar[bool] = False
     Config: ClassVar[type[Sb3Config]] = Sb3Config
     config: Sb3Config
     model: Any

@@ -82,7 +82,7 @@ class Leaderboard:
 
 def leaderboard(results: Results, seed: int = 0) -> Leaderboard:
     """Computes the leaderboard of an experiment's main scenarios; `seed` is that of the bootstrap."""
-    results = results.main
+    everything, results = results, results.main
     lines = [_line(results, agent, seed) for agent in results.experiment.agents]
     lines.sort(key=lambda line: (-np.nan_to_num(line.score.value, nan=-np.inf), -_mean_return(line), line.agent))
     able = [line for line in lines if line.agent not in REFERENCES and line.runs]
@@ -92,7 +92,7 @@ def leaderboard(results: Results, seed: int = 0) -> Leaderboard:
     return Leaderboard(
         scenarios=results.experiment.scenarios,
         lines=tuple(lines),
-        warnings=tuple(warnings(results)),
+        warnings=(*warnings(results), *_extra_warnings(everything)),
         headline=_headline(results, able, rivals),
         best=best,
         rivals=rivals,
@@ -154,9 +154,31 @@ def warnings(results: Results) -> list[str]:
         found.append(f"{results.missing} runs are missing; the same command continues.")
     if not results.has_scores:
         found.append("No scores: they need the agents random and oracle.")
-    elif bad := int(np.sum(results.final(ORACLE) <= results.final(RANDOM))):
-        found.append(f"In {bad} runs the oracle is not above random; these have no score.")
+    elif bad := _not_above(results):
+        found.append(f"The oracle is not above random in {bad}; these runs have no score.")
     return [*found, *results.problems]
+
+
+def _extra_warnings(results: Results) -> list[str]:
+    """The same of the scenarios that ask a question of their own: the oracle's return there promises nothing."""
+    bad = [found for extra in results.extras if (found := _not_above(extra))]
+    return [f"The oracle is not above random in {', '.join(bad)}."] if bad else []
+
+
+def _not_above(results: Results) -> str:
+    """Scenarios with runs whose oracle earns no more than random, as ``2 of 5 runs of Music``; empty if there are none.
+
+    Then the reward does not depend on what is shown, or not as the oracle sees it: no agent can be judged by it.
+    """
+    if not {ORACLE, RANDOM} <= set(results.experiment.agents):
+        return ""
+    low = results.final(ORACLE) <= results.final(RANDOM)  # [S, N]
+    measured = ~np.isnan(results.final(ORACLE) - results.final(RANDOM))
+    return ", ".join(
+        f"{low[:, n].sum()} of {measured[:, n].sum()} runs of {short(scenario)}"
+        for n, scenario in enumerate(results.experiment.scenarios)
+        if low[:, n].any()
+    )
 
 
 def short(scenario: str) -> str:

@@ -21,7 +21,7 @@ import recsim_llm
 from recsim_llm import agents
 from recsim_llm.agents.core.env_runner import Setting
 from recsim_llm.benchmarks.harness.experiment import Cell, Experiment
-from recsim_llm.errors import ConfigError, unknown
+from recsim_llm.errors import ConfigError, install, unknown
 
 Floats = NDArray[np.float64]
 _NAMESPACE = "recsim_llm/"
@@ -63,8 +63,8 @@ def prepare(experiment: Experiment) -> Mapping[str, str]:
     left_out = unavailable(experiment.agents)
     if left_out:
         raise ConfigError(
-            f"{', '.join(left_out)} cannot run without PyTorch and Stable-Baselines3: "
-            'pip install "recsim-llm[agents]", or leave them out'
+            f"{', '.join(left_out)} cannot run without PyTorch and Stable-Baselines3: {install('agents')}, or leave "
+            "them out"
         )
     for name, settings in experiment.agent_configs.items():
         agents.get(name).Config.from_dict(dict(settings))

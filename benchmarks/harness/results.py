@@ -26,10 +26,11 @@ METRICS: Mapping[str, str] = {
     "coverage": "share of the catalogue that was shown",
     "diversity": "diversity within a slate, as the environment measures it",
     "terminated": "share of episodes that the user ended",
-    "online": "reward of a step while learning, since the checkpoint before; 0 at the first",
+    "online": "reward of a step while learning, since the checkpoint before; unknown before anything was learnt",
 }
 """What is measured at every checkpoint, each a mean over the evaluation episodes but the last."""
 RANDOM, ORACLE = "random", "oracle"
+ONLINE = "online"
 _FORMULA_STARTS = tuple("=+-@\t\r＝＋－＠")
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 
@@ -97,6 +98,8 @@ class Results:
                 row = self._done.get((scenario, agent, seed))
                 if row is not None:
                     values[s, n] = row.result.get(metric, np.nan)  # measures may be younger than the store
+                    if metric == ONLINE:  # rows say 0 where nobody learnt: at the first checkpoint, of fixed policies
+                        values[s, n][np.asarray(row.result["trained_steps"]) == 0] = np.nan
         return values
 
     def final(self, agent: str, metric: str = "return") -> Floats:
@@ -153,6 +156,8 @@ class Results:
             cell, result, done = row.cell, row.result, row.state == DONE
             for k, step in enumerate(cell.checkpoints if done else (None,)):
                 values = {name: float(result[name][k]) if done and name in result else None for name in METRICS}
+                if done and int(result["trained_steps"][k]) == 0:
+                    values[ONLINE] = None
                 found.append(
                     {
                         "scenario": cell.scenario,

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from recsim_llm._version import __version__
-from recsim_llm.benchmarks.studies.tuning_data import Data, Split, from_folder, from_world, ranking_quality
-from recsim_llm.benchmarks.studies.tuning_report import results, to_markdown
+from recsim_llm.benchmarks.studies.tuning_data import Data, Split, from_folder, from_world, ranking_quality, references
+from recsim_llm.benchmarks.studies.tuning_report import means_of_references, results, to_markdown
 from recsim_llm.encoders import encode_cached, load_text_encoder
 from recsim_llm.encoders.finetune.training import RATES, tune
 from recsim_llm.errors import DataError
@@ -128,6 +128,8 @@ def _report(
                      "encoder_digest": encoder.digest},
         "machine": machine(),
     }  # fmt: skip
+    seeds = sorted({int(row["seed"]) for row in rows})
+    about["references"] = means_of_references([references(Split.of(data, seed)) for seed in seeds])
     found = results(rows, about)
     write_file(out / "results.json", json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
     write_file(out / "report.md", to_markdown(found).encode())

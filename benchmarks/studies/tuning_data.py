@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ COLD = 0.15
 
 POPULARITY = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 10.0)
 """Weights of log(1 + times liked) beside the similarity, from none to little else; the validation part chooses."""
+
+RIDGES = (20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+"""Penalties of EASE; the validation part chooses."""
 
 DEPTH = 20
 LANES = 64
@@ -208,4 +212,32 @@ def ranking_quality(encodings: NDArray[np.floating], split: Split) -> dict[str, 
     wanted = split.liked_cold[tested_cold][:, split.cold]
     ranked = top(alike[tested_cold][:, split.cold], min(DEPTH, int(split.cold.sum())))
     found["recall_cold"], found["ndcg_cold"] = float(recall(ranked, wanted).mean()), float(ndcg(ranked, wanted).mean())
+    return found
+
+
+def references(split: Split) -> dict[str, dict[str, float]]:
+    """Recall and NDCG at 20 of recommenders that read no text, on the rows of :func:`measured`.
+
+    "popularity" ranks by how often an item was liked, the same for everybody; "ease" is Steck (2019), with the penalty
+    of :data:`RIDGES` that the validation part prefers.
+    """
+    from recsim_llm.agents.logged.ease import weights
+
+    liked = split.history
+    known = liked.any(1)
+    checked = np.flatnonzero(known & split.validation.any(1))
+    tested = np.flatnonzero(known & split.test.any(1))
+    open_items = ~split.seen & ~split.cold
+
+    choices: Sequence[Floats] = [liked @ weights(liked.T @ liked, ridge) for ridge in RIDGES]
+    best = choices[0]
+    if checked.size:
+        wanted, where = split.validation[checked], open_items[checked]
+        best = max(choices, key=lambda scores: recall_at(scores[checked], wanted, DEPTH, where))
+    open_items &= ~split.validation
+    found = {}
+    for name, scores in (("popularity", np.tile(liked.sum(0), (len(liked), 1))), ("ease", best)):
+        ranked = top(scores[tested], DEPTH, open_items[tested])
+        wanted = split.test[tested]
+        found[name] = {"recall": float(recall(ranked, wanted).mean()), "ndcg": float(ndcg(ranked, wanted).mean())}
     return found

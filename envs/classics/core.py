@@ -17,7 +17,7 @@ from recsim_llm.envs.core import Core, Infos
 from recsim_llm.envs.options import OBSERVATIONS, Reward, keywords, reward_of
 from recsim_llm.envs.scalar_env import RecEnv
 from recsim_llm.envs.vector_env import RecVectorEnv
-from recsim_llm.errors import ConfigError, unknown
+from recsim_llm.errors import ConfigError, unexpected, unknown
 from recsim_llm.simulator.classics.simulator import ClassicSimulator
 from recsim_llm.simulator.classics.user_step import DRAWN, USERS
 
@@ -115,7 +115,7 @@ class ClassicCore(Core):
         general, own = ({field.name for field in fields(kind)} for kind in (ClassicOptions, scenario.parameters))
         for name in settings:
             if name not in general | own:
-                raise TypeError(str(unknown("argument", name, general | own)))
+                raise unexpected(name, general | own)
         self.scenario: Any = scenario
         options = ClassicOptions(**{name: value for name, value in settings.items() if name in general})
         parameters = scenario.parameters(**{name: value for name, value in settings.items() if name in own})

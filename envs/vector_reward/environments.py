@@ -47,6 +47,10 @@ class _Objectives:
             )
         super().__init__(*args, **settings)
         name_objectives(self, objectives)
+        self.core.check_reward(self.objectives, "objectives")
+
+    def _check_reward(self) -> None:
+        """The scenario's own reward is not used here, so that it does not matter whether it can occur."""
 
 
 def name_objectives(env: Any, objectives: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ def demo(
     """Run a small benchmark and draw reward curves: recommenders learn on users with language-model tastes."""
     from recsim_llm.benchmarks import preset
     from recsim_llm.benchmarks.harness.cell import unavailable
+    from recsim_llm.errors import install
 
     experiment = preset("demo")
     left_out = unavailable(experiment.agents)
@@ -33,10 +34,10 @@ def demo(
         kept = tuple(name for name in experiment.agents if name not in left_out)
         experiment = experiment.replace(agents=kept)
         notes.print(
-            f'torch is not installed: the demo leaves out {", ".join(left_out)} (pip install "recsim-llm\\[agents]")',
+            f"torch is not installed: the demo leaves out {', '.join(left_out)} ({install('agents')})",
             highlight=False,
         )
-    _run_and_report(experiment, out, jobs, json)
+    _run_and_report(experiment, out, jobs, json, command="demo")
 
 
 def bench(
@@ -65,7 +66,8 @@ def bench(
     """Compare agents over scenarios and seeds; killed at any moment, the same command continues.
 
     With more agents, environments or seeds the command runs only what is new. Settings of agents are given as --set
-    AGENT.NAME=VALUE, of environments as --set env.NAME=VALUE.
+    AGENT.NAME=VALUE, of environments as --set env.NAME=VALUE. Exit code 1 if runs failed; --retry-failed runs those
+    again.
     """
     from recsim_llm.benchmarks import Experiment
     from recsim_llm.benchmarks import preset as stored
@@ -116,7 +118,9 @@ def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return env, agents
 
 
-def _run_and_report(experiment: Any, out: Path, jobs: int | None, json: bool, **options: Any) -> None:
+def _run_and_report(
+    experiment: Any, out: Path, jobs: int | None, json: bool, *, command: str = "bench", **options: Any
+) -> None:
     from recsim_llm import benchmarks
 
     started = time.perf_counter()
@@ -124,6 +128,13 @@ def _run_and_report(experiment: Any, out: Path, jobs: int | None, json: bool, **
     _print_report(found, out, json)
     if not json:
         console.print(f"{len(experiment.agents)} agents, {time.perf_counter() - started:.0f} s", highlight=False)
+    if found.failed:
+        for row in found.failed:
+            why = row.result.get("error") or "no reason is known"
+            notes.print(f"{row.state}: {row.cell.label}: {why}", highlight=False, soft_wrap=True)
+        again = "the same command with --retry-failed" if command == "bench" else f"recsim-llm {command} in a new --out"
+        notes.print(f"{len(found.failed)} runs failed and are left out above; {again} runs them again", highlight=False)
+        raise typer.Exit(1)
 
 
 def _print_report(found: Any, out: Path, json: bool) -> None:
@@ -137,7 +148,7 @@ def _print_report(found: Any, out: Path, json: bool) -> None:
         files = reports.write_report(found, out)
     except MissingExtraError as error:  # the numbers are there; only pictures and pages are not
         files = []
-        notes.print(f"no figures and pages: {error}", markup=False, highlight=False)
+        notes.print(f"no figures and pages: {error}", highlight=False)
     if json:
         print_json({"summary": reports.summary(found, board), "files": [str(file) for file in files]})
         return

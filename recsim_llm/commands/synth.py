@@ -108,7 +108,7 @@ def received(
     if json:
         print_json(dataclasses.asdict(found))
     else:
-        console.print(str(found), markup=False, highlight=False)
+        console.print(str(found), highlight=False)
 
 
 def _write(
@@ -138,7 +138,7 @@ def _write(
     started = time.perf_counter()
     writer = Writer(
         source, load_author(model, **options), seed=seed, encoder=load_text_encoder(encoder) if encoder else None,
-        say=None if json else lambda text: notes.print(text, markup=False, highlight=False),
+        say=None if json else lambda text: notes.print(text, highlight=False),
     )  # fmt: skip
     written = writer.items(count, categories) if kind == "items" else writer.personas(count)
     place = None if world in built_in_worlds() else Path(world)
@@ -148,12 +148,12 @@ def _write(
         print_json({"world": str(out), "hash": larger.hash, **_facts(written), "seconds": round(seconds, 1)})
         return
     for row in written.rows:
-        console.print(" | ".join(row.fields.values()), markup=False, highlight=False)
+        console.print(" | ".join(row.fields.values()), highlight=False)
     refused = ", ".join(f"{reason} {number}" for reason, number in written.rejected.items()) or "none"
     console.print(
         f"\n{len(written.rows)} of {count} {kind} in {seconds:.0f} s, {written.attempts} drafts, refused: {refused}\n"
         f"world: {out}   provenance: {out / 'written.parquet'}",
-        markup=False, highlight=False,
+        highlight=False,
     )  # fmt: skip
 
 

@@ -94,4 +94,4 @@ def timeline(
     else:
         require("matplotlib.image", "benchmarks").imsave(out, played.session.render())
     left = ", to the end of the episode" if played.terminated else ""
-    console.print(f"timeline of {played.steps} steps{left}: {out}", highlight=False, markup=False)
+    console.print(f"timeline of {played.steps} steps{left}: {out}", highlight=False)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.errors import install
 from recsim_llm.testing.evidence import pickles, require_frequencies
 from recsim_llm.testing.subject import (
     NEW_PROCESS,
@@ -379,7 +380,7 @@ def _evaluate_policy(about: Subject) -> None:
     try:
         from stable_baselines3.common.evaluation import evaluate_policy
     except ImportError:
-        raise skipped('stable-baselines3 is not installed: pip install "recsim-llm[agents]"') from None
+        raise skipped(f"stable-baselines3 is not installed: {install('agents')}") from None
     agent = learnt(about.agent(), about)
     env = agent.env if about.needs("truth") else about.env()  # those read the truth of their own environment
     played: Any = evaluate_policy(agent, env.unwrapped.sb3(), n_eval_episodes=about.lanes, return_episode_rewards=True)

@@ -20,7 +20,7 @@ from recsim_llm.benchmarks.studies import crossmodal
 from recsim_llm.benchmarks.studies.crossmodal_report import interval, results, to_markdown
 from recsim_llm.errors import ConfigError, DataError, RefusedError
 
-torch = pytest.importorskip("torch", reason='needs torch: pip install "recsim-llm[agents]"')
+torch = pytest.importorskip("torch", reason='needs torch: pip install -e ".[agents]"')
 
 NAMES = ["siamese", "joint", "vbpr"]
 Make = Callable[..., Any]

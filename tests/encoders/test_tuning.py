@@ -25,7 +25,7 @@ from recsim_llm.encoders.finetune.training import Engagements, Tuning, tune
 from recsim_llm.errors import ConfigError, DataError, RefusedError
 from tests.conftest import needs
 
-INSTALL = 'needs torch and peft: pip install "recsim-llm[llm]"'
+INSTALL = 'needs torch and peft: pip install -e ".[llm]"'
 torch = pytest.importorskip("torch", reason=INSTALL)
 pytest.importorskip("peft", reason=INSTALL)
 

@@ -172,7 +172,7 @@ def test_an_index_finds_what_the_exact_search_finds(similarity: str, make_world:
 
 def test_proto_action_without_faiss(world_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ImportError, match=r'pip install "recsim-llm\[ann\]"'):
+    with pytest.raises(ImportError, match=r'pip install .*"\.\[ann\]"'):
         scalar(NEWS, wrappers.ProtoAction, {"world": world_folder}, index="faiss")
 
 
