@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
+from recsim_llm.agents.common.item_stats import credited
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.agents.common.slates import mixed, uniform, uniform_propensity
 from recsim_llm.errors import ConfigError
@@ -126,7 +127,7 @@ class ShortlistAgent(LinearAgent):
             self.tries += np.bincount(seen.item, minlength=len(self.tries))
             self.surplus += np.bincount(seen.item, weights=surplus, minlength=len(self.tries))
         self.model.add(seen.phi, seen.reward)
-        self.counts.add(transition, transition.info["slot_reward"])
+        self.counts.add(transition, credited(transition))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The model, its counts, and what the bandit knows of the items."""

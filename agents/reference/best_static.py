@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.common.item_stats import ItemCounts
+from recsim_llm.agents.common.item_stats import ItemCounts, credited
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.agents.common.slates import best, uniform, uniform_propensity
 
@@ -80,7 +80,7 @@ class BestStaticAgent(Agent):
 
     def update(self, transition: Transition) -> None:
         """Credits each slot that was looked at with its reward."""
-        self.counts.add(transition, transition.info["slot_reward"])
+        self.counts.add(transition, credited(transition))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Counts and the order of ties."""
