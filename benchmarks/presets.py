@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from recsim_llm.agents import families
-from recsim_llm.benchmarks.harness.experiment import Experiment
+from recsim_llm.benchmarks.harness.experiment import SAMPLED, Experiment, agent_of
 from recsim_llm.errors import unknown
 
 MUSIC, NEWS = "recsim_llm/Music-v0", "recsim_llm/News-v0"
@@ -23,8 +23,14 @@ ABRUPT_DRIFT = "recsim_llm/Social-abrupt-v0"
 DEMO_AGENTS = (
     "random", "popularity", "epsilon_greedy", "thompson", "linucb", "q_learning", "sarsa", "mf", "ppo", "oracle",
 )  # fmt: skip
+STOCHASTIC_AGENTS = ("reinforce", "ppo", "a2c", "masked_ppo", "sac")
+"""Policy gradients whose policy is a distribution: they are evaluated at its mode and sampled."""
 STANDARD_AGENTS = tuple(
-    name for family, members in families().items() if family not in ("language model", "own") for name in members
+    row
+    for family, members in families().items()
+    if family not in ("language model", "own")
+    for name in members
+    for row in ((name, name + SAMPLED) if name in STOCHASTIC_AGENTS else (name,))
 )
 """All built-in agents but those with a language model: these serve less than one user a second, and what they are
 without one would stand under their name in the tables."""
@@ -35,7 +41,7 @@ SLOW_AGENTS = (
 """Agents on PyTorch, which take most of the time and run with five seeds of ten."""
 RETENTION_AGENTS = (
     "random", "popularity", "ucb1", "thompson", "linucb", "lints", "sarsa_lambda", "lspi", "double_dqn", "slateq",
-    "masked_ppo", "oracle",
+    "masked_ppo", "masked_ppo" + SAMPLED, "oracle",
 )  # fmt: skip
 COLD_ITEMS_AGENTS = (
     "random", "popularity", "ucb1", "thompson", "item_knn", "mf", "als", "bpr", "ease", "nearest", "kmeans", "ridge",
@@ -67,7 +73,7 @@ STANDARD = Experiment(
     episodes=64,
     env_kwargs={ABRUPT_DRIFT: {"drift_common": True, "drift_period": 80, "max_episode_steps": 320}},
     only={RETENTION: RETENTION_AGENTS, COLD_ITEMS: COLD_ITEMS_AGENTS, ABRUPT_DRIFT: ABRUPT_DRIFT_AGENTS},
-    fewer_seeds=dict.fromkeys(SLOW_AGENTS, 5),
+    fewer_seeds=dict.fromkeys((row for row in STANDARD_AGENTS if agent_of(row) in SLOW_AGENTS), 5),
 )
 CLASSICS = Experiment(
     name="classics",

@@ -31,7 +31,8 @@ def register_reward(name: str, function: Callable[[dict[str, Any]], Any]) -> Non
     Args:
         name: Used as ``gym.make(..., reward=name)``.
         function: Takes the infos of B users (arrays [B] and [B, K], see the environment's documentation) and returns
-            rewards [B].
+            rewards [B]. It is called once more for each slot, with infos from which the slot is taken out: what it
+            contributed to the reward stands in ``info["slot_reward"]``.
     """
     _rewards[name] = function
 
@@ -46,7 +47,7 @@ class Options:
         users: Split of the population: "all", "train" or "test".
         observation: "flat" (one Box) or "dict" (the same parts by name).
         reward: Weights of the reward terms, the name of a registered reward, or a function of the infos [B]; None is
-            the scenario's.
+            the scenario's. With a function, ``info["slot_reward"]`` is the difference that each slot makes to it.
         rules: Rule parameters to change.
         choice: Name of the choice model; None is the scenario's.
         dynamics: Name of a registered dynamics; None is the built-in drift.

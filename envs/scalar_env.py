@@ -109,7 +109,10 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         if core.reward_function is None:
             reward = float(lane["reported"][0] if core.protocol.reports else outcome.reward[0])
         else:
-            reward = float(core.rewards({name: np.asarray(value)[None] for name, value in info.items()})[0])
+            batched = {name: np.asarray(value)[None] for name, value in info.items()}
+            reward = float(core.rewards(batched)[0])
+            if "slot_reward" in batched:
+                info["slot_reward"] = batched["slot_reward"][0]
         steps = int(lane["step"][0])
         # As TimeLimit tells it: also where she left at that very step.
         truncated = core.options.horizon is not None and steps >= core.options.horizon

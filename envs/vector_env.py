@@ -122,7 +122,10 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
             final[index] = self.core.observed(rows[index])
         last = _with_masks({name: _masked(value, done) for name, value in infos.items()}, done)
         self.core.reset(done)
+        credited = infos.get("slot_reward")
         infos = _with_masks(self.core.infos(), self.core.everyone)
+        if credited is not None:  # where the reward is a function, other than what the simulator says
+            infos["slot_reward"] = np.where(done[:, None], infos["slot_reward"], credited)
         infos |= {"final_obs": final, "_final_obs": done.copy(), "final_info": last, "_final_info": done.copy()}
         return self._observed(), rewards, terminated, truncated, infos
 

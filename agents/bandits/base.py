@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.item_stats import Floats64, ItemCounts, seen_slots
+from recsim_llm.agents.common.item_stats import Floats64, ItemCounts, credited, seen_slots
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.sampling import tied
 from recsim_llm.agents.common.slates import Chances, best
@@ -99,8 +99,9 @@ class BanditAgent(RememberingAgent, abc.ABC):
 
     def gains(self, transition: Transition) -> Floats64:
         """Gain of each slot [B, K]; notes on which scale they are."""
-        name = "click" if self.config.gain == "click" else "slot_reward"
-        gains = np.asarray(transition.info[name], np.float64)
+        gains = credited(transition)
+        if self.config.gain == "click":
+            gains = np.asarray(transition.info["click"], np.float64)
         _, seen = seen_slots(transition)
         looked = gains[seen]
         self.scale[0] = min(self.scale[0], looked.min(initial=0.0))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.common.experience_buffer import Experience
 from recsim_llm.agents.common.item_feedback import COLUMNS, ItemSigns
-from recsim_llm.agents.common.item_stats import seen_slots
+from recsim_llm.agents.common.item_stats import credited, seen_slots
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import mixed
 from recsim_llm.agents.common.user_state import Habits, Trail
@@ -232,7 +232,7 @@ class TorchAgent(RememberingAgent):
         signs = self.habits.decayed(after, trail.signs, never)
         self.experience.add(
             state=self.states(rows, trail.features), after=self.states(after, self.habits.of(after, signs)),
-            shown=np.maximum(shown, 0), slot_reward=transition.info["slot_reward"],
+            shown=np.maximum(shown, 0), slot_reward=credited(transition),
             clicked=clicked, seen=seen, chance=transition.propensity,
             allowed=np.packbits(allowed, axis=1), reward=transition.reward, valid=transition.valid,
             terminated=transition.terminated, truncated=transition.truncated, **self.kept(trail),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.common.top_k import GROUPS, Remembered, add_remembered, select, write_highest
+from recsim_llm.agents.common.top_k import GROUPS, Remembered, add_remembered, by_topic, select, write_highest
 from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
 from recsim_llm.simulator.jit import jit, kernel, loaded
 
@@ -65,8 +65,7 @@ class Features:
         self.items: Floats = np.ascontiguousarray(catalog.embedding * self.scale)
         self.topic = catalog.topic
         self.released: Floats = catalog.released_at
-        self._members = np.argsort(self.topic, kind="stable").astype(np.int64)  # items by topic
-        self._ends = np.cumsum(np.bincount(self.topic, minlength=len(catalog.topics)))
+        self._members, self._ends = by_topic(self.topic, len(catalog.topics))
         spread = float(catalog.price.std()) or 1.0
         self.price: Floats = (catalog.price - catalog.price.mean()) / np.float32(spread)
         self.slots = setting.slots

@@ -119,6 +119,12 @@ def _least(highest: NDArray[Any], best: NDArray[Any]) -> Any:
     return best[slots - 1]
 
 
+def by_topic(topic: NDArray[np.integer], topics: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Items [I] in the order of their topics [I], and where those of each of T topics end among them [T]."""
+    members = np.argsort(topic, kind="stable").astype(np.int64)
+    return members, np.cumsum(np.bincount(topic, minlength=topics))
+
+
 @kernel
 def add_remembered(
     memory: Remembered, weights: NDArray[np.float32], members: NDArray[np.int64], ends: NDArray[np.int64],

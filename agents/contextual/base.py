@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.common.features import Features, Situation
-from recsim_llm.agents.common.item_stats import ItemCounts, seen_slots
+from recsim_llm.agents.common.item_stats import ItemCounts, credited, seen_slots
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.ridge_regression import RidgeSums
 from recsim_llm.agents.common.slates import uniform
@@ -128,7 +128,7 @@ class ContextualAgent(RememberingAgent):
         lane, slot = np.nonzero(seen)
         item = shown[seen]
         phi = self.features.rows(self.situation(rows, state), lane, item, slot)
-        return Seen(phi, np.asarray(transition.info["slot_reward"], np.float32)[seen], item, lane, slot)
+        return Seen(phi, credited(transition)[seen].astype(np.float32), item, lane, slot)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Counts."""
@@ -173,7 +173,7 @@ class LinearAgent(ContextualAgent):
         """Adds the slots that were looked at; now and then computes theta again."""
         seen = self.seen(transition)
         self.model.add(seen.phi, seen.reward)
-        self.counts.add(transition, transition.info["slot_reward"])
+        self.counts.add(transition, credited(transition))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Sums, theta and counts."""

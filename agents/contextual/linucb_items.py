@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.item_stats import seen_slots
+from recsim_llm.agents.common.item_stats import credited, seen_slots
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.core.config import Config
@@ -135,7 +135,7 @@ class LinUCBItemsAgent(RememberingAgent):
         shown, seen = seen_slots(transition)
         lane, _ = np.nonzero(seen)
         x = self.users(transition.observation)[lane].astype(np.float64)
-        reward = np.asarray(transition.info["slot_reward"], np.float64)[seen]
+        reward = credited(transition)[seen]
         work = np.empty(x.shape[1])
         loaded(_add, shown[seen], x, reward, self.inverse, self.moment, self.theta, work)
 

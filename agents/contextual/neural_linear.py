@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.features import SCALARS, Features, Situation
+from recsim_llm.agents.common.item_stats import credited
 from recsim_llm.agents.common.ridge_regression import RidgeSums
 from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig, Recall, Seen
 from recsim_llm.agents.core.config import Config
@@ -185,7 +186,7 @@ class NeuralLinearAgent(LinearAgent):
         """Adds the slots that were looked at; now and then trains the network, and does the regression again."""
         seen = self.seen(transition)
         self._add(seen.phi, seen.reward)
-        self.counts.add(transition, transition.info["slot_reward"])
+        self.counts.add(transition, credited(transition))
         self._new.append(self._noted(transition.observation, seen))
         self.waited += int(transition.valid.sum())
         if self.waited[0] >= self.config.period:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.item_stats import credited
 from recsim_llm.agents.common.slates import mixed, uniform, uniform_propensity
 from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
 from recsim_llm.agents.core.config import Config
@@ -127,7 +128,7 @@ class ShortlistAgent(LinearAgent):
             self.tries += np.bincount(seen.item, minlength=len(self.tries))
             self.surplus += np.bincount(seen.item, weights=surplus, minlength=len(self.tries))
         self.model.add(seen.phi, seen.reward)
-        self.counts.add(transition, transition.info["slot_reward"])
+        self.counts.add(transition, credited(transition))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The model, its counts, and what the bandit knows of the items."""

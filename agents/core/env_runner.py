@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
+from recsim_llm.agents.core.credit import SlotWeight
 from recsim_llm.agents.core.env_snapshot import environment_state, restore_environment
 from recsim_llm.agents.core.packing import inside
 from recsim_llm.errors import ConfigError
@@ -45,6 +46,8 @@ class Transition:
         state: What ``predict`` returned beside the action: the agent's memory when it chose.
         propensity: [B, K] probability with which the policy shows this item in this slot, given the slots before it:
             their product is that of the slate. NaN where it is not known.
+        slot_weight: How much the infos' rewards of slots count in ``reward``; see
+            :class:`~recsim_llm.agents.core.credit.SlotWeight`.
     """
 
     observation: Floats
@@ -57,6 +60,7 @@ class Transition:
     valid: Flags
     state: Any = None
     propensity: NDArray[np.float64] = field(default_factory=lambda: np.full((1, 1), np.nan))
+    slot_weight: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,6 +234,7 @@ class Lanes:
         self.info: Infos = {}
         self.fresh: Flags = np.ones(self.count, np.bool_)
         self._over: Flags = np.zeros(self.count, np.bool_)
+        self.slot_weight = SlotWeight()
 
     def reset(self, seed: int | None = None) -> None:
         """Begins episodes in all lanes."""
@@ -266,7 +271,10 @@ class Lanes:
         rewards = np.atleast_1d(np.asarray(reward, np.float64))
         if propensity is None:
             propensity = np.full(slates.shape, np.nan)
-        return Transition(before, slates, rewards, after, terminated, truncated, last, ~over, state, propensity)
+        weight = 1.0
+        if "slot_reward" in last and rewards.ndim == 1:
+            weight = self.slot_weight.add(np.asarray(last["slot_reward"], np.float64)[~over], rewards[~over])
+        return Transition(before, slates, rewards, after, terminated, truncated, last, ~over, state, propensity, weight)
 
     def snapshot(self) -> dict[str, Any]:
         """Where the lanes stand, the environment's own state included; {} before the first reset."""
@@ -275,7 +283,7 @@ class Lanes:
         info = {name: value for name, value in self.info.items() if name not in ("final_obs", "final_info")}
         return {
             "env": environment_state(self.env), "observation": self.observation, "info": info, "fresh": self.fresh,
-            "over": self._over,
+            "over": self._over, "slot_weight": self.slot_weight.sums,
         }  # fmt: skip
 
     def resume(self, arrays: Mapping[str, NDArray[Any]], rest: Mapping[str, Any]) -> None:
@@ -287,7 +295,7 @@ class Lanes:
         self.reset(seed=0)
         restore_environment(self.env, inside(arrays, "env"), inside(rest, "env"))
         own, given = self.snapshot(), dict(arrays)
-        for name in ("observation", "fresh", "over"):
+        for name in ("observation", "fresh", "over", "slot_weight"):
             own[name][...] = like(own[name], given[name], name)
         info = inside(given, "info")
         self.info = {name: like(value, info[name], name).copy() for name, value in own["info"].items()}

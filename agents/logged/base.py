@@ -16,6 +16,7 @@ from recsim_llm.agents.common.remembering import RememberingAgent, RememberingCo
 from recsim_llm.agents.common.slates import Chances, best, uniform, uniform_propensity
 from recsim_llm.agents.core import agent_file as saving
 from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.credit import EventReward
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition, like
 from recsim_llm.agents.logged.episode_history import Session as Session
 from recsim_llm.agents.logged.episode_history import remember
@@ -62,13 +63,20 @@ class LoggedAgent(RememberingAgent):
     alone also :meth:`absorb`. A fit may depend on the log, the settings and ``fit_seed`` only, so that training in
     parts is training in one go. Items that are not in the log have the mean click rate and no similarity to others.
 
+    What these models foretell is the click, from clicks and what was left. Whether clicks are worth it is seen from the
+    rewards in the log: where they earn less than looks that end without one, what is least likely to be clicked is
+    served. How much each item's clicks earn counts where an agent says so.
+
     Attributes:
         book: The log so far.
         counts: Looks and clicks of each item in it.
         fitted: Rows of the log that the model was fitted to.
         fit_seed: Seed of whatever a fit draws.
+        event_reward: What clicks earn, and looks without one.
     """
 
+    foretells_reward: ClassVar[bool] = False
+    """Whether scores are rewards already, in place of clicks."""
     Config: ClassVar[type[Config]] = LoggedConfig
     State: ClassVar[type | None] = Session
     config: LoggedConfig
@@ -79,6 +87,7 @@ class LoggedAgent(RememberingAgent):
         self.fit_seed = int(rng.integers(2**62))
         self.book = LogBook()
         self.counts = ItemCounts(self.setting.items)
+        self.event_reward = EventReward()
         self.fitted = 0
         self.blank(0)
 
@@ -158,14 +167,19 @@ class LoggedAgent(RememberingAgent):
         """The best scores; when online, with some uniform slates among them."""
         session = self.session(rows, state, starts)
         rested = self.rested(session.memory, allowed)
-        slates = best(self.scores(rows, session) + self.ties, rested, self.setting.slots)
+        slates = best(self.served(rows, session) + self.ties, rested, self.setting.slots)
         if self.config.online and not deterministic:
             slates, self.propensity = sometimes_uniform(slates, rested, self._share(), rng)
         return slates, session.noting(slates)
 
     def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
-        """The scores."""
-        return self.scores(rows, self.session(rows, state, starts))
+        """The scores by which it serves."""
+        return self.served(rows, self.session(rows, state, starts))
+
+    def served(self, rows: Floats, session: Any) -> NDArray[np.floating]:
+        """The scores, their sign turned where clicks earn less than looks without one, [B, I]."""
+        scores = self.scores(rows, session)
+        return scores if self.foretells_reward or self.event_reward.sign > 0.0 else -scores
 
     def session(self, rows: Floats, state: Any, starts: Flags) -> Any:
         """The state with the feedback in observations [B, P] taken in; what :meth:`scores` gets."""
@@ -189,7 +203,9 @@ class LoggedAgent(RememberingAgent):
             self.propensity = uniform_propensity(allowed, slots)
             return lanes.step(uniform(allowed, slots, self.rng), None, self.propensity)
         session = self.session(lanes.observation, self.state, lanes.fresh)
-        popular = best(self.popularity() + self.ties, self.rested(session.memory, allowed), slots)
+        popular = best(
+            self.event_reward.sign * self.popularity() + self.ties, self.rested(session.memory, allowed), slots
+        )
         slates, self.propensity = sometimes_uniform(popular, allowed, share, self.rng)
         self.state = session.noting(slates)
         return lanes.step(slates, self.state, self.propensity)
@@ -202,7 +218,7 @@ class LoggedAgent(RememberingAgent):
         """Adds the slots that were looked at to the log; when online, updates the model now and then."""
         before = len(self.book)
         self.book.add(transition)
-        count_rows(self.counts, self.book.log[before:])
+        self._count_rows(self.book.log[before:])
         done, every = self.num_timesteps, self.config.refit
         if self.config.online and (done + int(transition.valid.sum())) // every > done // every:
             self._fit()
@@ -230,7 +246,12 @@ class LoggedAgent(RememberingAgent):
         if len(log) and log.item.max() >= self.setting.items:
             raise DataError(f"{source} names item {log.item.max()}, the catalogue has {self.setting.items}")
         self.book, self.counts, self.fitted = LogBook(log), ItemCounts(self.setting.items), 0
+        self.event_reward = EventReward()
+        self._count_rows(log)
+
+    def _count_rows(self, log: Log) -> None:
         count_rows(self.counts, log)
+        self.event_reward.add(log.click > 0, log.reward)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The log, the model and the order of ties."""

@@ -189,7 +189,7 @@ class NeuralAgent(LoggedAgent):
         """The best scores; when online, with some uniform slates among them."""
         visit = replace(self.session(rows, state, starts), newest=self.views.newest(allowed))
         rested = self.rested(visit.memory, allowed)
-        slates = best(self.scores(rows, visit) + self.ties, rested, self.setting.slots)
+        slates = best(self.served(rows, visit) + self.ties, rested, self.setting.slots)
         if self.config.online and not deterministic:
             slates, self.propensity = sometimes_uniform(slates, rested, self._share(), rng)
         return slates, visit.noting(slates)
@@ -197,7 +197,7 @@ class NeuralAgent(LoggedAgent):
     def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
         """The scores."""
         visit = replace(self.session(rows, state, starts), newest=self.views.newest(allowed))
-        return self.scores(rows, visit)
+        return self.served(rows, visit)
 
     def session(self, rows: Floats, state: Any, starts: Flags) -> Visit:
         """The state with the feedback in observations [B, P] taken in."""

@@ -100,6 +100,7 @@ class MultiTaskAgent(NeuralAgent):
 
     name: ClassVar[str] = "multi_task"
     Config: ClassVar[type[LoggedConfig]] = MultiTaskConfig
+    foretells_reward: ClassVar[bool] = True
     config: MultiTaskConfig
 
     def build(self, generator: Any) -> Any:
@@ -304,6 +305,8 @@ def base_rates(log: Log) -> Floats64:
 def weights_of(log: Log, catalog: Any) -> Floats64:
     """What a reward consists of: least squares of rewards of slots on what users did, [9]; a click where that fails.
 
+    Rewards of clicked slots count from the mean of those that were left: it is what a click is instead of.
+
     Args:
         log: The log.
         catalog: The public catalogue.
@@ -311,7 +314,9 @@ def weights_of(log: Log, catalog: Any) -> Floats64:
     fallback = np.zeros(len(WEIGHTS) + len(BIDS))
     fallback[0] = 1.0
     rows = log[log.click > 0]
-    if not rows.reward.any():
+    left = log.reward[log.click <= 0].astype(np.float64)
+    reward = rows.reward.astype(np.float64) - (left.mean() if len(left) else 0.0)
+    if not reward.any():
         return fallback
     price, bid, event = catalog.price[rows.item], catalog.bid[rows.item], catalog.bid_event[rows.item]
     x = np.stack(
@@ -321,7 +326,7 @@ def weights_of(log: Log, catalog: Any) -> Floats64:
         ], 1,
     ).astype(np.float64)  # fmt: skip
     size = np.maximum(np.abs(x).max(0), 1e-12)
-    solution = np.linalg.lstsq(x / size, rows.reward.astype(np.float64), rcond=1e-8)[0]
+    solution = np.linalg.lstsq(x / size, reward, rcond=1e-8)[0]
     solution[np.abs(solution) < LEAST_WEIGHT * np.abs(solution).max()] = 0.0
     weights: Floats64 = solution / size
     return weights

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.item_stats import ItemCounts
+from recsim_llm.agents.common.item_stats import ItemCounts, credited
 from recsim_llm.agents.common.slates import best, uniform, uniform_propensity
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
@@ -80,7 +80,7 @@ class BestStaticAgent(Agent):
 
     def update(self, transition: Transition) -> None:
         """Credits each slot that was looked at with its reward."""
-        self.counts.add(transition, transition.info["slot_reward"])
+        self.counts.add(transition, credited(transition))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Counts and the order of ties."""

@@ -8,15 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.item_stats import ItemCounts
+from recsim_llm.agents.common.item_stats import Floats64, ItemCounts, credited, seen_slots
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best, either, uniform
 from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.credit import EventReward
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError
 
-GAINS = {"like": "like", "reward": "slot_reward", "click": "click"}
-"""What makes an item popular, and where infos say it."""
+GAINS = ("like", "reward", "click")
+"""What makes an item popular."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class PopularityConfig(RememberingConfig):
         explore: Share of lanes and steps that get a uniform random slate while learning; counts come from them alone.
         strength: Looks by which an item's rate is drawn towards the mean of all.
         gain: What makes an item popular: "like", how often it is liked by those who look at it, "reward", what a look
-            at it is worth to the platform, or "click", how often it is clicked.
+            at it is worth to the platform, or "click", how often it is clicked. Where slots earn less with a like (a
+            click) than without one, items are popular that are liked (clicked) least.
     """
 
     explore: float = 1.0
@@ -74,6 +76,7 @@ class PopularityAgent(RememberingAgent):
         self.counts = ItemCounts(self.setting.items)
         self.ties = rng.random(self.setting.items) * 1e-9
         self._explored: Flags = np.zeros(self.lanes.count, np.bool_)
+        self.event_reward = EventReward()
 
     def act(
         self,
@@ -102,16 +105,26 @@ class PopularityAgent(RememberingAgent):
         return lanes.step(slates, self.state, self.propensity)
 
     def _popular(self, allowed: Flags) -> Slates:
-        return best(self.counts.rate(self.config.strength) + self.ties, allowed, self.setting.slots)
+        return best(self.rate() + self.ties, allowed, self.setting.slots)
+
+    def rate(self) -> Floats64:
+        """How popular each item is, [I]."""
+        return self.event_reward.sign * self.counts.rate(self.config.strength)
 
     def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating]:
         """The same rates for everybody."""
-        return np.broadcast_to(self.counts.rate(self.config.strength), allowed.shape)
+        return np.broadcast_to(self.rate(), allowed.shape)
 
     def update(self, transition: Transition) -> None:
         """Counts gains of the lanes that explored."""
-        self.counts.add(transition, transition.info[GAINS[self.config.gain]], self._explored)
+        credit, gain = credited(transition), self.config.gain
+        if gain == "reward":
+            self.counts.add(transition, credit, self._explored)
+            return
+        self.counts.add(transition, transition.info[gain], self._explored)
+        seen = seen_slots(transition)[1] & self._explored[:, None]
+        self.event_reward.add(np.asarray(transition.info[gain])[seen] > 0, credit[seen])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Counts and the order of ties."""
-        return {**self.counts.arrays(), "ties": self.ties}
+        """Counts, what likes or clicks earn, and the order of ties."""
+        return {**self.counts.arrays(), **self.event_reward.arrays(), "ties": self.ties}

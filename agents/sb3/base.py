@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.common.item_stats import ItemCounts
+from recsim_llm.agents.common.item_stats import ItemCounts, credited
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.core import agent_file as saving
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
@@ -74,6 +74,8 @@ class Sb3Agent(RememberingAgent):
     Config: ClassVar[type[Sb3Config]] = Sb3Config
     config: Sb3Config
     model: Any
+    recency: ClassVar[bool] = False
+    """Whether the networks see what was looked at and clicked lately, item by item."""
 
     def setup(self, rng: np.random.Generator) -> None:
         """Builds the algorithm."""
@@ -111,7 +113,7 @@ class Sb3Agent(RememberingAgent):
             self._course.step(transition)
             return Step(transition, self.now()[0], self._ended, self.told_scale, list(self.episodes))
 
-        width = self.setting.width + len(self.setting.catalog.topics) + 1
+        width = self.setting.width + len(self.setting.catalog.topics) + 1 + 3 * self.remembered
         return LanesVecEnv(self.lanes, width, action_space, play, self.open)
 
     def shape(self, candidates: slice | None = None, bonus: bool = False) -> Any:
@@ -119,14 +121,26 @@ class Sb3Agent(RememberingAgent):
         from recsim_llm.agents.sb3.item_policy import Shape
 
         setting = self.setting
-        return Shape(setting.catalog, setting.slots, setting.width, self.config.hidden, candidates, bonus)
+        return Shape(
+            setting.catalog, setting.slots, setting.width, self.config.hidden, candidates, bonus, self.remembered
+        )
+
+    @property
+    def remembered(self) -> int:
+        """H, items of the memory that networks see."""
+        return Memory.empty(0, self.setting).item.shape[1] if self.recency else 0
 
     def inputs(self, rows: Floats, memory: Memory, allowed: Flags) -> Floats:
-        """What networks see, [B, P + T + 1]: observations, the wear of topics, and the newest release on the shelf."""
+        """What networks see, [B, P + T + 1 + 3 H].
+
+        Observations, the wear of topics, the newest release on the shelf, and where they see it the memory: items,
+        looks at them and clicks on them.
+        """
         released = self.setting.catalog.released_at
         newest = np.where(allowed, released, -np.inf).max(1, keepdims=True)
         newest = np.where(np.isfinite(newest), newest, released.min())
-        inputs: Floats = np.concatenate([rows, memory.wear, newest], 1, dtype=np.float32)
+        known = [memory.item, memory.looks, memory.takes] if self.recency else []
+        inputs: Floats = np.concatenate([rows, memory.wear, newest, *known], 1, dtype=np.float32)
         return inputs
 
     def now(self) -> tuple[Floats, Memory, Flags]:
@@ -148,7 +162,7 @@ class Sb3Agent(RememberingAgent):
         self.state, self._now = memory.noting(slates), None
         transition = self.lanes.step(slates, self.state)
         self.squares += np.square(transition.reward).sum(), len(slates)
-        self.counts.add(transition, slot_rewards(transition))
+        self.counts.add(transition, credited(transition))
         self._ended = None
         if (transition.terminated | transition.truncated).any():
             rows = transition.next_observation
@@ -335,11 +349,3 @@ def _array(value: Any) -> NDArray[Any]:
     """A copy of a tensor."""
     copy: NDArray[Any] = np.array(value.detach().cpu().numpy())
     return copy
-
-
-def slot_rewards(transition: Transition) -> NDArray[np.float64]:
-    """What each slot contributed to the reward, [B, K]; what no slot earned is shared by all of them."""
-    shares = np.asarray(transition.info["slot_reward"], np.float64)
-    rest = transition.reward - shares.sum(1)
-    rewards: NDArray[np.float64] = shares + rest[:, None] / shares.shape[1]
-    return rewards

@@ -43,6 +43,7 @@ class OnPolicyAgent(Sb3Agent):
 
     Config: ClassVar[type[OnPolicyConfig]] = OnPolicyConfig
     config: OnPolicyConfig
+    recency: ClassVar[bool] = True
     lists: ClassVar[bool] = True
     """Whether candidates are scored by the encodings in their list, and not as the items that they are."""
 

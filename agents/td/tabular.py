@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.clusters import Clusters
-from recsim_llm.agents.common.item_stats import ItemCounts, seen_slots
+from recsim_llm.agents.common.item_stats import ItemCounts, credited, seen_slots
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best, mixed
 from recsim_llm.agents.core.config import Config
@@ -158,7 +158,7 @@ class TabularAgent(RememberingAgent):
 
     def gains(self, transition: Transition) -> tuple[Values, Flags]:
         """Reward of each slot [B, K] and which slots count; also notes the items' mean rewards."""
-        rewards = np.asarray(transition.info["slot_reward"], np.float64)
+        rewards = credited(transition)
         _, seen = seen_slots(transition)
         self.counts.add(transition, rewards)
         return rewards, seen

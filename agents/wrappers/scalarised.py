@@ -186,4 +186,4 @@ def scaled(scores: Values, usable: Flags) -> Values:
 def _rewarded(transition: Transition, slot_reward: Values) -> Transition:
     """A transition with other rewards of slots, [B, K]."""
     info = {**transition.info, "slot_reward": slot_reward.astype(np.float32)}
-    return dataclasses.replace(transition, reward=slot_reward.sum(1), info=info)
+    return dataclasses.replace(transition, reward=slot_reward.sum(1), info=info, slot_weight=1.0)

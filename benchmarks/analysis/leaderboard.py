@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class Line:
         coverage: Share of the catalogue shown, mean over runs.
         train_s: Processor time for learning, mean over runs [s]; wall-clock time for all if a row is older than that.
         runs: Runs that are done.
+        also: Agents that did exactly the same in every scenario, and have no line of their own.
+        same: By scenario, the agent of an earlier line that did exactly the same there; "" if there is none.
     """
 
     agent: str
@@ -41,6 +43,13 @@ class Line:
     coverage: float
     train_s: float
     runs: int
+    also: tuple[str, ...] = ()
+    same: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Its name, with those who did the same."""
+        return f"{self.agent} (= {', '.join(self.also)})" if self.also else self.agent
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Leaderboard:
 
     Attributes:
         scenarios: Names of the columns of returns.
-        lines: One for each agent.
+        lines: One for each agent, or for those that did exactly the same everywhere.
         warnings: Sentences about what weakens the comparison.
         headline: What it says, in one sentence.
         best: The best agent besides random and oracle; "" if there is none.
@@ -83,7 +92,17 @@ class Leaderboard:
 def leaderboard(results: Results, seed: int = 0) -> Leaderboard:
     """Computes the leaderboard of an experiment's main scenarios; `seed` is that of the bootstrap."""
     everything, results = results, results.main
-    lines = [_line(results, agent, seed) for agent in results.experiment.agents]
+    twins = duplicates(results)
+    names = [agent for agent in results.experiment.agents if not _merged(twins[agent])]
+    lines = [_line(results, agent, seed) for agent in names]
+    lines = [
+        replace(
+            line,
+            also=tuple(other for other, same in twins.items() if _merged(same) and line.agent in same),
+            same=twins[line.agent],
+        )
+        for line in lines
+    ]
     lines.sort(key=lambda line: (-np.nan_to_num(line.score.value, nan=-np.inf), -_mean_return(line), line.agent))
     able = [line for line in lines if line.agent not in REFERENCES and line.runs]
     best = able[0].agent if able else ""
@@ -97,6 +116,51 @@ def leaderboard(results: Results, seed: int = 0) -> Leaderboard:
         best=best,
         rivals=rivals,
     )
+
+
+def duplicates(results: Results) -> dict[str, tuple[str, ...]]:
+    """For each agent and scenario, the first agent before it with exactly the same results there; "" if none has.
+
+    A re-ranker of slates, for example, has nothing to do where a slate has one item. Results are the same where every
+    evaluation episode of all seeds that both have returned the same, and what was clicked and shown was the same too.
+    An agent that is the same as another everywhere names that one in all places. The references stand for themselves.
+    """
+    scenarios = results.experiment.scenarios
+    outcomes = {agent: _outcomes(results, agent) for agent in results.experiment.agents}
+    found: dict[str, tuple[str, ...]] = {}
+    for agent in results.experiment.agents:
+        earlier = [other for other in found if agent not in REFERENCES and other not in REFERENCES]
+        alike = {
+            other: [_alike(*both) for both in zip(outcomes[agent], outcomes[other], strict=True)] for other in earlier
+        }
+        whole = next((other for other in earlier if all(alike[other]) and not _merged(found[other])), None)
+        if whole is not None:
+            found[agent] = (whole,) * len(scenarios)
+        else:
+            found[agent] = tuple(
+                next((o for o in earlier if alike[o][n] and not found[o][n]), "") for n in range(len(scenarios))
+            )
+    return found
+
+
+def _merged(same: tuple[str, ...]) -> bool:
+    """Whether an agent did exactly as one other everywhere."""
+    return len(set(same)) == 1 and "" not in same
+
+
+def _outcomes(results: Results, agent: str) -> list[dict[int, bytes]]:
+    """By scenario: what tells whether two agents did the same, by the number of the seed; runs that are done only."""
+    finals = [results.final(agent, name) for name in ("ctr", "coverage")]
+    found = []
+    for n, scenario in enumerate(results.experiment.scenarios):
+        rows = np.column_stack([results.episodes(agent, scenario), *(final[:, n] for final in finals)])
+        found.append({seed: row.tobytes() for seed, row in enumerate(rows) if not np.isnan(row[:-2]).any()})
+    return found
+
+
+def _alike(one: dict[int, bytes], other: dict[int, bytes]) -> bool:
+    both = one.keys() & other.keys()
+    return bool(both) and all(one[seed] == other[seed] for seed in both)
 
 
 def _rival(results: Results, best: str, other: str, seed: int) -> Rival:

@@ -137,7 +137,7 @@ def _questions(results: Results) -> str:
         parts += [f"**{short(board.scenarios[0])}.** {QUESTIONS.get(board.scenarios[0], '')}".rstrip(), ""]
         parts += ["| agent | return [95% CI] | reward of a step while learning |", "|:--|--:|--:|"]
         for line in sorted(board.lines, key=lambda line: -np.nan_to_num(line.returns[0].value, nan=-np.inf)):
-            parts.append(f"| {line.agent} | {line.returns[0].text(1)} | {line.online[0].text(3)} |")
+            parts.append(f"| {line.label} | {line.returns[0].text(1)} | {line.online[0].text(3)} |")
         parts.append("")
     return "\n".join(parts)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 import recsim_llm
 from recsim_llm import agents
 from recsim_llm.agents.core.env_runner import Setting
-from recsim_llm.benchmarks.harness.experiment import Cell, Experiment
+from recsim_llm.benchmarks.harness.experiment import Cell, Experiment, agent_of
 from recsim_llm.errors import ConfigError, install, unknown
 
 Floats = NDArray[np.float64]
@@ -56,7 +56,7 @@ def prepare(experiment: Experiment) -> Mapping[str, str]:
         ConfigError: If a scenario, an agent or an argument is not valid, or an agent's library is not installed.
     """
     for name in experiment.agents:
-        agents.get(name)
+        agents.get(agent_of(name))
     for name in experiment.scenarios:
         if name not in gym.registry:
             raise unknown("scenario", name, scenarios())
@@ -67,7 +67,7 @@ def prepare(experiment: Experiment) -> Mapping[str, str]:
             "them out"
         )
     for name, settings in experiment.agent_configs.items():
-        agents.get(name).Config.from_dict(dict(settings))
+        agents.get(agent_of(name)).Config.from_dict(dict(settings))
     worlds = {}
     one = experiment.replace(
         agents=experiment.agents[:1], seeds=experiment.seeds[:1], agent_configs={}, only={}, fewer_seeds={}
@@ -85,7 +85,7 @@ def prepare(experiment: Experiment) -> Mapping[str, str]:
 def unavailable(names: Sequence[str]) -> list[str]:
     """Those of the agents whose libraries are not installed here."""
     installed = all(importlib.util.find_spec(module) for module in ("torch", "stable_baselines3"))
-    return [] if installed else [name for name in names if agents.get(name).needs_torch]
+    return [] if installed else [name for name in names if agents.get(agent_of(name)).needs_torch]
 
 
 def make_env(cell: Cell, *, lanes: int, users: str, autoreset: AutoresetMode, truth: bool) -> VectorEnv[Any, Any, Any]:
@@ -107,14 +107,15 @@ def run_cell(cell: Cell) -> Mapping[str, Any]:
         ``episode_returns`` at the last checkpoint, ``items``, and the wall-clock and processor times ``wall_train_s``,
         ``wall_evaluate_s``, ``cpu_train_s`` and ``cpu_evaluate_s`` [s].
     """
-    kind = agents.get(cell.agent)
+    name = agent_of(cell.agent)
+    kind = agents.get(name)
     if kind.needs_torch:
         import torch
 
         torch.set_num_threads(1)
     train = make_env(cell, lanes=cell.lanes, users="train", autoreset=AutoresetMode.NEXT_STEP, truth=kind.needs_truth)
     test = make_env(cell, lanes=cell.episodes, users="test", autoreset=AutoresetMode.DISABLED, truth=kind.needs_truth)
-    agent = agents.make(cell.agent, train, seed=cell.seed, **cell.agent_config)
+    agent = agents.make(name, train, seed=cell.seed, **cell.agent_config)
     measured: list[Evaluation] = []
     trained, online, train_time, evaluation_time = [], [], _Stopwatch(), _Stopwatch()
     for checkpoint in cell.checkpoints:
@@ -126,7 +127,7 @@ def run_cell(cell: Cell) -> Mapping[str, Any]:
         online.append(earned.mean)
         if kind.learns or not measured:
             with evaluation_time:
-                measured.append(evaluate(agent, test, cell.evaluation_seed))
+                measured.append(evaluate(agent, test, cell.evaluation_seed, deterministic=cell.deterministic))
         else:
             measured.append(measured[-1])
     train.close()
@@ -198,13 +199,16 @@ class Evaluation:
     items: int
 
 
-def evaluate(agent: Any, env: VectorEnv[Any, Any, Any], seed: int) -> Evaluation:
+def evaluate(
+    agent: Any, env: VectorEnv[Any, Any, Any], seed: int, *, deterministic: bool = True
+) -> Evaluation:  # fmt: skip
     """Plays one episode in every lane, lane i with seed `seed` + i, without learning.
 
     Args:
-        agent: The agent; it predicts deterministically where that means something to it.
+        agent: The agent.
         env: Vector environment with autoreset disabled, whose finished lanes stand still.
         seed: Seed of the first lane.
+        deterministic: Whether it leaves exploration out, and shows the mode of a policy that is a distribution.
     """
     lanes = env.num_envs
     core: Any = env.unwrapped
@@ -217,7 +221,7 @@ def evaluate(agent: Any, env: VectorEnv[Any, Any, Any], seed: int) -> Evaluation
     for _ in range(_MAX_STEPS):
         agent.observe(info)
         action, state = agent.predict(
-            observation, state, episode_start=fresh, deterministic=True, action_masks=core.available()
+            observation, state, episode_start=fresh, deterministic=deterministic, action_masks=core.available()
         )
         observation, reward, terminated, truncated, info = env.step(action)
         if core.core.protocol.reports:  # the recommender learns from what is reported and is worth what happened

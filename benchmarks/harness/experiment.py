@@ -21,6 +21,8 @@ from recsim_llm.errors import ConfigError, StoreError, unknown
 Json = Mapping[str, Any]
 ALL_SCENARIOS = "*"
 EVALUATION_SEED = 1_000_000
+SAMPLED = " (sampled)"
+"""Ends the name of a row whose agent is evaluated as it explores: a policy that is a distribution is sampled from."""
 COMPATIBLE = ".".join(__version__.split(".")[: 2 if __version__.startswith("0.") else 1])
 """The part of the package's version within which results may be continued."""
 
@@ -31,7 +33,7 @@ class Cell:
 
     Attributes:
         scenario: Environment id.
-        agent: Agent name.
+        agent: Name of the row: an agent's, with " (sampled)" where it is not evaluated at its mode.
         seed: Seed of the agent and of its training users.
         budget: Interactions for learning, counted over all lanes [environment steps].
         checkpoints: Interaction counts at which the agent is evaluated, ascending, the first 0, the last `budget`.
@@ -42,6 +44,7 @@ class Cell:
         world_hash: Content hash of that world; "" where the cell function needs none.
         env_kwargs: Arguments of the environment.
         agent_config: Settings of the agent.
+        deterministic: Whether it is evaluated without exploration: a policy that is a distribution at its mode.
         package: Version within which results may be continued.
     """
 
@@ -57,6 +60,7 @@ class Cell:
     world_hash: str = ""
     env_kwargs: Json = field(default_factory=dict)
     agent_config: Json = field(default_factory=dict)
+    deterministic: bool = True
     package: str = COMPATIBLE
 
     def canonical(self) -> dict[str, Any]:
@@ -64,6 +68,8 @@ class Cell:
         content = _jsonable(self)
         if self.world_hash:
             content.pop("world")
+        if self.deterministic:  # a cell that is evaluated so is the one it was before there was a choice
+            content.pop("deterministic")
         return content
 
     @cached_property
@@ -100,7 +106,8 @@ class Experiment:
 
     Attributes:
         scenarios: Environment ids.
-        agents: Agent names; scores need "random" and "oracle" among them.
+        agents: Agent names; scores need "random" and "oracle" among them. "NAME (sampled)" evaluates the agent NAME
+            with exploration, where NAME alone evaluates it without: for policies that are distributions these differ.
         seeds: Seeds, one independent run of every agent in every scenario for each.
         budget: Interactions for learning, over all lanes [environment steps].
         checkpoints: Interaction counts at which agents are evaluated; () gives nine, evenly spaced from 0 to `budget`.
@@ -108,7 +115,7 @@ class Experiment:
         episodes: Evaluation episodes at every checkpoint, one held-out user each.
         world: Name or folder of a world for all scenarios; None for each scenario's own.
         env_kwargs: Arguments of the environments, by scenario; those under "*" go to all.
-        agent_configs: Settings by agent.
+        agent_configs: Settings by agent; a row "NAME (sampled)" has those of NAME where it has none of its own.
         only: Agents by scenario, for scenarios that ask a question of their own: they run there alone, and the
             scenario is not part of the score.
         fewer_seeds: Number of seeds by agent, for agents that get only the first of them.
@@ -235,7 +242,8 @@ class Experiment:
                 world=self.world,
                 world_hash=(worlds or {}).get(scenario, ""),
                 env_kwargs={**self.env_kwargs.get(ALL_SCENARIOS, {}), **self.env_kwargs.get(scenario, {})},
-                agent_config=self.agent_configs.get(agent, {}),
+                agent_config=self.agent_configs.get(agent, self.agent_configs.get(agent_of(agent), {})),
+                deterministic=agent == agent_of(agent),
             )
 
     def replace(self, **changes: Any) -> Experiment:
@@ -265,6 +273,11 @@ class Experiment:
             return cls(**_known_fields(cls, content))
         except TypeError as error:
             raise ConfigError(f"the experiment is not complete: {error}") from error
+
+
+def agent_of(row: str) -> str:
+    """The agent of a row "NAME" or "NAME (sampled)"."""
+    return row.removesuffix(SAMPLED)
 
 
 def even_grid(budget: int, points: int = 9) -> tuple[int, ...]:

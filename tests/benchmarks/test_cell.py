@@ -182,3 +182,32 @@ def test_short_names_of_scenarios() -> None:
     assert cells.scenario_id(NEWS) == NEWS
     with pytest.raises(ConfigError, match="Did you mean 'music'"):
         cells.scenario_id("musik")
+
+
+def test_a_policy_is_evaluated_at_its_mode_and_sampled(experiment: Experiment) -> None:
+    """The row says which; the agent has learnt the same."""
+    pytest.importorskip("stable_baselines3")
+    rows = experiment.replace(
+        agents=("random", "a2c", "a2c (sampled)"), agent_configs={"a2c": {"hidden": 8}}, budget=256
+    )
+    mode, sampled = (next(c for c in rows.cells() if c.agent == name) for name in ("a2c", "a2c (sampled)"))
+    assert (mode.deterministic, sampled.deterministic) == (True, False)
+    assert mode.key != sampled.key
+    assert sampled.agent_config == {"hidden": 8}
+    cells.prepare(rows)
+    at_mode, drawn = cells.run_cell(mode), cells.run_cell(sampled)
+    np.testing.assert_array_equal(drawn["online"], at_mode["online"])
+    assert drawn["episode_returns"].tolist() != at_mode["episode_returns"].tolist()
+
+
+def test_the_standard_study_has_both() -> None:
+    """Every policy gradient whose policy is a distribution has two rows with as many seeds."""
+    from recsim_llm.benchmarks.presets import PRESETS, SLOW_AGENTS, STOCHASTIC_AGENTS
+
+    standard = PRESETS["standard"]
+    for name in STOCHASTIC_AGENTS:
+        row = f"{name} (sampled)"
+        assert {name, row} <= set(standard.agents)
+        assert standard.fewer_seeds[row] == standard.fewer_seeds[name] == 5
+        assert name in SLOW_AGENTS
+    assert not any(cell.deterministic for cell in standard.cells() if cell.agent.endswith("(sampled)"))

@@ -50,6 +50,47 @@ class TestLeaderboard:
         assert board.headline.startswith("linucb is best")
         assert "n = 5 seeds x 2 scenarios" in board.headline
 
+    def test_agents_that_did_the_same_are_listed_once(self) -> None:
+        """Of rows as a store holds them: the same in one scenario is said there, the same everywhere has one line."""
+        names = ("random", "linucb", "mmr", "dpp", "fair_exposure", "oracle")
+        experiment = Experiment(
+            scenarios=(MUSIC, NEWS), agents=names, budget=10_000, episodes=20, fewer_seeds={"dpp": 2}
+        )
+        rows = {(row.cell.agent, row.cell.scenario, row.cell.seed): row for row in results_of(experiment).rows}
+        for (agent, scenario, seed), row in rows.items():
+            if agent == "dpp" or (agent == "mmr" and scenario == MUSIC):
+                rows[agent, scenario, seed] = Row(row.cell, DONE, rows["linucb", scenario, seed].result)
+        board = report.leaderboard(Results(experiment, tuple(rows.values()), HEADER))
+        lines = {line.agent: line for line in board.lines}
+        assert set(lines) == {"random", "linucb", "mmr", "fair_exposure", "oracle"}
+        assert lines["linucb"].also == ("dpp",)
+        assert lines["linucb"].same == ("", "")
+        assert lines["mmr"].same == ("linucb", "")
+        assert lines["fair_exposure"].same == ("", "")
+        assert "dpp" not in {rival.agent for rival in board.rivals}
+        table = report.to_markdown(board)
+        assert "linucb (= dpp)" in table
+        (mmr,) = (line.split("|") for line in table.splitlines() if "| mmr |" in line)
+        assert mmr[3].strip() == "= linucb"
+        assert "= " not in mmr[4]
+        written = json.loads(report.to_json(board))["agents"]
+        assert next(line["same"] for line in written if line["agent"] == "mmr") == {MUSIC: "linucb"}
+
+    def test_the_same_as_two_others_is_still_listed(self) -> None:
+        """As one agent here and as another there: it has done what none of them did."""
+        names = ("random", "linucb", "thompson", "mmr", "oracle")
+        experiment = Experiment(scenarios=(MUSIC, NEWS), agents=names, budget=10_000, episodes=20)
+        rows = {(row.cell.agent, row.cell.scenario, row.cell.seed): row for row in results_of(experiment).rows}
+        for (agent, scenario, seed), row in rows.items():
+            if agent == "mmr":
+                twin = "linucb" if scenario == MUSIC else "thompson"
+                rows[agent, scenario, seed] = Row(row.cell, DONE, rows[twin, scenario, seed].result)
+        lines = {
+            line.agent: line for line in report.leaderboard(Results(experiment, tuple(rows.values()), HEADER)).lines
+        }
+        assert lines["mmr"].same == ("linucb", "thompson")
+        assert all(not line.also for line in lines.values())
+
     def test_values_are_those_of_the_rows(self) -> None:
         results = results_of(TEN)
         board = report.leaderboard(results)

@@ -432,8 +432,10 @@ class TestReward:
                 slates = (np.arange(15).reshape(3, 5) + 15 * step) % len(env.unwrapped.catalog)
                 _, gained, terminated, _, info = env.step(slates[0])
                 _, rewards, _, _, infos = envs.step(slates)
-                expected = infos["dwell"].sum(1) / 60 - 0.1 * infos["skip"].sum(1) + 10 * infos["slot_reward"].sum(1)
-                np.testing.assert_allclose(rewards, expected, atol=1e-4)
+                expected = infos["dwell"] / 60 - 0.1 * infos["skip"] + 10 * infos["click"]  # [B, K]
+                np.testing.assert_allclose(rewards, expected.sum(1), atol=1e-4)
+                np.testing.assert_allclose(infos["slot_reward"], expected, atol=1e-4)
+                np.testing.assert_array_equal(info["slot_reward"], infos["slot_reward"][0])
                 assert gained == rewards[0]
                 assert info["clicks"] == infos["clicks"][0]
                 if terminated:
