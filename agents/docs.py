@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 
 from recsim_llm import agents
-from recsim_llm.agents.core.env_runner import Setting
+from recsim_llm.agents.core.env_runner import EnvironmentSpec
 
 NOTE = "<!-- Made by recsim-llm docs from the docstrings of the agents. -->\n"
 FAMILIES = {
@@ -54,10 +54,10 @@ def abilities() -> str:
     """What all agents can, and which of them cannot, in sentences."""
     names = built_in()
     kinds = {name: agents.get(name) for name in names}
-    slates, listed = (Setting.of(gym.make(TRIED_IN, num_candidates=count)) for count in (None, 20))
+    slates, listed = (EnvironmentSpec.of(gym.make(TRIED_IN, num_candidates=count)) for count in (None, 20))
 
-    def refusing(setting: Setting) -> list[str]:
-        return [name for name, kind in kinds.items() if kind.refusal(setting, kind.Config()) is not None]
+    def refusing(env_spec: EnvironmentSpec) -> list[str]:
+        return [name for name, kind in kinds.items() if kind.refusal(env_spec, kind.Config()) is not None]
 
     drawn = [name for name, kind in kinds.items() if not kind.knows_propensity]
     unlogged = [name for name, kind in kinds.items() if not kind.logs_propensity]
@@ -101,7 +101,7 @@ def _entry(name: str) -> str:
     rows = settings(kind)
     if rows:
         lines += ["| setting | default | what it is |", "|:--|--:|:--|"]
-        lines += [f"| `{setting}` | {_cell(value)} | {_plain(text)} |" for setting, value, text in rows]
+        lines += [f"| `{env_spec}` | {_cell(value)} | {_plain(text)} |" for env_spec, value, text in rows]
         lines.append("")
     return "\n".join(lines)
 

@@ -54,14 +54,15 @@ class Core:
         self.options = options
         self.protocol = options.protocol
         self.world: World = load_world(options.world or scenario.world)
-        slots = scenario.slate_size if options.slate_size is None else options.slate_size
+        slate_size = scenario.slate_size if options.slate_size is None else options.slate_size
         rules = scenario.rules.replace(**self.world.parameters).replace(**(options.rules or {}))
         if options.choice is not None:
             rules = rules.replace(choice=options.choice)
         self.reward_function, weights = reward_of(options.reward, scenario.reward)
         self.reward_weights = weights
         settings: dict[str, Any] = {
-            "lanes": lanes, "slots": slots, "users": options.users, "weights": weights, "dynamics": options.dynamics,
+            "lanes": lanes, "slate_size": slate_size, "users": options.users, "weights": weights,
+            "dynamics": options.dynamics,
             "protocol": options.protocol, "threads": options.threads,
         }  # fmt: skip
         if options.judge is None:
@@ -72,7 +73,7 @@ class Core:
             opinions = opinions_of(self.world, options.judge_model, options.judge_options)
             self.simulator = LiveSimulator(self.world, rules, opinions=opinions, **settings)
         self.rewarded = counted(weights) if self.reward_function is None else []
-        self.lanes, self.slots = lanes, slots
+        self.lanes, self.slate_size = lanes, slate_size
         self.success_step = options.horizon or scenario.horizon  # a user who is still there then has stayed to the end
         self.layout = self.simulator.layout
         if options.num_candidates is not None or options.history or options.group:
@@ -81,7 +82,7 @@ class Core:
             )
             self.layout = self.parts.layout
         self.everyone = np.ones(lanes, np.bool_)
-        self._actions = np.zeros((lanes, slots), np.int64)
+        self._actions = np.zeros((lanes, slate_size), np.int64)
 
     def check_reward(self, terms: Sequence[str], argument: str = "reward") -> None:
         """Says which terms of the reward can never occur; ``argument`` is the keyword argument that names them.
@@ -133,7 +134,11 @@ class Core:
 
     def action_space(self) -> spaces.Space[Any]:
         """Discrete(I) for one slot, MultiDiscrete([I] * K) for a slate; C in place of I where there are candidates."""
-        return spaces.Discrete(self.choices) if self.slots == 1 else spaces.MultiDiscrete([self.choices] * self.slots)
+        return (
+            spaces.Discrete(self.choices)
+            if self.slate_size == 1
+            else spaces.MultiDiscrete([self.choices] * self.slate_size)
+        )
 
     def observation_space(self) -> spaces.Space[Any]:
         """One Box, or a Dict of the same parts."""
@@ -159,8 +164,8 @@ class Core:
         given = np.asarray(actions)
         kept = self._actions
         if given.shape != kept.shape:
-            expected = (self.lanes,) if self.slots == 1 else (self.lanes, self.slots)
-            if given.shape != expected and not (self.lanes == 1 and given.size == self.slots):
+            expected = (self.lanes,) if self.slate_size == 1 else (self.lanes, self.slate_size)
+            if given.shape != expected and not (self.lanes == 1 and given.size == self.slate_size):
                 raise ConfigError(f"actions have shape {given.shape}, expected {expected}")
             given = given.reshape(kept.shape)
         if given.dtype.kind not in "iu":
@@ -168,7 +173,7 @@ class Core:
         kept[...] = given
         # As unsigned numbers, negative ones are too large: one look for both. A few are looked at faster as a list.
         unsigned = kept.view(np.uint64)
-        if (max(unsigned[0].tolist()) if kept.size == self.slots else unsigned.max()) >= self.choices:
+        if (max(unsigned[0].tolist()) if kept.size == self.slate_size else unsigned.max()) >= self.choices:
             wrong = int(next(number for number in kept.ravel() if not 0 <= number < self.choices))
             what = "item; the catalogue has items" if self.candidates is None else "candidate; the list has places"
             raise ConfigError(f"action {wrong} is no {what} 0..{self.choices - 1}")
@@ -302,11 +307,11 @@ class Core:
             values: [B] what the function gave for it.
         """
         assert self.reward_function is not None
-        slots = np.asarray(infos["slot_reward"], np.float64)
+        slate_size = np.asarray(infos["slot_reward"], np.float64)
         revenue = self._slot_revenue(infos) if "revenue" in infos else None
-        differences = np.empty(slots.shape, np.float32)
-        for k in range(slots.shape[1]):
-            without = {**infos, "reward": weighted - slots[:, k]}
+        differences = np.empty(slate_size.shape, np.float32)
+        for k in range(slate_size.shape[1]):
+            without = {**infos, "reward": weighted - slate_size[:, k]}
             for name in (*SIGNALS, "slot_reward"):
                 without[name] = infos[name].copy()
                 without[name][:, k] = 0.0
@@ -358,7 +363,7 @@ class Core:
 
     def masks(self) -> NDArray[np.bool_]:
         """The same for each slot of the slate, [B, K * I] or [B, K * C]."""
-        return np.tile(self.available(), (1, self.slots))
+        return np.tile(self.available(), (1, self.slate_size))
 
     def wishes(self, options: Mapping[str, Any] | None) -> NDArray[np.int32] | None:
         """Users named in reset's options under "user": an index or id, or one for each lane.
@@ -409,7 +414,7 @@ class PublicFacts:
     @property
     def slate_size(self) -> int:
         """K, items shown at each step."""
-        return self.core.slots
+        return self.core.slate_size
 
     def release(self, items: Sequence[int] | NDArray[np.integer], day: float | None = None) -> None:
         """Puts items that wait (release day ``UNRELEASED`` in the world) on the shelf of the running environment.

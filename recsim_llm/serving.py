@@ -158,7 +158,7 @@ def _inside(env: Any) -> Iterator[Any]:
         env = getattr(env, "venv", None) or getattr(env, "env", None)
 
 
-def find(rows: Rows, items: int, slots: int, preferred: Served | None = None) -> Served | None:
+def find(rows: Rows, items: int, slate_size: int, preferred: Served | None = None) -> Served | None:
     """The environments whose present observations are ``rows`` [B, P]; None if there are none for some row.
 
     An environment that handed out the whole of ``rows`` comes before several that handed out a row each, and among
@@ -167,7 +167,7 @@ def find(rows: Rows, items: int, slots: int, preferred: Served | None = None) ->
     Args:
         rows: Flat observations.
         items: I, of the catalogue; environments with another number are passed over.
-        slots: K, likewise.
+        slate_size: K, likewise.
         preferred: Comes first among equals.
     """
     if preferred is not None and preferred.count == len(rows) and _same(preferred.gathered(_present), rows):
@@ -176,7 +176,7 @@ def find(rows: Rows, items: int, slots: int, preferred: Served | None = None) ->
     running = [env for env in (ref() for ref in _serials.keyrefs()) if env is not None]
     fitting = [
         env for env in running
-        if _present(env.core).shape[1] == width and env.core.items == items and env.core.slots == slots
+        if _present(env.core).shape[1] == width and env.core.items == items and env.core.slate_size == slate_size
     ]  # fmt: skip
     fitting.sort(key=lambda env: -env.core.moment)
     for env in fitting:

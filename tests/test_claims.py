@@ -13,7 +13,7 @@ import pytest
 
 from recsim_llm import agents
 from recsim_llm._version import __version__
-from recsim_llm.agents.core.env_runner import Setting
+from recsim_llm.agents.core.env_runner import EnvironmentSpec
 from recsim_llm.agents.docs import abilities, built_in
 from recsim_llm.benchmarks import preset
 from recsim_llm.benchmarks.analysis import readme
@@ -122,7 +122,7 @@ def test_agents_are_counted_by_the_registry():
 
 
 def test_abilities_are_those_of_a_trial():
-    listed = Setting.of(gym.make("recsim_llm/News-v0", num_candidates=20))
+    listed = EnvironmentSpec.of(gym.make("recsim_llm/News-v0", num_candidates=20))
     refusing = [name for name in built_in() if agents.get(name).refusal(listed, agents.get(name).Config()) is not None]
     assert refusing
     assert f"candidates by all but {', '.join(refusing)}." in abilities()

@@ -37,9 +37,9 @@ class ClickModel:
 
     def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
-        self.topic = pairs.setting.catalog.topic
-        count, items = pairs.count + REMEMBERED, pairs.setting.items
-        self.members, self.ends = by_topic(self.topic, len(pairs.setting.catalog.topics))
+        self.topic = pairs.env_spec.catalog.topic
+        count, items = pairs.count + REMEMBERED, pairs.env_spec.items
+        self.members, self.ends = by_topic(self.topic, len(pairs.env_spec.catalog.topics))
         self.information: Values = np.zeros((count, count))
         self.inverse: Values = np.eye(count) / RIDGE
         self.theta: Values = np.zeros(count)
@@ -47,25 +47,25 @@ class ClickModel:
         self.known: Values = np.zeros(items)  # sum of P (1 - P) of each item
         self.samples: Values = np.zeros(2)
 
-    def logits(self, rows: Floats, memory: Memory) -> Values:
+    def logits(self, obs: Floats, memory: Memory) -> Values:
         """Logits [B, I]."""
         theta = self.theta.astype(np.float32)
-        scores = np.ascontiguousarray(self.pairs.scores(rows, theta[:-REMEMBERED]))
+        scores = np.ascontiguousarray(self.pairs.scores(obs, theta[:-REMEMBERED]))
         tables = memory.item, memory.looks, memory.takes, memory.wear
         loaded(add_remembered, tables, theta[None, -REMEMBERED:], self.members, self.ends, scores)
         logits: Values = scores + self.own
         return logits
 
-    def scores(self, rows: Floats, memory: Memory) -> Values:
+    def scores(self, obs: Floats, memory: Memory) -> Values:
         """Probabilities [B, I]."""
-        return _sigmoid(self.logits(rows, memory))
+        return _sigmoid(self.logits(obs, memory))
 
-    def add(self, rows: Floats, memory: Memory, shown: Slates, clicked: Flags, seen: Flags) -> None:
+    def add(self, obs: Floats, memory: Memory, shown: Slates, clicked: Flags, seen: Flags) -> None:
         """Learns from slots [B, K]."""
         items = np.maximum(shown, 0)
         wear = np.take_along_axis(memory.wear, self.topic[items].astype(np.int64), 1)
         known = np.stack([wear, *memory.of(items)], 2)
-        phi = np.concatenate([self.pairs.of(rows, items), known], 2)[seen].astype(np.float64)
+        phi = np.concatenate([self.pairs.of(obs, items), known], 2)[seen].astype(np.float64)
         items = items[seen]
         chance = _sigmoid(phi @ self.theta + self.own[items])
         wrong, spread = clicked[seen] - chance, chance * (1.0 - chance)

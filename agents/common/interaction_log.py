@@ -267,8 +267,8 @@ def _before(
 def _places(user: NDArray[Any]) -> Numbers:
     """[N] how many rows of the same user are before each."""
     order = np.argsort(user, kind="stable")
-    starts = np.flatnonzero(np.diff(user[order], prepend=user[order][:1] - 1))
-    count = np.diff(starts, append=len(user))
+    episode_start = np.flatnonzero(np.diff(user[order], prepend=user[order][:1] - 1))
+    count = np.diff(episode_start, append=len(user))
     places = np.empty(len(user), np.int64)
-    places[order] = np.arange(len(user)) - np.repeat(starts, count)
+    places[order] = np.arange(len(user)) - np.repeat(episode_start, count)
     return places

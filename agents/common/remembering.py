@@ -40,16 +40,16 @@ class RememberingAgent(Agent):
     State: ClassVar[type | None] = Memory
     config: RememberingConfig
 
-    def recall(self, rows: Floats, state: Any, starts: Flags) -> Memory:
+    def recall(self, obs: Floats, state: Any, episode_start: Flags) -> Memory:
         """The memory of B lanes with the feedback in their observations [B, P] taken in."""
-        lanes = len(rows)
-        memory = Memory.empty(lanes, self.setting) if state is None else state
-        if not isinstance(memory, Memory) or not memory.fits(lanes, self.setting):
+        lanes = len(obs)
+        memory = Memory.empty(lanes, self.env_spec) if state is None else state
+        if not isinstance(memory, Memory) or not memory.fits(lanes, self.env_spec):
             raise ConfigError(f"state must be what predict() returned for the same {lanes} lanes, got {type(state)}")
-        return memory.renewed(rows, starts, self.setting)
+        return memory.renewed(obs, episode_start, self.env_spec)
 
-    def rested(self, memory: Memory, allowed: Flags) -> Flags:
+    def rested(self, memory: Memory, action_mask: Flags) -> Flags:
         """Items on the shelf that need no rest, [B, I]."""
-        if self.setting.kinds:
-            return allowed
-        return memory.rested(allowed, self.config.after_click, self.config.after_look)
+        if self.env_spec.kinds:
+            return action_mask
+        return memory.rested(action_mask, self.config.after_click, self.config.after_look)

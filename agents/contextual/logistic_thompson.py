@@ -85,20 +85,20 @@ class LogisticThompsonAgent(ContextualAgent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best under a draw for each user, or under the mode."""
-        situation, rested = self.situate(rows, state, starts, allowed)
+        situation, rested = self.situate(obs, state, episode_start, action_mask)
         weights = self.mode.astype(np.float32)
         if not deterministic and self.config.scale > 0.0:
-            weights = self.draws(len(rows), rng)
-            self.propensity = np.full((len(rows), self.setting.slots), np.nan)
-        slates, _ = self.features.top(situation, self._sign() * weights, rested, self.setting.slots)
+            weights = self.draws(len(obs), rng)
+            self.propensity = np.full((len(obs), self.env_spec.slate_size), np.nan)
+        slates, _ = self.features.top(situation, self._sign() * weights, rested, self.env_spec.slate_size)
         return slates, self.after(situation, slates)
 
     def draws(self, count: int, rng: np.random.Generator) -> Floats:
@@ -109,9 +109,9 @@ class LogisticThompsonAgent(ContextualAgent):
         )
         return drawn
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> Floats:
+    def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> Floats:
         """The log-odds of a click under the mode, less what is the same for all items, or what is against one."""
-        situation, _ = self.situate(rows, state, starts, allowed)
+        situation, _ = self.situate(obs, state, episode_start, action_mask)
         return self.features.scores(situation, self._sign() * self.mode.astype(np.float32))
 
     def _sign(self) -> np.float32:

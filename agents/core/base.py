@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Lanes, Setting, Slates, Transition, make_env
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, EnvRunner, Flags, Floats, Slates, Transition, make_env
 from recsim_llm.errors import ConfigError, DataError, RefusedError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Agent(abc.ABC):
 
     Attributes:
         env: The environment that it learns in.
-        setting: What it knows of it: the public catalogue and the form of observations.
+        env_spec: What it knows of it: the public catalogue and the form of observations.
         num_timesteps: Steps of users that it has learnt from, summed over lanes.
         propensity: [B, K] probability of each item that was chosen last, given the slots before it; NaN where it is
             not known.
@@ -86,20 +86,20 @@ class Agent(abc.ABC):
         self.config = self.Config() if config is None else config
         if type(self.config) is not self.Config:
             raise ConfigError(f"agent {self.name} takes {self.Config.__qualname__}, got {type(config).__qualname__}")
-        self.setting = Setting.of(self.env)
-        refused = self.refusal(self.setting, self.config)
+        self.env_spec = EnvironmentSpec.of(self.env)
+        refused = self.refusal(self.env_spec, self.config)
         if refused:
             raise RefusedError(refused)
         self.seed = int(seed)
         streams = np.random.SeedSequence(self.seed).spawn(3)
         self.rng, self.serving_rng, setup = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)
-        self.lanes = Lanes(self.env, self.setting)
+        self.runner = EnvRunner(self.env, self.env_spec)
         self.num_timesteps = 0
         self.logs: RunLogs | None = None
         self.state: Any = None
         self.episodes: deque[tuple[float, int]] = deque(maxlen=EPISODES_IN_MEAN)
-        self.episode_sums = np.zeros((2, self.lanes.count))
-        self.propensity = np.ones((0, self.setting.slots))
+        self.episode_sums = np.zeros((2, self.runner.count))
+        self.propensity = np.ones((0, self.env_spec.slate_size))
         self.propensity_samples = 0
         self.shown: dict[str, Any] | None = None
         self.where: Served | None = None
@@ -117,10 +117,10 @@ class Agent(abc.ABC):
         """What it remembers of those whom it serves."""
         from recsim_llm.agents.core.serving_session import ServingSession
 
-        return ServingSession(self.name, self.setting)
+        return ServingSession(self.name, self.env_spec)
 
     @classmethod
-    def refusal(cls, setting: Setting, config: Any) -> str | None:
+    def refusal(cls, env_spec: EnvironmentSpec, config: Any) -> str | None:
         """Why this agent cannot work in a setting, one sentence that names another that can; None where it can."""
         return None
 
@@ -130,48 +130,50 @@ class Agent(abc.ABC):
     @abc.abstractmethod
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """Chooses slates, and sets :attr:`propensity` if it does so by chance; changes nothing else.
 
         Args:
-            rows: Observations [B, P].
+            obs: Observations [B, P].
             state: What it returned for these lanes at the step before; None at first.
-            starts: [B] whether an episode begins.
+            episode_start: [B] whether an episode begins.
             deterministic: Whether to leave exploration out.
-            allowed: [B, I] items on the shelf.
+            action_mask: [B, I] items on the shelf.
             rng: Where to draw from.
 
         Returns:
             Slates [B, K] and the state for the next step.
         """
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+    def relevance(
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
+    ) -> NDArray[np.floating] | None:
         """Scores [B, I] by which it ranks items, for re-rankers; None if it has none. Arguments as for :meth:`act`."""
         return None
 
     def choose(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """:meth:`act`, with the probability of each choice noted in :attr:`propensity`."""
-        self.propensity = np.ones((len(rows), self.setting.slots))
-        slates, after = self.act(rows, state, starts, deterministic, allowed, rng)
+        self.propensity = np.ones((len(obs), self.env_spec.slate_size))
+        slates, after = self.act(obs, state, episode_start, deterministic, action_mask, rng)
         if self.propensity_samples > 0 and np.isnan(self.propensity).any():
             from recsim_llm.agents.common.propensity import estimated
 
-            draw = functools.partial(self.act, rows, state, starts, deterministic, allowed)
-            rng = np.random.Generator(np.random.PCG64([self.seed, self.num_timesteps, len(rows)]))
+            draw = functools.partial(self.act, obs, state, episode_start, deterministic, action_mask)
+            rng = np.random.Generator(np.random.PCG64([self.seed, self.num_timesteps, len(obs)]))
             self.propensity = estimated(slates, lambda: draw(rng)[0], self.propensity_samples)
         return slates, after
 
@@ -264,7 +266,7 @@ class Agent(abc.ABC):
 
     def interact(self) -> Transition:
         """One step of every lane: predict and step."""
-        lanes = self.lanes
+        lanes = self.runner
         self.observe(lanes.info)
         self.where = lanes.served
         slates, self.state = self.choose(
@@ -275,12 +277,12 @@ class Agent(abc.ABC):
     def finish(self) -> None:  # noqa: B027
         """Called at the end of :meth:`learn`: prepares serving, and changes nothing that later learning depends on."""
 
-    def candidates(self, rows: Floats) -> Slates | None:
+    def candidates(self, obs: Floats) -> Slates | None:
         """Items [B, C] of the candidate lists in observations [B, P]; None where there are none."""
-        if not self.setting.candidates:
+        if not self.env_spec.candidates:
             return None
-        if self.where is None or self.setting.kinds:
-            return self.setting.listed(rows)
+        if self.where is None or self.env_spec.kinds:
+            return self.env_spec.listed(obs)
         return self.where.candidates().copy()
 
     def get_env(self) -> Any:

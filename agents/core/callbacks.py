@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Lanes, Setting, Transition
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, EnvRunner, Transition
 from recsim_llm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ class EvaluationCallback(Hook):
     ) -> None:
         if n_eval_episodes < 1 or eval_freq < 1:
             raise ConfigError(f"n_eval_episodes and eval_freq must be >= 1, got {n_eval_episodes} and {eval_freq}")
-        self.setting = Setting.of(env)
-        self.lanes = Lanes(env, self.setting)
+        self.env_spec = EnvironmentSpec.of(env)
+        self.runner = EnvRunner(env, self.env_spec)
         self.episodes, self.every = n_eval_episodes, eval_freq
         self.log_path, self.best_path = (None if p is None else Path(p) for p in (log_path, best_model_save_path))
         self.deterministic, self.seed = deterministic, seed
@@ -132,7 +132,7 @@ class EvaluationCallback(Hook):
     def begin(self, names: Names, globals_: Names) -> None:
         """Notes where the agent stands."""
         agent: Agent = names["self"]
-        if agent.setting.digest != self.setting.digest or agent.setting.slots != self.setting.slots:
+        if agent.env_spec.digest != self.env_spec.digest or agent.env_spec.slate_size != self.env_spec.slate_size:
             raise ConfigError("the environment to evaluate in has another catalogue or slate than the agent's")
         if self._next is None or self._next > agent.num_timesteps + self.every:
             self._next = agent.num_timesteps + self.every
@@ -148,7 +148,7 @@ class EvaluationCallback(Hook):
     def evaluate(self, agent: Agent) -> float:
         """Mean return of the agent as it is now, noted, logged and saved."""
         agent.finish()
-        results, lengths, successes = played(agent, self.lanes, self.episodes, self.deterministic, self.seed)
+        results, lengths, successes = played(agent, self.runner, self.episodes, self.deterministic, self.seed)
         self._rows.append((agent.num_timesteps, results, lengths, successes))
         self.last_mean_reward = float(np.mean(results))
         agent.logger["eval/mean_reward"] = self.last_mean_reward
@@ -180,7 +180,7 @@ class EvaluationCallback(Hook):
 
 
 def played(
-    agent: Agent, lanes: Lanes, episodes: int, deterministic: bool, seed: int
+    agent: Agent, lanes: EnvRunner, episodes: int, deterministic: bool, seed: int
 ) -> tuple[list[float], list[int], list[bool]]:
     """Returns, lengths and, where infos tell, successes of so many episodes of an agent that does not learn."""
     rng = np.random.Generator(np.random.PCG64(seed))
@@ -295,7 +295,7 @@ class _TrainingEnv:
     """The environment with the number of lanes that callbacks ask for."""
 
     def __init__(self, agent: Agent) -> None:
-        self.env, self.num_envs = agent.env, agent.lanes.count
+        self.env, self.num_envs = agent.env, agent.runner.count
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.env, name)

@@ -27,7 +27,7 @@ OF_LANES = "own"
 
 def snapshot(agent: Agent) -> dict[str, Any]:
     """Where an agent's lanes stand in the middle of episodes; {} before the first step."""
-    lanes = agent.lanes.snapshot()
+    lanes = agent.runner.snapshot()
     if not lanes:
         return {}
     returns = np.array(agent.episodes, np.float64).reshape(-1, 2)
@@ -41,7 +41,7 @@ def resume(agent: Agent, arrays: dict[str, NDArray[Any]], rest: dict[str, Any]) 
     Raises:
         ValueError: If an array does not fit; other errors where the state does not.
     """
-    lanes = agent.lanes
+    lanes = agent.runner
     lanes.resume(arrays, rest)
     agent.state = None if "state" in rest else unpack(agent.State, arrays, rest, "state")
     agent.episode_sums[...] = like(agent.episode_sums, arrays["running"], "running")
@@ -64,7 +64,7 @@ def save(agent: Agent, path: str | Path) -> Path:
         "seed": agent.seed,
         "num_timesteps": agent.num_timesteps,
         "streams": [rng.bit_generator.state for rng in (agent.rng, agent.serving_rng)],
-        "catalog": agent.setting.digest,
+        "catalog": agent.env_spec.digest,
         "extra": agent.extra(),
     }
     lanes, description[LANES] = pack(agent.snapshot(), LANES)
@@ -86,7 +86,7 @@ def load(kind: type[Kind], path: str | Path, env: Any = None, **config: Any) -> 
                 f"opened nor asked; if you trust it, pass load(path, {name}=...)"
             )
     agent = kind(agent_file.env_from(saved.env_spec, path) if env is None else env, settings, seed=about["seed"])
-    if agent.setting.digest != about["catalog"]:
+    if agent.env_spec.digest != about["catalog"]:
         raise ConfigError(f"{path} was trained on another catalogue than this environment has; items would be mixed up")
     try:
         agent.num_timesteps = int(about["num_timesteps"])

@@ -64,20 +64,20 @@ class Transition:
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class EnvironmentSpec:
     """What an agent may know of an environment beforehand: the public catalogue and the form of observations.
 
     Attributes:
         catalog: The public catalogue; latent columns are zero.
         layout: Where each part of a flat observation stands.
-        slots: K, items shown at each step.
+        slate_size: K, items shown at each step.
         context_names: Names of the numbers of the context part.
         view: What turns the environment's own observations and infos into those of this setting; None where they are.
     """
 
     catalog: Catalog
     layout: Mapping[str, slice]
-    slots: int
+    slate_size: int
     context_names: tuple[str, ...]
     view: Any = None
     digest: str = field(init=False)
@@ -120,7 +120,7 @@ class Setting:
         table[first, rank] = np.arange(self.items)
         return table
 
-    def listed(self, rows: Floats) -> Slates:
+    def listed(self, obs: Floats) -> Slates:
         """Items [B, C] of the candidate lists in observations [B, P], -1 for an empty place.
 
         They are told by their encodings, so that an agent can serve any environment with this catalogue. Of items with
@@ -129,7 +129,7 @@ class Setting:
         Raises:
             ConfigError: If there is an encoding that no item has.
         """
-        cells = np.ascontiguousarray(self.part("candidates", rows)).view(np.dtype((np.void, 4 * self.catalog.width)))
+        cells = np.ascontiguousarray(self.part("candidates", obs)).view(np.dtype((np.void, 4 * self.catalog.width)))
         try:
             first = np.array([[self._by_encoding[cell] for cell in row] for row in cells.tolist()], np.int64)
         except KeyError:
@@ -139,34 +139,34 @@ class Setting:
         rank = np.minimum(occurrences(first), self._alike.shape[1] - 1)
         return np.where(first >= 0, self._alike[np.maximum(first, 0), rank], -1)
 
-    def infos(self, infos: Infos, rows: Floats, listed: Slates | None) -> Infos:
+    def infos(self, infos: Infos, obs: Floats, listed: Slates | None) -> Infos:
         """Infos [B, ...] in terms of the catalogue.
 
         Args:
             infos: Infos of a step or reset, as the environment gives them.
-            rows: Observations [B, P] after it.
+            obs: Observations [B, P] after it.
             listed: The candidates [B, C] that the slates were chosen from; None at a reset.
         """
         if self.view is None:
             return infos
-        return {**self.view.infos(infos, listed), "candidates": self.listed(rows)}
+        return {**self.view.infos(infos, listed), "candidates": self.listed(obs)}
 
     @property
     def width(self) -> int:
         """P, the width of a flat observation."""
         return max(int(part.stop) for part in self.layout.values())
 
-    def part(self, name: str, rows: Floats) -> Floats:
+    def part(self, name: str, obs: Floats) -> Floats:
         """The named part of flat observations [B, P]."""
-        return rows[:, self.layout[name]]
+        return obs[:, self.layout[name]]
 
-    def context(self, name: str, rows: Floats) -> Floats:
+    def context(self, name: str, obs: Floats) -> Floats:
         """One number of the context part, [B]."""
-        return rows[:, self.layout["context"].start + self.context_names.index(name)]
+        return obs[:, self.layout["context"].start + self.context_names.index(name)]
 
-    def feedback(self, rows: Floats) -> Floats:
+    def feedback(self, obs: Floats) -> Floats:
         """Signals of the last step, scaled to [0, 1], [B, K, S]."""
-        return self.part("feedback", rows).reshape(len(rows), self.slots, -1)
+        return self.part("feedback", obs).reshape(len(obs), self.slate_size, -1)
 
     @property
     def choices(self) -> int:
@@ -186,13 +186,13 @@ class Setting:
             observation = self.view.rows(observation)
         elif isinstance(observation, Mapping):
             observation = np.concatenate([observation[name] for name in self.layout], axis=-1)
-        rows = np.asarray(observation, np.float32)
-        if rows.ndim not in (1, 2) or rows.shape[-1] != self.width:
-            raise ConfigError(f"observation has shape {rows.shape}, expected (B, {self.width}) or ({self.width},)")
-        return rows
+        obs = np.asarray(observation, np.float32)
+        if obs.ndim not in (1, 2) or obs.shape[-1] != self.width:
+            raise ConfigError(f"observation has shape {obs.shape}, expected (B, {self.width}) or ({self.width},)")
+        return obs
 
     @classmethod
-    def of(cls, env: Any) -> Setting:
+    def of(cls, env: Any) -> EnvironmentSpec:
         """Reads the setting of an environment.
 
         Raises:
@@ -212,17 +212,17 @@ def make_env(env: Any) -> Any:
     return gym.make_vec(env, num_envs=DEFAULT_LANES, users="train") if isinstance(env, str) else env
 
 
-class Lanes:
+class EnvRunner:
     """Runs an environment, scalar or vector, in any autoreset mode, and hands out transitions.
 
     Args:
         env: A scalar or vector environment of this package.
-        setting: Its setting.
+        env_spec: Its setting.
     """
 
-    def __init__(self, env: Any, setting: Setting) -> None:
+    def __init__(self, env: Any, env_spec: EnvironmentSpec) -> None:
         self.env = env
-        self.setting = setting
+        self.env_spec = env_spec
         self.vector = isinstance(env, VectorEnv)
         if not self.vector and not isinstance(env, gym.Env):
             raise ConfigError(f"env must be an id, a gymnasium Env or a VectorEnv, got {type(env).__name__}")
@@ -230,7 +230,7 @@ class Lanes:
         self.mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP) if self.vector else None
         self.served: Served = whole(env)
         self.started = False
-        self.observation: Floats = np.zeros((self.count, setting.width), np.float32)
+        self.observation: Floats = np.zeros((self.count, env_spec.width), np.float32)
         self.info: Infos = {}
         self.fresh: Flags = np.ones(self.count, np.bool_)
         self._over: Flags = np.zeros(self.count, np.bool_)
@@ -240,21 +240,21 @@ class Lanes:
         """Begins episodes in all lanes."""
         observation, info = self.env.reset(seed=seed)
         self.observation = self._rows(observation)
-        self.info = self.setting.infos(self._batched(info), self.observation, None)
+        self.info = self.env_spec.infos(self._batched(info), self.observation, None)
         self.fresh, self._over = np.ones(self.count, np.bool_), np.zeros(self.count, np.bool_)
         self.started = True
 
     def available(self) -> Flags:
         """Which items can be shown, [B, I]: those on the shelf, or the candidates."""
-        if self.setting.candidates:
-            return chosen_from(self.info["candidates"], self.setting.items)
+        if self.env_spec.candidates:
+            return chosen_from(self.info["candidates"], self.env_spec.items)
         return np.atleast_2d(self.env.unwrapped.available())
 
     def step(self, slates: Slates, state: Any = None, propensity: NDArray[np.float64] | None = None) -> Transition:
         """Shows slates [B, K]; afterwards ``observation``, ``info`` and ``fresh`` are those to act on next."""
         before, over, listed = self.observation, self._over, self.info.get("candidates")
-        numbers = places(self.info["candidates"], slates) if self.setting.candidates else slates
-        actions: Any = numbers[:, 0] if self.setting.slots == 1 else numbers
+        numbers = places(self.info["candidates"], slates) if self.env_spec.candidates else slates
+        actions: Any = numbers[:, 0] if self.env_spec.slate_size == 1 else numbers
         observation, reward, terminated, truncated, info = self.env.step(actions if self.vector else actions[0])
         after, info = self._rows(observation), self._batched(info)
         flags = (np.atleast_1d(np.asarray(flag, np.bool_)) for flag in (terminated, truncated))
@@ -266,8 +266,8 @@ class Lanes:
             self._over = done
         elif done.any():
             after, last = self._ended(after, info, done)
-        same, last = last is self.info, self.setting.infos(last, after, listed)
-        self.info = last if same else self.setting.infos(self.info, self.observation, listed)
+        same, last = last is self.info, self.env_spec.infos(last, after, listed)
+        self.info = last if same else self.env_spec.infos(self.info, self.observation, listed)
         rewards = np.atleast_1d(np.asarray(reward, np.float64))
         if propensity is None:
             propensity = np.full(slates.shape, np.nan)
@@ -316,8 +316,8 @@ class Lanes:
 
     def _rows(self, observation: Any) -> Floats:
         if isinstance(observation, list):
-            return np.stack([self.setting.flat(row) for row in observation])
-        return np.atleast_2d(self.setting.flat(observation))
+            return np.stack([self.env_spec.flat(row) for row in observation])
+        return np.atleast_2d(self.env_spec.flat(observation))
 
     def _batched(self, info: Mapping[str, Any]) -> Infos:
         return dict(info) if self.vector else {name: np.asarray(value)[None] for name, value in info.items()}
@@ -325,9 +325,9 @@ class Lanes:
 
 def chosen_from(listed: Slates, items: int) -> Flags:
     """Which of I items are in the lists [B, C], [B, I]."""
-    allowed = np.zeros((len(listed), items + 1), np.bool_)
-    np.put_along_axis(allowed, listed, True, 1)  # an empty place, -1, is the last column
-    return allowed[:, :-1]
+    action_mask = np.zeros((len(listed), items + 1), np.bool_)
+    np.put_along_axis(action_mask, listed, True, 1)  # an empty place, -1, is the last column
+    return action_mask[:, :-1]
 
 
 def places(listed: Slates, slates: Slates) -> Slates:

@@ -216,7 +216,7 @@ class RunLogs:
 
     def _clear(self, agent: Agent) -> None:
         self._clicks, self._looks, self._diversity, self._slates = 0.0, 0, 0.0, 0
-        self._shown = np.zeros(agent.setting.items, np.bool_)
+        self._shown = np.zeros(agent.env_spec.items, np.bool_)
 
     def write(self, agent: Agent) -> None:
         """Records the tags and writes a row."""
@@ -233,7 +233,7 @@ class RunLogs:
             logger.record("recsys/ctr", self._clicks / self._looks)
         if self._shown.any():
             logger.record("recsys/coverage", float(self._shown.mean()))
-        if self._slates and agent.setting.slots > 1:
+        if self._slates and agent.env_spec.slate_size > 1:
             logger.record("recsys/diversity", self._diversity / self._slates)
         logger.record("time/fps", int((agent.num_timesteps - self._first) / elapsed))
         logger.record("time/episodes", self.episodes, exclude="tensorboard")

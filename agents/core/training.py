@@ -66,8 +66,8 @@ def begin(agent: Agent, total_timesteps: int, reset_num_timesteps: bool) -> None
         raise ConfigError(f"total_timesteps must not be negative, got {total_timesteps}")
     if reset_num_timesteps:
         agent.num_timesteps = 0
-    if not agent.lanes.started:
-        agent.lanes.reset(seed=agent.seed)
+    if not agent.runner.started:
+        agent.runner.reset(seed=agent.seed)
 
 
 @contextmanager

@@ -83,10 +83,10 @@ class LoggedAgent(RememberingAgent):
 
     def setup(self, rng: np.random.Generator) -> None:
         """No log; an unfitted model."""
-        self.ties = rng.random(self.setting.items) * 1e-9
+        self.ties = rng.random(self.env_spec.items) * 1e-9
         self.fit_seed = int(rng.integers(2**62))
         self.book = LogBook()
-        self.counts = ItemCounts(self.setting.items)
+        self.counts = ItemCounts(self.env_spec.items)
         self.event_reward = EventReward()
         self.fitted = 0
         self.blank(0)
@@ -104,7 +104,7 @@ class LoggedAgent(RememberingAgent):
         self.fit(log)
 
     @abc.abstractmethod
-    def scores(self, rows: Floats, session: Any) -> NDArray[np.floating]:
+    def scores(self, obs: Floats, session: Any) -> NDArray[np.floating]:
         """Scores [B, I], the higher the better, from observations [B, P] and the state of B lanes."""
 
     @abc.abstractmethod
@@ -129,16 +129,16 @@ class LoggedAgent(RememberingAgent):
         self._fit()
         return self
 
-    def score_histories(self, history: Slates, rows: Floats | None = None) -> NDArray[np.floating]:
+    def score_histories(self, history: Slates, obs: Floats | None = None) -> NDArray[np.floating]:
         """Scores [N, I] for users who clicked ``history`` [N, H] (-1: none; the newest last), as in a log's tests.
 
         Args:
             history: [N, H] items.
-            rows: Observations [N, P]; zeros if None.
+            obs: Observations [N, P]; zeros if None.
         """
-        if rows is None:
-            rows = np.zeros((len(history), self.setting.width), np.float32)
-        return self.scores(rows, self.session_of(history))
+        if obs is None:
+            obs = np.zeros((len(history), self.env_spec.width), np.float32)
+        return self.scores(obs, self.session_of(history))
 
     def met(self) -> NDArray[np.int64] | None:
         """[B] users who are served now as infos name them; None where no infos were shown."""
@@ -149,7 +149,7 @@ class LoggedAgent(RememberingAgent):
     def session_of(self, history: Slates) -> Any:
         """The state of lanes whose users clicked ``history`` [N, H] and looked at nothing else."""
         width = self.config.history
-        session = Session.empty(len(history), self.setting, width)
+        session = Session.empty(len(history), self.env_spec, width)
         kept = min(width, history.shape[1])
         aligned = np.take_along_axis(history, np.argsort(history >= 0, axis=1, kind="stable"), 1)
         session.history[:, width - kept :] = aligned[:, history.shape[1] - kept :]
@@ -157,56 +157,58 @@ class LoggedAgent(RememberingAgent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best scores; when online, with some uniform slates among them."""
-        session = self.session(rows, state, starts)
-        rested = self.rested(session.memory, allowed)
-        slates = best(self.served(rows, session) + self.ties, rested, self.setting.slots)
+        session = self.session(obs, state, episode_start)
+        rested = self.rested(session.memory, action_mask)
+        slates = best(self.served(obs, session) + self.ties, rested, self.env_spec.slate_size)
         if self.config.online and not deterministic:
             slates, self.propensity = sometimes_uniform(slates, rested, self._share(), rng)
         return slates, session.noting(slates)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+    def relevance(
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
+    ) -> NDArray[np.floating] | None:
         """The scores by which it serves."""
-        return self.served(rows, self.session(rows, state, starts))
+        return self.served(obs, self.session(obs, state, episode_start))
 
     def served(self, rows: Floats, session: Any) -> NDArray[np.floating]:
         """The scores, their sign turned where clicks earn less than looks without one, [B, I]."""
         scores = self.scores(rows, session)
         return scores if self.foretells_reward or self.event_reward.sign > 0.0 else -scores
 
-    def session(self, rows: Floats, state: Any, starts: Flags) -> Any:
+    def session(self, obs: Floats, state: Any, episode_start: Flags) -> Any:
         """The state with the feedback in observations [B, P] taken in; what :meth:`scores` gets."""
-        memory = self.recall(rows, state.memory if isinstance(state, Session) else state, starts)
+        memory = self.recall(obs, state.memory if isinstance(state, Session) else state, episode_start)
         if not isinstance(state, Session):
-            return Session(memory, Session.empty(len(rows), self.setting, self.config.history).history)
-        if state.history.shape != (len(rows), self.config.history) or state.history.dtype != np.int64:
-            raise ConfigError(f"state must be what predict() returned for the same {len(rows)} lanes")
+            return Session(memory, Session.empty(len(obs), self.env_spec, self.config.history).history)
+        if state.history.shape != (len(obs), self.config.history) or state.history.dtype != np.int64:
+            raise ConfigError(f"state must be what predict() returned for the same {len(obs)} lanes")
         history = np.empty_like(state.history)
-        clicked = (self.setting.feedback(rows)[:, :, CLICK] > 0) & (state.memory.last >= 0)
-        remember(state.history, state.memory.last, clicked, np.ascontiguousarray(starts), history)
+        clicked = (self.env_spec.feedback(obs)[:, :, CLICK] > 0) & (state.memory.last >= 0)
+        remember(state.history, state.memory.last, clicked, np.ascontiguousarray(episode_start), history)
         return Session(memory, history)
 
     def interact(self) -> Transition:
         """One step of every lane; offline under a mixture of uniform slates and the most clicked items."""
         if self.config.online:
             return super().interact()
-        lanes, share, slots = self.lanes, self.config.explore, self.setting.slots
-        allowed = lanes.available()
+        lanes, share, slate_size = self.runner, self.config.explore, self.env_spec.slate_size
+        action_mask = lanes.available()
         if share >= 1.0:
-            self.propensity = uniform_propensity(allowed, slots)
-            return lanes.step(uniform(allowed, slots, self.rng), None, self.propensity)
+            self.propensity = uniform_propensity(action_mask, slate_size)
+            return lanes.step(uniform(action_mask, slate_size, self.rng), None, self.propensity)
         session = self.session(lanes.observation, self.state, lanes.fresh)
         popular = best(
-            self.event_reward.sign * self.popularity() + self.ties, self.rested(session.memory, allowed), slots
+            self.event_reward.sign * self.popularity() + self.ties, self.rested(session.memory, action_mask), slate_size
         )
-        slates, self.propensity = sometimes_uniform(popular, allowed, share, self.rng)
+        slates, self.propensity = sometimes_uniform(popular, action_mask, share, self.rng)
         self.state = session.noting(slates)
         return lanes.step(slates, self.state, self.propensity)
 
@@ -243,9 +245,9 @@ class LoggedAgent(RememberingAgent):
 
     def _take(self, log: Log, source: object) -> None:
         """Takes over a log, its model not fitted."""
-        if len(log) and log.item.max() >= self.setting.items:
-            raise DataError(f"{source} names item {log.item.max()}, the catalogue has {self.setting.items}")
-        self.book, self.counts, self.fitted = LogBook(log), ItemCounts(self.setting.items), 0
+        if len(log) and log.item.max() >= self.env_spec.items:
+            raise DataError(f"{source} names item {log.item.max()}, the catalogue has {self.env_spec.items}")
+        self.book, self.counts, self.fitted = LogBook(log), ItemCounts(self.env_spec.items), 0
         self.event_reward = EventReward()
         self._count_rows(log)
 
@@ -285,7 +287,7 @@ class LoggedAgent(RememberingAgent):
 
     def resume(self, arrays: dict[str, NDArray[Any]], rest: dict[str, Any]) -> None:
         """Goes on from a snapshot."""
-        self.book.lanes = like(np.zeros((self.lanes.count, 4), np.int64), arrays["log"], "log").copy()
+        self.book.lanes = like(np.zeros((self.runner.count, 4), np.int64), arrays["log"], "log").copy()
         super().resume(arrays, rest)
 
 
@@ -296,13 +298,13 @@ def count_rows(counts: ItemCounts, log: Log) -> None:
 
 
 def sometimes_uniform(
-    slates: Slates, allowed: Flags, share: float, rng: np.random.Generator
+    slates: Slates, action_mask: Flags, share: float, rng: np.random.Generator
 ) -> tuple[Slates, Chances]:  # fmt: skip
     """A share of lanes gets a uniform random slate in place of its own, with the probability of what is shown.
 
     Args:
         slates: [B, K], without chance.
-        allowed: [B, I] items of uniform slates.
+        action_mask: [B, I] items of uniform slates.
         share: e, probability of a uniform slate.
         rng: Where to draw from.
 
@@ -312,19 +314,19 @@ def sometimes_uniform(
         (e u_k + (1 - e) g_k) / (e u_k-1 + (1 - e) g_k-1).
     """
     explored = rng.random(len(slates)) < share
-    slots = slates.shape[1]
-    shown = np.where(explored[:, None], uniform(allowed, slots, rng), slates)
-    drawable = np.logical_and.accumulate(possible(shown, allowed), axis=1)
-    whole = share * np.cumprod(uniform_propensity(allowed, slots), 1) * drawable
+    slate_size = slates.shape[1]
+    shown = np.where(explored[:, None], uniform(action_mask, slate_size, rng), slates)
+    drawable = np.logical_and.accumulate(possible(shown, action_mask), axis=1)
+    whole = share * np.cumprod(uniform_propensity(action_mask, slate_size), 1) * drawable
     whole += (1.0 - share) * np.logical_and.accumulate(shown == slates, axis=1)
     before = np.concatenate([np.ones((len(shown), 1)), whole[:, :-1]], 1)
     chances: Chances = whole / before
     return shown, chances
 
 
-def possible(slates: Slates, allowed: Flags) -> Flags:
+def possible(slates: Slates, action_mask: Flags) -> Flags:
     """[B, K] whether a uniform slate can have this item here: an allowed one, or one to fill up when none is left."""
-    count = np.count_nonzero(allowed, axis=1)[:, None]
-    inside: Flags = np.take_along_axis(allowed, slates, 1)
+    count = np.count_nonzero(action_mask, axis=1)[:, None]
+    inside: Flags = np.take_along_axis(action_mask, slates, 1)
     filling: Flags = np.arange(slates.shape[1]) >= count
     return inside | filling

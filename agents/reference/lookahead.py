@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 from recsim_llm.agents.reference.oracle import LARGEST_UTILITY, OracleAgent
 from recsim_llm.errors import ConfigError
 from recsim_llm.serving import Served, leave
@@ -107,9 +107,9 @@ class LookaheadAgent(OracleAgent):
     config: LookaheadConfig
 
     @classmethod
-    def refusal(cls, setting: Setting, config: Any) -> str | None:
+    def refusal(cls, env_spec: EnvironmentSpec, config: Any) -> str | None:
         """Lists of candidates out of a catalogue are drawn outside of the rules that it plays out."""
-        if setting.candidates and not setting.kinds:
+        if env_spec.candidates and not env_spec.kinds:
             return (
                 "lookahead plans over the whole catalogue; make the environment without num_candidates, or use oracle"
             )
@@ -122,15 +122,15 @@ class LookaheadAgent(OracleAgent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The slate of the policy that each lane follows, chosen anew where it is time."""
-        count = len(rows)
+        count = len(obs)
         if self.where is None or self.where.count != count:
             raise ConfigError(
                 f"lookahead reads the state of the environment, and none in this process has these {count} rows "
@@ -138,15 +138,15 @@ class LookaheadAgent(OracleAgent):
             )
         if not isinstance(state, Plan):
             state = Plan(*(np.zeros(count, np.int64) for _ in range(3)))
-        if starts.all() or (state.left <= 0).any():
+        if episode_start.all() or (state.left <= 0).any():
             state = self._planned(self.where)
-        policy = np.where(starts, state.usual, state.policy) if not starts.all() else state.policy
+        policy = np.where(episode_start, state.usual, state.policy) if not episode_start.all() else state.policy
         weights = np.asarray(self.config.numbers)[policy]
-        listed, usable = None, allowed
-        if self.setting.kinds:  # what is to be chosen from are the documents that are there now
-            listed = self.setting.listed(rows)
-            usable = (listed >= 0) & np.take_along_axis(allowed, np.maximum(listed, 0), 1)
-        slates = np.empty((count, self.setting.slots), np.int64)
+        listed, usable = None, action_mask
+        if self.env_spec.kinds:  # what is to be chosen from are the documents that are there now
+            listed = self.env_spec.listed(obs)
+            usable = (listed >= 0) & np.take_along_axis(action_mask, np.maximum(listed, 0), 1)
+        slates = np.empty((count, self.env_spec.slate_size), np.int64)
         for part in self.where.parts:
             core = part.env.core
             wanted, there = np.zeros(core.lanes), np.ones((core.lanes, usable.shape[1]), np.bool_)
@@ -188,7 +188,7 @@ class LookaheadAgent(OracleAgent):
         lane["stream"] += np.uint64(OTHER_LUCK * (luck + 1) % 2**64)
         alive, begun = ~lane["ended"], lane["step"].copy()
         rewards, steps = np.zeros(len(weights)), np.zeros(len(weights))
-        listed = None if self.setting.kinds else self._listed(planner, weights)  # other documents at each step
+        listed = None if self.env_spec.kinds else self._listed(planner, weights)  # other documents at each step
         for _ in range(self.config.depth):
             outcome = planner.simulator.step(self._slates(planner, weights, listed=listed))
             reward = planner.true_rewards() if planner.protocol.reports else outcome.reward
@@ -223,14 +223,14 @@ class LookaheadAgent(OracleAgent):
         return left
 
     def _slates(
-        self, core: Any, weights: Floats64, allowed: Flags | None = None, listed: Slates | None = None
+        self, core: Any, weights: Floats64, action_mask: Flags | None = None, listed: Slates | None = None
     ) -> Slates:
         """The best slates [B, K] for a weight on satisfaction for each lane [B].
 
-        ``allowed`` [B, I] leaves items out; ``listed`` [B, N] names those to choose from.
+        ``action_mask`` [B, I] leaves items out; ``listed`` [B, N] names those to choose from.
         """
         appeal, value = self._worth(core, weights, listed)
-        usable = np.isfinite(appeal) if allowed is None else np.isfinite(appeal) & allowed
+        usable = np.isfinite(appeal) if action_mask is None else np.isfinite(appeal) & action_mask
         slates = self.slates(appeal, value, usable)
         return slates if listed is None else np.take_along_axis(listed, slates, 1)
 

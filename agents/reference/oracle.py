@@ -44,32 +44,32 @@ class OracleAgent(Agent):
         """Reads the choice model's parameters."""
         rules = self.env.unwrapped.core.simulator.rules
         self.choice, self.no_click = str(rules.choice), float(rules.no_click)
-        places = np.arange(1, self.setting.slots + 1, dtype=np.float64)
+        places = np.arange(1, self.env_spec.slate_size + 1, dtype=np.float64)
         self.attention: Floats64 = np.power(places, -float(rules.position_bias), dtype=np.float64)
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best slate; there is nothing to explore."""
-        appeal, value = self._truth(len(rows))
-        listed = self.candidates(rows)
+        appeal, value = self._truth(len(obs))
+        listed = self.candidates(obs)
         if listed is not None:
-            appeal = _spread(appeal, listed, self.setting.items, -np.inf)
-            value = _spread(value, listed, self.setting.items, 0.0)
-        return self.slates(appeal, value, allowed & np.isfinite(appeal)), state
+            appeal = _spread(appeal, listed, self.env_spec.items, -np.inf)
+            value = _spread(value, listed, self.env_spec.items, 0.0)
+        return self.slates(appeal, value, action_mask & np.isfinite(appeal)), state
 
     def slates(self, appeal: Floats64, value: Floats64, usable: Flags) -> Slates:
         """The best slates [B, K] for attraction, expected reward of a click and items on the shelf, [B, I] each."""
         if self.choice == "multinomial":
             return best_assortment(appeal, value, usable, self.attention, self.no_click)[0]
         click = 1.0 / (1.0 + np.exp(-np.clip(appeal - self.no_click, -LARGEST_UTILITY, LARGEST_UTILITY)))
-        return best(click * value, usable, self.setting.slots)
+        return best(click * value, usable, self.env_spec.slate_size)
 
     def _truth(self, lanes: int) -> tuple[Floats64, Floats64]:
         shown = self.shown or {}
@@ -110,11 +110,11 @@ def best_assortment(
         attention: Attention of each slot, not increasing, [K].
         no_click: Utility of clicking nothing [logit].
     """
-    slots = len(attention)
+    slate_size = len(attention)
     weight = np.where(usable, np.exp(np.clip(appeal - no_click, -LARGEST_UTILITY, LARGEST_UTILITY)), 0.0)
     reward = np.zeros(len(appeal))
     for _ in range(MOST_ROUNDS):
-        slates = best(weight * (value - reward[:, None]), usable, slots)
+        slates = best(weight * (value - reward[:, None]), usable, slate_size)
         drawn = np.take_along_axis(weight, slates, 1) * attention
         better = (drawn * np.take_along_axis(value, slates, 1)).sum(1) / (1.0 + drawn.sum(1))
         settled = np.abs(better - reward) <= 1e-12 * np.maximum(np.abs(better), 1.0)

@@ -73,47 +73,50 @@ class PopularityAgent(RememberingAgent):
 
     def setup(self, rng: np.random.Generator) -> None:
         """Counts at zero; ties are broken in an order drawn once."""
-        self.counts = ItemCounts(self.setting.items)
-        self.ties = rng.random(self.setting.items) * 1e-9
-        self._explored: Flags = np.zeros(self.lanes.count, np.bool_)
+        self.counts = ItemCounts(self.env_spec.items)
+        self.ties = rng.random(self.env_spec.items) * 1e-9
+        self._explored: Flags = np.zeros(self.runner.count, np.bool_)
         self.event_reward = EventReward()
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best rates."""
-        memory = self.recall(rows, state, starts)
-        slates = self._popular(self.rested(memory, allowed))
+        memory = self.recall(obs, state, episode_start)
+        slates = self._popular(self.rested(memory, action_mask))
         return slates, memory.noting(slates)
 
     def interact(self) -> Transition:
         """One step of every lane, a share of them exploring."""
-        lanes = self.lanes
-        allowed = lanes.available()
+        lanes = self.runner
+        action_mask = lanes.available()
         memory = self.recall(lanes.observation, self.state, lanes.fresh)
         self._explored = self.rng.random(lanes.count) < self.config.explore
-        drawn, served = uniform(allowed, self.setting.slots, self.rng), self._popular(self.rested(memory, allowed))
+        drawn, served = (
+            uniform(action_mask, self.env_spec.slate_size, self.rng),
+            self._popular(self.rested(memory, action_mask)),
+        )
         slates = np.where(self._explored[:, None], drawn, served)
-        self.propensity = either(slates, served, allowed, self.config.explore)
+        self.propensity = either(slates, served, action_mask, self.config.explore)
         self.state = memory.noting(slates)
         return lanes.step(slates, self.state, self.propensity)
 
-    def _popular(self, allowed: Flags) -> Slates:
-        return best(self.rate() + self.ties, allowed, self.setting.slots)
+    def _popular(self, action_mask: Flags) -> Slates:
+        return best(self.rate() + self.ties, action_mask, self.env_spec.slate_size)
 
     def rate(self) -> Floats64:
         """How popular each item is, [I]."""
         return self.event_reward.sign * self.counts.rate(self.config.strength)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating]:
+    def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.floating]:
         """The same rates for everybody."""
-        return np.broadcast_to(self.rate(), allowed.shape)
+        return np.broadcast_to(self.rate(), action_mask.shape)
 
     def update(self, transition: Transition) -> None:
         """Counts gains of the lanes that explored."""

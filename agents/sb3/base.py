@@ -88,7 +88,7 @@ class Sb3Agent(RememberingAgent):
         self._streams = {"cpu": self._torch.Generator().manual_seed(seed).get_state()}
         if self.device.type == "cuda":
             self._streams["cuda"] = self._torch.Generator(self.device).manual_seed(seed).get_state()
-        self.counts, self.squares = ItemCounts(self.setting.items), np.zeros(2)
+        self.counts, self.squares = ItemCounts(self.env_spec.items), np.zeros(2)
         self._now: tuple[Floats, Memory, Flags] | None = None
         self._ended: Floats | None = None
         with self._own_streams():
@@ -109,64 +109,70 @@ class Sb3Agent(RememberingAgent):
 
         def play(actions: NDArray[Any]) -> Step:
             transition = self.played(actions)
-            self.num_timesteps += self.lanes.count
+            self.num_timesteps += self.runner.count
             self._course.step(transition)
             return Step(transition, self.now()[0], self._ended, self.told_scale, list(self.episodes))
 
-        width = self.setting.width + len(self.setting.catalog.topics) + 1 + 3 * self.remembered
-        return LanesVecEnv(self.lanes, width, action_space, play, self.open)
+        width = self.env_spec.width + len(self.env_spec.catalog.topics) + 1 + 3 * self.remembered
+        return LanesVecEnv(self.runner, width, action_space, play, self.open)
 
     def shape(self, candidates: slice | None = None, bonus: bool = False) -> Any:
         """What the networks are made for."""
         from recsim_llm.agents.sb3.item_policy import Shape
 
-        setting = self.setting
+        env_spec = self.env_spec
         return Shape(
-            setting.catalog, setting.slots, setting.width, self.config.hidden, candidates, bonus, self.remembered
+            env_spec.catalog,
+            env_spec.slate_size,
+            env_spec.width,
+            self.config.hidden,
+            candidates,
+            bonus,
+            self.remembered,
         )
 
     @property
     def remembered(self) -> int:
         """H, items of the memory that networks see."""
-        return Memory.empty(0, self.setting).item.shape[1] if self.recency else 0
+        return Memory.empty(0, self.env_spec).item.shape[1] if self.recency else 0
 
-    def inputs(self, rows: Floats, memory: Memory, allowed: Flags) -> Floats:
+    def inputs(self, obs: Floats, memory: Memory, action_mask: Flags) -> Floats:
         """What networks see, [B, P + T + 1 + 3 H].
 
         Observations, the wear of topics, the newest release on the shelf, and where they see it the memory: items,
         looks at them and clicks on them.
         """
-        released = self.setting.catalog.released_at
-        newest = np.where(allowed, released, -np.inf).max(1, keepdims=True)
+        released = self.env_spec.catalog.released_at
+        newest = np.where(action_mask, released, -np.inf).max(1, keepdims=True)
         newest = np.where(np.isfinite(newest), newest, released.min())
         known = [memory.item, memory.looks, memory.takes] if self.recency else []
-        inputs: Floats = np.concatenate([rows, memory.wear, newest, *known], 1, dtype=np.float32)
+        inputs: Floats = np.concatenate([obs, memory.wear, newest, *known], 1, dtype=np.float32)
         return inputs
 
     def now(self) -> tuple[Floats, Memory, Flags]:
         """Inputs, memory and shelf of the present moment; worked out once."""
-        lanes = self.lanes
+        lanes = self.runner
         if self._now is None:
-            memory, allowed = self.recall(lanes.observation, self.state, lanes.fresh), lanes.available()
-            self._now = self.inputs(lanes.observation, memory, allowed), memory, allowed
+            memory, action_mask = self.recall(lanes.observation, self.state, lanes.fresh), lanes.available()
+            self._now = self.inputs(lanes.observation, memory, action_mask), memory, action_mask
         return self._now
 
     def open(self) -> Flags:
         """Items that may be shown next, [B, I]: on the shelf and rested."""
-        _, memory, allowed = self.now()
-        return self.rested(memory, allowed)
+        _, memory, action_mask = self.now()
+        return self.rested(memory, action_mask)
 
     def show(self, slates: Slates) -> Transition:
         """Shows slates [B, K], remembers them, and counts what they earned."""
-        _, memory, allowed = self.now()
+        _, memory, action_mask = self.now()
         self.state, self._now = memory.noting(slates), None
-        transition = self.lanes.step(slates, self.state)
+        transition = self.runner.step(slates, self.state)
         self.squares += np.square(transition.reward).sum(), len(slates)
         self.counts.add(transition, credited(transition))
         self._ended = None
         if (transition.terminated | transition.truncated).any():
-            rows = transition.next_observation
-            self._ended = self.inputs(rows, self.recall(rows, self.state, np.zeros(len(rows), np.bool_)), allowed)
+            obs = transition.next_observation
+            self._ended = self.inputs(obs, self.recall(obs, self.state, np.zeros(len(obs), np.bool_)), action_mask)
         return transition
 
     @property
@@ -206,7 +212,7 @@ class Sb3Agent(RememberingAgent):
         hook = hooked(callback, self)
         model, self._now = self.model, None
         model.num_timesteps = self.num_timesteps
-        model._last_obs, model._last_episode_starts = self.now()[0], self.lanes.fresh
+        model._last_obs, model._last_episode_starts = self.now()[0], self.runner.fresh
         with training.logging_to(self, tb_log_name, log_interval, reset_num_timesteps) as logs, self._own_streams():
             hook.begin(locals(), globals())
             with Progress(total_timesteps, tb_log_name, progress_bar) as advance:
@@ -217,12 +223,12 @@ class Sb3Agent(RememberingAgent):
         self.shown = self.where = None
         return self
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.float64]:
+    def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.float64]:
         """Scores by which it ranks items, [B, I]."""
-        return self.scores(rows, self.recall(rows, state, starts), allowed)
+        return self.scores(obs, self.recall(obs, state, episode_start), action_mask)
 
     @abc.abstractmethod
-    def scores(self, rows: Floats, memory: Memory, allowed: Flags) -> NDArray[np.float64]:
+    def scores(self, obs: Floats, memory: Memory, action_mask: Flags) -> NDArray[np.float64]:
         """Scores of items [B, I] for observations [B, P]."""
 
     def optimizers(self) -> Mapping[str, Any]:
@@ -331,7 +337,7 @@ class _Course:
         from recsim_llm.agents.core.training import count
 
         agent = self.agent
-        self.advance(agent.lanes.count)
+        self.advance(agent.runner.count)
         self.ended += count(agent, transition)
         if self.logs is not None:
             self.logs.after_step(agent, transition)

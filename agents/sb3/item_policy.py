@@ -33,7 +33,7 @@ class Shape:
 
     Attributes:
         catalog: The public catalogue.
-        slots: K.
+        slate_size: K.
         width: P, numbers of an observation; behind them stand the wear of T topics, the newest release [day], and what
             is remembered: items, and decayed counts of looks and of clicks [H] each.
         hidden: Width of the hidden layers.
@@ -43,7 +43,7 @@ class Shape:
     """
 
     catalog: Catalog
-    slots: int
+    slate_size: int
     width: int
     hidden: int
     candidates: slice | None = None
@@ -194,8 +194,8 @@ class SlateDistribution(MultiCategoricalDistribution):
     def apply_masking(self, masks: Any) -> None:
         """Leaves out items; masks are [B, I]."""
         if masks is not None:
-            allowed = torch.as_tensor(masks, dtype=torch.bool, device=self.logits.device)
-            self.logits, self._logs = self.logits.masked_fill(~allowed, LOWEST), None
+            action_mask = torch.as_tensor(masks, dtype=torch.bool, device=self.logits.device)
+            self.logits, self._logs = self.logits.masked_fill(~action_mask, LOWEST), None
 
     @property
     def logs(self) -> Tensor:
@@ -254,7 +254,7 @@ class ItemScoring:
         super()._build(lr_schedule)  # type: ignore[misc]
         shape = self._shape
         self.action_net = ItemHead(shape) if shape.candidates is None else CandidateHead(shape)
-        self.action_dist = SlateDistribution([len(shape.catalog)] * shape.slots, shape.bonus)
+        self.action_dist = SlateDistribution([len(shape.catalog)] * shape.slate_size, shape.bonus)
         policy: Any = self
         policy.optimizer = policy.optimizer_class(policy.parameters(), lr=lr_schedule(1), **policy.optimizer_kwargs)
 

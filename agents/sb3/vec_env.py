@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from recsim_llm.agents.common.item_stats import credited, seen_slots
-from recsim_llm.agents.core.env_runner import Flags, Floats, Lanes, Transition
+from recsim_llm.agents.core.env_runner import EnvRunner, Flags, Floats, Transition
 from recsim_llm.errors import ConfigError
 
 
@@ -52,7 +52,7 @@ class LanesVecEnv(VecEnv):
 
     def __init__(
         self,
-        lanes: Lanes,
+        lanes: EnvRunner,
         width: int,
         action_space: spaces.Space[Any],
         play: Callable[[NDArray[Any]], Step],

@@ -29,7 +29,7 @@ class SarsaAgent(TabularAgent):
     def setup(self, rng: np.random.Generator) -> None:
         """Nothing waits for the action that comes next."""
         super().setup(rng)
-        self._prepare(self.lanes.count)
+        self._prepare(self.runner.count)
 
     def update(self, transition: Transition) -> None:
         """One step of the equation for the slots of the step before, and at the end of an episode for this one."""
@@ -38,7 +38,7 @@ class SarsaAgent(TabularAgent):
         gamma = self.config.gamma
         if len(seen) != len(self._waits):  # transitions of other lanes than its own, which nothing waits for
             self._prepare(len(seen))
-        begins = self.setting.context("start", transition.observation) > 0.0
+        begins = self.env_spec.context("start", transition.observation) > 0.0
         goes_on = (transition.valid & ~begins)[:, None]
         targets = self._rewards + gamma * self.table[now[:, None], clusters]
         self.learn_towards(self._states, self._clusters, targets, self._waits & goes_on)
@@ -49,11 +49,11 @@ class SarsaAgent(TabularAgent):
         self._waits[...] = seen & ~done
 
     def _prepare(self, lanes: int) -> None:
-        slots = self.setting.slots
+        slate_size = self.env_spec.slate_size
         self._states: Indices = np.zeros(lanes, np.int64)
-        self._clusters: Indices = np.zeros((lanes, slots), np.int64)
-        self._rewards: Values = np.zeros((lanes, slots))
-        self._waits: Flags = np.zeros((lanes, slots), np.bool_)
+        self._clusters: Indices = np.zeros((lanes, slate_size), np.int64)
+        self._rewards: Values = np.zeros((lanes, slate_size))
+        self._waits: Flags = np.zeros((lanes, slate_size), np.bool_)
 
     def of_lanes(self) -> dict[str, NDArray[Any]]:
         """The steps that wait for the action that comes next."""

@@ -19,7 +19,7 @@ from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.common.remembering import RememberingAgent
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates, Transition
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates, Transition
 from recsim_llm.agents.core.packing import inside
 from recsim_llm.errors import ConfigError, DataError
 
@@ -84,9 +84,9 @@ class Wrapper(Agent):
     config: WrapperConfig
 
     @classmethod
-    def refusal(cls, setting: Setting, config: Any) -> str | None:
+    def refusal(cls, env_spec: EnvironmentSpec, config: Any) -> str | None:
         """What the inner agent refuses."""
-        return agents.get(config.agent).refusal(setting, config.inner())
+        return agents.get(config.agent).refusal(env_spec, config.inner())
 
     def setup(self, rng: np.random.Generator) -> None:
         """Makes the inner agent, in the same lanes."""
@@ -105,7 +105,7 @@ class Wrapper(Agent):
 
     def _share(self, inner: Agent) -> None:
         """Puts an agent, and those inside it, into this one's lanes."""
-        inner.lanes, inner.logger = self.lanes, self.logger
+        inner.runner, inner.logger = self.runner, self.logger
         inner.episodes, inner.episode_sums = self.episodes, self.episode_sums
         for one in inner.members().values() if isinstance(inner, Wrapper) else ():
             self._share(one)
@@ -116,35 +116,35 @@ class Wrapper(Agent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """What the inner agent chooses."""
-        slates, after, self.propensity = self.ask(rows, state, starts, deterministic, allowed, rng)
+        slates, after, self.propensity = self.ask(obs, state, episode_start, deterministic, action_mask, rng)
         return slates, after
 
     def ask(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any, NDArray[np.float64]]:
         """The inner agent's slates, its state afterwards, and the probability of each slot, [B, K]."""
         inner = self._told(self.inner)
-        inner.propensity = np.ones((len(rows), self.setting.slots))
-        slates, after = inner.act(rows, state, starts, deterministic, allowed, rng)
+        inner.propensity = np.ones((len(obs), self.env_spec.slate_size))
+        slates, after = inner.act(obs, state, episode_start, deterministic, action_mask, rng)
         return slates, after, inner.propensity
 
-    def scores(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+    def scores(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.floating] | None:
         """The inner agent's relevance, [B, I], or None."""
-        return self._told(self.inner).relevance(rows, state, starts, allowed)
+        return self._told(self.inner).relevance(obs, state, episode_start, action_mask)
 
     def _told(self, inner: Agent) -> Agent:
         """An inner agent that knows how many steps there were, and what this agent was shown."""
@@ -154,13 +154,17 @@ class Wrapper(Agent):
             inner.observe(self.shown)
         return inner
 
-    def usable(self, state: Any, allowed: Flags) -> Flags:
+    def usable(self, state: Any, action_mask: Flags) -> Flags:
         """Allowed items [B, I] that the inner agent does not let rest; ``state`` is its state after it was asked."""
         inner = self.inner
         if isinstance(inner, Wrapper):
-            return inner.usable(inner.inward(state), allowed)
+            return inner.usable(inner.inward(state), action_mask)
         memory = _memory(state)
-        return inner.rested(memory, allowed) if isinstance(inner, RememberingAgent) and memory is not None else allowed
+        return (
+            inner.rested(memory, action_mask)
+            if isinstance(inner, RememberingAgent) and memory is not None
+            else action_mask
+        )
 
     def inward(self, state: Any) -> Any:
         """The inner agent's state in this agent's."""
@@ -208,7 +212,7 @@ class Wrapper(Agent):
         """Where the lanes stand, and each inner agent in them."""
         if self._own("learn"):
             return self.inner.snapshot()
-        taken, lanes = super().snapshot(), self.lanes.snapshot()
+        taken, lanes = super().snapshot(), self.runner.snapshot()
         if not taken:
             return {}
         parts = {part: inner.snapshot() for part, inner in self.members().items()}

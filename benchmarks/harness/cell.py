@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import recsim_llm
 from recsim_llm import agents
-from recsim_llm.agents.core.env_runner import Setting
+from recsim_llm.agents.core.env_runner import EnvironmentSpec
 from recsim_llm.benchmarks.harness.experiment import Cell, Experiment, agent_of
 from recsim_llm.errors import ConfigError, install, unknown
 
@@ -214,9 +214,9 @@ def evaluate(
     core: Any = env.unwrapped
     observation, info = env.reset(seed=seed)
     running = fresh = np.ones(lanes, dtype=bool)
-    setting = Setting.of(env)
-    tally = _Tally(lanes, setting.items)
-    rows = setting.flat(observation)
+    env_spec = EnvironmentSpec.of(env)
+    tally = _Tally(lanes, env_spec.items)
+    rows = env_spec.flat(observation)
     state: Any = None
     for _ in range(_MAX_STEPS):
         agent.observe(info)
@@ -226,9 +226,9 @@ def evaluate(
         observation, reward, terminated, truncated, info = env.step(action)
         if core.core.protocol.reports:  # the recommender learns from what is reported and is worth what happened
             reward, info = core.core.true_rewards(), {**info, **core.core.true_counts()}
-        if setting.kinds:
-            listed, rows = setting.listed(rows), setting.flat(observation)
-            info = setting.infos(info, rows, listed)
+        if env_spec.kinds:
+            listed, rows = env_spec.listed(rows), env_spec.flat(observation)
+            info = env_spec.infos(info, rows, listed)
         tally.add(running, reward, terminated, info)
         running, fresh = running & ~(terminated | truncated), np.zeros(lanes, dtype=bool)
         if not running.any():
@@ -244,7 +244,7 @@ class _Tally:
         self.lengths = np.zeros(lanes, dtype=np.int64)
         self.terminated = np.zeros(lanes, dtype=bool)
         self.shown = np.zeros(items, dtype=bool)
-        self.clicks = self.slots = 0
+        self.clicks = self.slate_size = 0
         self.diversity = 0.0
 
     def add(self, running: NDArray[np.bool_], reward: Floats, terminated: NDArray[np.bool_], info: Any) -> None:
@@ -254,7 +254,7 @@ class _Tally:
         self.lengths[running] += 1
         self.terminated |= running & terminated
         self.shown[slate[slate >= 0]] = True
-        self.slots += int(np.sum(slate >= 0))
+        self.slate_size += int(np.sum(slate >= 0))
         self.clicks += int(np.sum(np.asarray(info["clicks"])[running]))
         self.diversity += float(np.sum(np.asarray(info["diversity"], dtype=np.float64)[running]))
 
@@ -264,7 +264,7 @@ class _Tally:
             returns=self.returns,
             metrics={
                 "return": float(np.mean(self.returns)),
-                "ctr": self.clicks / max(self.slots, 1),
+                "ctr": self.clicks / max(self.slate_size, 1),
                 "episode_length": float(np.mean(self.lengths)),
                 "coverage": float(np.mean(self.shown)),
                 "diversity": self.diversity / max(int(self.lengths.sum()), 1),

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 import recsim_llm
 from recsim_llm import agents
 from recsim_llm.agents.common.slates import uniform
-from recsim_llm.agents.core.env_runner import Lanes, Setting
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, EnvRunner
 from recsim_llm.benchmarks.studies.crossmodal_report import MODALITIES, results, to_markdown
 from recsim_llm.errors import DataError
 from recsim_llm.files import write_file
@@ -77,17 +77,17 @@ class Plan:
         return gym.make_vec(self.env_id, num_envs=lanes, autoreset_mode=autoreset, **options)
 
 
-class Withheld(Lanes):
+class Withheld(EnvRunner):
     """Lanes on whose shelf some items are missing.
 
     Args:
         env: The environment.
-        setting: Its setting.
+        env_spec: Its setting.
         out: [I] the items.
     """
 
-    def __init__(self, env: Any, setting: Setting, out: Flags) -> None:
-        super().__init__(env, setting)
+    def __init__(self, env: Any, env_spec: EnvironmentSpec, out: Flags) -> None:
+        super().__init__(env, env_spec)
         self.out = out
 
     def available(self) -> Flags:
@@ -107,8 +107,8 @@ def run(plan: Plan, name: str, modalities: str, seed: int) -> dict[str, Any]:
     """One row: an agent learns, and is judged on cold and warm products."""
     started, env = time.perf_counter(), plan.env("train", plan.lanes)
     agent = agents.make(name, env, seed=seed, modalities=modalities)
-    cold = cold_items(plan, agent.setting.items, seed)
-    agent.lanes = Withheld(env, agent.setting, cold)
+    cold = cold_items(plan, agent.env_spec.items, seed)
+    agent.runner = Withheld(env, agent.env_spec, cold)
     agent.learn(plan.steps)
     learnt = time.perf_counter()
     row: dict[str, Any] = {"agent": name, "modalities": modalities, "seed": seed}
@@ -122,7 +122,7 @@ def run(plan: Plan, name: str, modalities: str, seed: int) -> dict[str, Any]:
 def ranking_quality(plan: Plan, agent: Any, shelf: Flags, seed: int) -> dict[str, float]:
     """AUC and recall on clicks of held-out users under uniform slates of ``shelf`` [I]."""
     env = plan.env("test", plan.lanes)
-    lanes = Lanes(env, agent.setting)
+    lanes = EnvRunner(env, agent.env_spec)
     lanes.reset(seed=100_000 + 1_000 * seed)
     rng = np.random.Generator(np.random.PCG64([seed, 2]))
     state, wins, found = None, [], []
@@ -130,7 +130,7 @@ def ranking_quality(plan: Plan, agent: Any, shelf: Flags, seed: int) -> dict[str
         rows, whole = lanes.observation, lanes.available()
         scores = agent.relevance(rows, state, lanes.fresh, whole) - item_values(agent)
         session = agent.session(rows, state, lanes.fresh)
-        slates = uniform(whole & shelf, agent.setting.slots, rng)
+        slates = uniform(whole & shelf, agent.env_spec.slate_size, rng)
         state = session.noting(slates)
         step = lanes.step(slates)
         clicked = (np.asarray(step.info["click"]) > 0) & step.valid[:, None]

@@ -100,12 +100,12 @@ def from_world(env: str, items: int, users: int, steps: int, seed: int = 100) ->
     from recsim_llm.agents.common.interaction_log import LogBook
 
     agent = agents.make("random", gym.make_vec(env, num_envs=LANES, users="train"), seed=seed)
-    agent.lanes.reset(seed=seed)
+    agent.runner.reset(seed=seed)
     book = LogBook()
     for _ in range(-(-steps // LANES)):
         book.add(agent.interact())
     log = book.log
-    texts = list(agent.setting.catalog.text)
+    texts = list(agent.env_spec.catalog.text)
     return subsample(env, texts, Engagements(log.user, log.item, {"click": log.click}), items, users, least=4)
 
 

@@ -122,10 +122,11 @@ class ClassicCore(Core):
         self.options: Any = options
         self.reward_function, weights = reward_of(options.reward, scenario.reward)
         self.lanes = lanes
-        self.slots = scenario.slate_size if options.slate_size is None else options.slate_size
+        self.slate_size = scenario.slate_size if options.slate_size is None else options.slate_size
         candidates = scenario.num_candidates if options.num_candidates is None else options.num_candidates
         self.simulator: Any = ClassicSimulator(
-            parameters, lanes=lanes, slots=self.slots, candidates=candidates, resample=options.resample_documents,
+            parameters, lanes=lanes, slate_size=self.slate_size, candidates=candidates,
+            resample=options.resample_documents,
             documents_seed=options.documents_seed, apart=options.observation == "dict", weights=weights,
             threads=options.threads, users=options.users,
         )  # fmt: skip
@@ -133,7 +134,7 @@ class ClassicCore(Core):
         self.layout = self.simulator.layout
         self.success_step = options.horizon or scenario.horizon
         self.everyone = np.ones(lanes, np.bool_)
-        self._actions = np.zeros((lanes, self.slots), np.int64)
+        self._actions = np.zeros((lanes, self.slate_size), np.int64)
         self._limits = self._bounds()
         self._views: dict[str, NDArray[np.float32]] | None = None
 
@@ -154,7 +155,7 @@ class ClassicCore(Core):
         """The environment as agents see it that know a catalogue."""
         simulator = self.simulator
         return TopicView(
-            self.scenario.name, self.layout, slots=self.slots, candidates=simulator.candidates,
+            self.scenario.name, self.layout, slate_size=self.slate_size, candidates=simulator.candidates,
             topics=simulator.model.traits, signals=simulator.model.signals, weights=self.weights,
         )  # fmt: skip
 
@@ -217,8 +218,10 @@ class ClassicCore(Core):
             ConfigError: If the shape is wrong or a number is no candidate.
         """
         given = np.asarray(actions)
-        expected = (self.lanes,) if self.slots == 1 else (self.lanes, self.slots)
-        if given.shape not in (expected, self._actions.shape) and not (self.lanes == 1 and given.size == self.slots):
+        expected = (self.lanes,) if self.slate_size == 1 else (self.lanes, self.slate_size)
+        if given.shape not in (expected, self._actions.shape) and not (
+            self.lanes == 1 and given.size == self.slate_size
+        ):
             raise ConfigError(f"actions have shape {given.shape}, expected {expected}")
         if given.dtype.kind not in "iu":
             raise ConfigError(f"actions must be integers (positions among the candidates), got dtype {given.dtype}")

@@ -42,7 +42,7 @@ class TopicView:
     Args:
         name: Name of the environment.
         layout: Where the parts "user", "response" and "doc" stand in its observations.
-        slots: K.
+        slate_size: K.
         candidates: C.
         topics: M, width of the one-hot topic in the response and the documents; 0 where there is none.
         signals: Names of the numbers of a slot's response, in front of its topic.
@@ -66,13 +66,13 @@ class TopicView:
         name: str,
         layout: Mapping[str, slice],
         *,
-        slots: int,
+        slate_size: int,
         candidates: int,
         topics: int,
         signals: tuple[str, ...],
         weights: Mapping[str, float],
     ) -> None:
-        self.name, self.raw, self.slate_size = name, dict(layout), slots
+        self.name, self.raw, self.slate_size = name, dict(layout), slate_size
         self.topics, self.signals, self.weights = topics, signals, dict(weights)
         self.listed = candidates
         doc = layout["doc"]
@@ -82,12 +82,12 @@ class TopicView:
                 f"agents tell at most {MOST_TOPICS} topics apart and {name} has {topics}; make it with fewer"
             )
         self.codes = self._codes()
-        self.copies = min(candidates, max(MOST_ITEMS // len(self.codes), slots))
+        self.copies = min(candidates, max(MOST_ITEMS // len(self.codes), slate_size))
         width = self.codes.shape[1]
         self.layout: dict[str, slice] = {}
         at = 0
         for part, size in (
-            ("profile", width), ("interest", width), ("context", len(CONTEXT)), ("feedback", slots * len(SIGNALS)),
+            ("profile", width), ("interest", width), ("context", len(CONTEXT)), ("feedback", slate_size * len(SIGNALS)),
             ("candidates", candidates * width),
         ):  # fmt: skip
             self.layout[part] = slice(at, at + size)
@@ -146,9 +146,9 @@ class TopicView:
         return rows.reshape(*raw.shape[:-1], rows.shape[1])
 
     def _rows(self, raw: Floats) -> Floats:
-        lanes, slots, layout = len(raw), self.slate_size, self.layout
+        lanes, slate_size, layout = len(raw), self.slate_size, self.layout
         out = np.zeros((lanes, layout["candidates"].stop), np.float32)
-        response = raw[:, self.raw["response"]].reshape(lanes, slots, -1)
+        response = raw[:, self.raw["response"]].reshape(lanes, slate_size, -1)
         told = len(self.signals)
         click = response[:, :, 0]
         topic = response[:, :, told:]  # [B, K, M]
@@ -165,10 +165,10 @@ class TopicView:
         context[:, 0] = begun & ~clicked
         context[:, 0] /= 6.0
         shown = np.where(topic.any(2), topic.argmax(2), -1) if self.topics else np.full(click.shape, -1)
-        context[:, 1] = 1.0 - diversity(shown) if slots > 1 else 0.0
+        context[:, 1] = 1.0 - diversity(shown) if slate_size > 1 else 0.0
         context[:, 1] *= begun
         context[:, 2], context[:, 3] = begun, ~begun
-        feedback = out[:, layout["feedback"]].reshape(lanes, slots, len(SIGNALS))
+        feedback = out[:, layout["feedback"]].reshape(lanes, slate_size, len(SIGNALS))
         feedback[:, :, SIGNALS.index("click")] = click
         feedback[:, :, SIGNALS.index("skip")] = topic.any(2) & (click == 0.0)
         for column, name in enumerate(self.signals):

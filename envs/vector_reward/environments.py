@@ -56,7 +56,7 @@ class _Objectives:
 def name_objectives(env: Any, objectives: Sequence[str]) -> None:
     """Gives an environment the attributes that MO-Gymnasium reads: reward_space, reward_dim."""
     env.objectives = checked(objectives)
-    env.reward_space = reward_space(env.objectives, env.core.slots)
+    env.reward_space = reward_space(env.objectives, env.core.slate_size)
     env.reward_dim = len(env.objectives)
 
 

@@ -87,10 +87,10 @@ def _settings_tried() -> tuple[Any, Any]:
     """Settings with slates, and with candidates."""
     import gymnasium as gym
 
-    from recsim_llm.agents.core.env_runner import Setting
+    from recsim_llm.agents.core.env_runner import EnvironmentSpec
     from recsim_llm.agents.docs import TRIED_IN
 
-    return Setting.of(gym.make(TRIED_IN)), Setting.of(gym.make(TRIED_IN, num_candidates=20))
+    return EnvironmentSpec.of(gym.make(TRIED_IN)), EnvironmentSpec.of(gym.make(TRIED_IN, num_candidates=20))
 
 
 def _needs(kind: Any) -> list[str]:

@@ -250,7 +250,7 @@ def _references_check(identifier: str) -> list[Any]:
     import numpy as np
 
     from recsim_llm import agents
-    from recsim_llm.agents.core.env_runner import Setting
+    from recsim_llm.agents.core.env_runner import EnvironmentSpec
     from recsim_llm.benchmarks.harness.cell import evaluate
     from recsim_llm.errors import RecsimError
     from recsim_llm.testing import Check
@@ -261,7 +261,7 @@ def _references_check(identifier: str) -> list[Any]:
         envs = [gym.make_vec(identifier, num_envs=CHECKED_USERS, **options) for _ in range(2)]
         if getattr(envs[0].unwrapped, "objectives", ()):
             return [Check(name, None, "the reward is a vector")]
-        setting = Setting.of(envs[0])
+        setting = EnvironmentSpec.of(envs[0])
         kinds = [agents.get(kind) for kind in ("oracle", "random")]
         refusal = next((why for kind in kinds if (why := kind.refusal(setting, kind.Config()))), None)
         if refusal:

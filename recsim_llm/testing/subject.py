@@ -38,7 +38,7 @@ class Step:
 
     observation: Any
     info: dict[str, Any]
-    starts: NDArray[np.bool_]
+    episode_start: NDArray[np.bool_]
     shelf: NDArray[np.bool_]
 
 
@@ -108,11 +108,13 @@ def recorded(env: Any, seed: int) -> list[Step]:
 
     stream = actions(env.action_space, seed)
     observation, info = env.reset(seed=seed)
-    starts, script = np.ones(env.num_envs, np.bool_), []
+    episode_start, script = np.ones(env.num_envs, np.bool_), []
     for _ in range(SCRIPT):
-        script.append(Step(_copied(observation), _copied(info), starts.copy(), np.array(env.unwrapped.available())))
+        script.append(
+            Step(_copied(observation), _copied(info), episode_start.copy(), np.array(env.unwrapped.available()))
+        )
         observation, _, terminated, truncated, info = env.step(next(stream))
-        starts = terminated | truncated
+        episode_start = terminated | truncated
     return script
 
 
@@ -134,7 +136,8 @@ def predict(agent: Any, step: Step, state: Any, deterministic: bool, index: Any 
     if "action_masks" in inspect.signature(agent.predict).parameters:
         more.setdefault("action_masks", step.shelf[index])
     return agent.predict(
-        rows_of(step.observation, index), state=state, episode_start=step.starts[index], deterministic=deterministic,
+        rows_of(step.observation, index), state=state, episode_start=step.episode_start[index],
+        deterministic=deterministic,
         **more,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from recsim_llm import agents
-from recsim_llm.agents.core.env_runner import Lanes, Setting, places
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, EnvRunner, places
 from recsim_llm.benchmarks.harness import cell
 from recsim_llm.benchmarks.harness import experiment as suite
 from recsim_llm.envs import ids, scenarios
@@ -93,30 +93,30 @@ def test_a_saved_agent_serves_the_same(env_id: str, tmp_path: Path) -> None:
 )
 def test_items_are_kinds_of_candidates(env_id: str, options: dict[str, Any]) -> None:
     flat, dictionary = made(env_id, **options), made(env_id, observation="dict", **options)
-    setting, stream = Setting.of(flat), np.random.default_rng(0)
+    env_spec, stream = EnvironmentSpec.of(flat), np.random.default_rng(0)
     space = np.zeros((16, 1), np.int64)
     for step in range(5):
         observation = flat.reset(seed=0)[0] if step == 0 else flat.step(space)[0]
         parts = dictionary.reset(seed=0)[0] if step == 0 else dictionary.step(space)[0]
-        rows = setting.flat(observation)
-        assert (Setting.of(dictionary).flat(parts) == rows).all()
-        assert (setting.flat(observation[0]) == rows[0]).all()
+        rows = env_spec.flat(observation)
+        assert (EnvironmentSpec.of(dictionary).flat(parts) == rows).all()
+        assert (env_spec.flat(observation[0]) == rows[0]).all()
         assert np.abs(rows).max() <= 1.0
-        listed = setting.listed(rows)
+        listed = env_spec.listed(rows)
         assert (listed >= 0).all()
         assert all(len(set(row)) == len(row) for row in listed.tolist())
-        assert (setting.context("start", rows) == (step == 0)).all()
-        docs = parts["doc"].reshape(16, setting.candidates, -1)
-        codes = setting.catalog.embedding[listed]
+        assert (env_spec.context("start", rows) == (step == 0)).all()
+        docs = parts["doc"].reshape(16, env_spec.candidates, -1)
+        codes = env_spec.catalog.embedding[listed]
         topic = docs[:, :, -2:] if env_id == EXPLORATION else docs
         if env_id != SATISFACTION:
             assert (codes[:, :, : topic.shape[2]] == topic).all()
         if env_id != EVOLUTION:  # the middle of a grade of 1/20
             assert np.abs(codes[:, :, -1] - docs[:, :, 0]).max() <= 0.5 / 20 + 1e-6
-        slots = setting.slots
-        where = np.argsort(stream.random((16, setting.candidates)), 1)[:, :slots]
+        slate_size = env_spec.slate_size
+        where = np.argsort(stream.random((16, env_spec.candidates)), 1)[:, :slate_size]
         assert (places(listed, np.take_along_axis(listed, where, 1)) == where).all()
-        space = where[:, 0] if slots == 1 else where
+        space = where[:, 0] if slate_size == 1 else where
 
 
 @each_id
@@ -128,20 +128,20 @@ def test_agents_are_told_what_they_showed(env_id: str, mode: str | None) -> None
         if mode is None
         else made(env_id, max_episode_steps=7, autoreset_mode=mode)
     )
-    setting = Setting.of(env)
-    lanes, stream = Lanes(env, setting), np.random.default_rng(0)
+    env_spec = EnvironmentSpec.of(env)
+    lanes, stream = EnvRunner(env, env_spec), np.random.default_rng(0)
     lanes.reset(seed=0)
     ended = 0
     for _ in range(30):
         listed = lanes.info["candidates"]
-        assert (listed == setting.listed(lanes.observation)).all()
-        slates = np.take_along_axis(listed, np.argsort(stream.random(listed.shape), 1)[:, : setting.slots], 1)
+        assert (listed == env_spec.listed(lanes.observation)).all()
+        slates = np.take_along_axis(listed, np.argsort(stream.random(listed.shape), 1)[:, : env_spec.slate_size], 1)
         made_ = lanes.step(slates)
         info, valid = made_.info, made_.valid
         ended += int((made_.terminated | made_.truncated).sum())
         assert (info["slate"][valid] == slates[valid]).all()
         assert np.allclose(info["slot_reward"].sum(1)[valid], made_.reward[valid], rtol=1e-6)
-        told = setting.feedback(made_.next_observation)
+        told = env_spec.feedback(made_.next_observation)
         for signal in ("click", "skip"):
             assert (told[valid][:, :, SIGNALS.index(signal)] == info[signal][valid]).all()
         looked = (info["click"] > 0) | (info["skip"] > 0)
@@ -151,7 +151,7 @@ def test_agents_are_told_what_they_showed(env_id: str, mode: str | None) -> None
 
 
 def test_nothing_but_the_first_slot_is_looked_at_in_long_term_satisfaction() -> None:
-    lanes = Lanes(made(SATISFACTION, slate_size=3), Setting.of(made(SATISFACTION, slate_size=3)))
+    lanes = EnvRunner(made(SATISFACTION, slate_size=3), EnvironmentSpec.of(made(SATISFACTION, slate_size=3)))
     lanes.reset(seed=0)
     info = lanes.step(lanes.info["candidates"][:, :3]).info
     assert (info["click"] == [1, 0, 0]).all()
@@ -180,9 +180,9 @@ def test_users_are_split_in_two() -> None:
 def test_what_agents_cannot_see_is_said() -> None:
     with pytest.raises(ConfigError, match="at most 255 topics apart and InterestEvolution has 300; make it with fewer"):
         agents.make("random", made(EVOLUTION, num_topics=300))
-    setting = Setting.of(made(EVOLUTION))
+    env_spec = EnvironmentSpec.of(made(EVOLUTION))
     with pytest.raises(ConfigError, match=r"observation has shape \(2, 7\), expected \(B, 266\)"):
-        setting.flat(np.zeros((2, 7), np.float32))
+        env_spec.flat(np.zeros((2, 7), np.float32))
 
 
 # Oracles

@@ -153,7 +153,7 @@ class TestVBPR:
     def test_an_item_nobody_saw_has_the_rate_that_its_features_foretell(self, build: Make) -> None:
         agent = build("vbpr", strength=5.0)
         shown = np.arange(120) < 60
-        agent.lanes = crossmodal.Withheld(agent.env, agent.setting, ~shown)
+        agent.runner = crossmodal.Withheld(agent.env, agent.env_spec, ~shown)
         agent.learn(1_000)
         np.testing.assert_array_equal(agent.model.items[~shown], 0.0)
         np.testing.assert_allclose(agent.popularity()[~shown], agent.foretold[~shown])
@@ -165,7 +165,7 @@ class TestSiamese:
 
     def test_cosines_lie_between_minus_one_and_one(self, learnt: dict[str, Any]) -> None:
         agent = learnt["siamese"]
-        rows = stream(5).uniform(-1.0, 1.0, (50, agent.setting.width)).astype(np.float32)
+        rows = stream(5).uniform(-1.0, 1.0, (50, agent.env_spec.width)).astype(np.float32)
         users = agent.directions(rows, agent.session_of(np.full((50, 3), -1)))
         with torch.no_grad():
             items, images = (part.numpy() for part in agent.trainer.net.items())
@@ -198,7 +198,7 @@ class TestSiamese:
     def test_serving_is_the_network(self, build: Make) -> None:
         agent = build("siamese", strangers=0.0, alignment=0.1, online=True, refit=500).learn(1_000)
         rows, visit = (
-            np.zeros((3, agent.setting.width), np.float32),
+            np.zeros((3, agent.env_spec.width), np.float32),
             agent.session_of(stream(7).integers(0, 120, (3, 4))),
         )
         rows += stream(8).uniform(-0.5, 0.5, rows.shape).astype(np.float32)
@@ -222,7 +222,7 @@ class TestJoint:
         agent = build("joint", strangers=0.0, learning_rate=1e-2).learn(1_000)
         net = agent.trainer.net
         assert net.upper.weight.abs().max() > 0.05
-        rows = stream(9).uniform(-0.5, 0.5, (20, agent.setting.width)).astype(np.float32)
+        rows = stream(9).uniform(-0.5, 0.5, (20, agent.env_spec.width)).astype(np.float32)
         visit = agent.session_of(stream(10).integers(0, 120, (20, 4)))
         batch = {
             "features": agent.features_of(rows, visit), "user": visit.user, "history": visit.history,
@@ -267,7 +267,7 @@ class TestModalities:
     def test_columns_of_users(self, name: str, modalities: str, read: list[int], build: Make) -> None:
         agent = build(name, modalities=modalities).learn(400)
         visit = agent.session_of(np.full((1, 1), -1))
-        rows = np.zeros((1, agent.setting.width), np.float32)
+        rows = np.zeros((1, agent.env_spec.width), np.float32)
         before = agent.scores(rows, visit)
         for column in (0, 5):
             changed = rows.copy()
@@ -276,7 +276,7 @@ class TestModalities:
             assert same == (column not in read)
 
     def test_columns_of_items(self, build: Make) -> None:
-        catalog = build("vbpr").setting.catalog
+        catalog = build("vbpr").env_spec.catalog
         found = {name: columns_of(catalog, name) for name in ("both", "text", "image", "ids")}
         assert {name: (columns.tolist(), texts) for name, (columns, texts) in found.items()} == {
             "both": (list(range(8)), 4), "text": ([0, 1, 2, 3], 4), "image": ([4, 5, 6, 7], 0), "ids": ([], 0),

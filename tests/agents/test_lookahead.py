@@ -96,7 +96,7 @@ def test_what_it_cannot_do_is_said_with_a_way_out() -> None:
     agent = made("lookahead")
     agent.env.reset(seed=0)
     with pytest.raises(ConfigError, match=r"agent\.serve\(env\)"):
-        agent.predict(np.zeros((3, agent.setting.width), np.float32))
+        agent.predict(np.zeros((3, agent.env_spec.width), np.float32))
 
 
 def test_the_truth_of_listed_items_is_that_of_all() -> None:
@@ -104,7 +104,7 @@ def test_the_truth_of_listed_items_is_that_of_all() -> None:
     agent.env.reset(seed=2)
     simulator = agent.env.unwrapped.core.simulator
     rng = np.random.Generator(np.random.PCG64(0))
-    listed = rng.integers(0, agent.setting.items, (5, 40))
+    listed = rng.integers(0, agent.env_spec.items, (5, 40))
     for weights in (None, {"satisfaction": 1.0}):
         for all_of_them, some in zip(simulator.truth(weights), simulator.truth(weights, listed), strict=True):
             assert (np.take_along_axis(all_of_them, listed, 1) == some).all()

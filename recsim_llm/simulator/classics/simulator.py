@@ -38,7 +38,7 @@ class ClassicSimulator:
     Args:
         parameters: Constants of the MDP.
         lanes: B.
-        slots: K, size of a slate.
+        slate_size: K, size of a slate.
         candidates: C, documents to choose from.
         resample: Draw new candidates for every user and step; else one list for all users and all time.
         documents_seed: Seed of that list.
@@ -58,7 +58,7 @@ class ClassicSimulator:
         parameters: Parameters,
         *,
         lanes: int,
-        slots: int,
+        slate_size: int,
         candidates: int,
         resample: bool,
         documents_seed: int,
@@ -69,11 +69,11 @@ class ClassicSimulator:
     ) -> None:
         if lanes < 1:
             raise ConfigError(f"number of lanes must be at least 1, got {lanes}")
-        if not 1 <= slots <= candidates:
-            raise ConfigError(f"slate_size must lie in 1..{candidates} (num_candidates), got {slots}")
+        if not 1 <= slate_size <= candidates:
+            raise ConfigError(f"slate_size must lie in 1..{candidates} (num_candidates), got {slate_size}")
         self.parameters = parameters
         self.model = model = parameters.model(resample)
-        self.lanes, self.slots, self.candidates, self.resample = lanes, slots, candidates, resample
+        self.lanes, self.slate_size, self.candidates, self.resample = lanes, slate_size, candidates, resample
         self.threads = shared.threads_of(threads)
         self.layout = self._layout()
         self._weights = term_weights(weights, model.terms)
@@ -81,9 +81,9 @@ class ClassicSimulator:
         self.state = ClassicState(
             lane=np.zeros(lanes, LANE),
             traits=np.zeros((lanes, model.traits), np.float32),
-            slate=np.full((lanes, slots), -1, np.int64),
-            shown=np.full((lanes, slots), -1, np.int32),
-            signals=np.zeros((len(model.signals), lanes, slots), np.float32),
+            slate=np.full((lanes, slate_size), -1, np.int64),
+            shown=np.full((lanes, slate_size), -1, np.int32),
+            signals=np.zeros((len(model.signals), lanes, slate_size), np.float32),
             documents=np.zeros((lanes if resample else 1, candidates), DOCUMENT),
         )
         self.state.lane["episode"] = -1
@@ -94,12 +94,12 @@ class ClassicSimulator:
             np.zeros((lanes, width), np.float32),
             np.zeros(lanes, np.float64),
             np.zeros(lanes, np.bool_),
-            np.zeros((lanes, slots), np.float32),
+            np.zeros((lanes, slate_size), np.float32),
         )
         self.listed = np.zeros(listed.stop - listed.start, np.float32)
         """The part "doc" of every observation [C * F], where the candidates never change."""
         self.waiting = np.zeros(0, np.bool_)  # no document waits for its release
-        self._mass = [np.zeros(slots, np.float32) for _ in range(self.threads)]
+        self._mass = [np.zeros(slate_size, np.float32) for _ in range(self.threads)]
         self._nobody = np.full(lanes, DRAWN[users], np.int32)
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._load(documents_seed)
@@ -107,7 +107,7 @@ class ClassicSimulator:
     def _layout(self) -> dict[str, slice]:
         """Where each part of a flat observation stands."""
         parts, at = {}, 0
-        counts = {"user": 1, "response": self.slots, "doc": self.candidates}
+        counts = {"user": 1, "response": self.slate_size, "doc": self.candidates}
         for name, width, _ in self.model.parts:
             if width:
                 parts[name] = slice(at, at + width * counts[name])
@@ -122,7 +122,7 @@ class ClassicSimulator:
         with shared.quiet():
             loaded(model.draw, model.parameters, model.tables, keys, documents, self.listed)
             # Again from the beginning: a first call that fails on damaged compiled code may be made twice.
-            loaded(self._step, 0, 0, self._mass[0], np.zeros((self.lanes, self.slots), np.int64))
+            loaded(self._step, 0, 0, self._mass[0], np.zeros((self.lanes, self.slate_size), np.int64))
             loaded(self._reset, np.zeros(self.lanes, np.bool_), self._nobody)
         if not self.resample:
             self.state.documents[0] = documents
