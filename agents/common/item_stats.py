@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.credit import without_rounding
+from recsim_llm.agents.core.credit import without_rounding
 from recsim_llm.agents.core.env_runner import Flags, Transition
 from recsim_llm.agents.common.slates import looked_at
 

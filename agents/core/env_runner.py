@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-from recsim_llm.agents.credit import SlotWeight
+from recsim_llm.agents.core.credit import SlotWeight
 from recsim_llm.agents.core.packing import inside
 from recsim_llm.agents.core.env_snapshot import environment_state, restore_environment
 from recsim_llm.worlds.catalog import Catalog
@@ -46,7 +46,7 @@ class Transition:
         propensity: [B, K] probability with which the policy shows this item in this slot, given the slots before it:
             their product is that of the slate. NaN where it is not known.
         slot_weight: How much the infos' rewards of slots count in ``reward``; see
-            :class:`~recsim_llm.agents.credit.SlotWeight`.
+            :class:`~recsim_llm.agents.core.credit.SlotWeight`.
     """
 
     observation: Floats
@@ -218,7 +218,7 @@ class Lanes:
         if propensity is None:
             propensity = np.full(slates.shape, np.nan)
         weight = 1.0
-        if "slot_reward" in last and rewards.ndim == 1:
+        if "slot_reward" in last and rewards.shape == over.shape:  # not where it is a vector
             weight = self.slot_weight.add(np.asarray(last["slot_reward"], np.float64)[~over], rewards[~over])
         return Transition(before, slates, rewards, after, terminated, truncated, last, ~over, state, propensity, weight)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsim_llm.agents.core import agent_file as saving
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.common.item_stats import ItemCounts
-from recsim_llm.agents.credit import EventReward
+from recsim_llm.agents.core.credit import EventReward
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition, like
 from recsim_llm.agents.common.interaction_log import Log, LogBook
 from recsim_llm.agents.common.cooldown import CLICK

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.common.item_stats import Floats64, ItemCounts, credited, seen_slots
-from recsim_llm.agents.credit import EventReward
+from recsim_llm.agents.core.credit import EventReward
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best, either, uniform

@@ -341,13 +341,8 @@ APART = "language model"
 a second, and what they are without one would stand under their name in its tables."""
 STOCHASTIC = ("reinforce", "ppo", "a2c", "masked_ppo", "sac")
 """Policy gradients whose policy is a distribution: they are evaluated at its mode and sampled."""
-SHELF = tuple(
-    row
-    for family, members in families().items()
-    if family != APART
-    for name in members
-    for row in ((name, name + SAMPLED) if name in STOCHASTIC else (name,))
-)
+_NAMES = tuple(name for family, members in families().items() if family != APART for name in members)
+SHELF = tuple(row for name in _NAMES for row in (name, name + SAMPLED)[: 1 + (name in STOCHASTIC)])
 """All agents that are built in, but those, and policies that are distributions twice."""
 DEEP = (
     "neural_linear", "dqn", "double_dqn", "slateq", "reinforce", "ppo", "a2c", "masked_ppo", "sac", "td3", "two_tower",

@@ -36,7 +36,7 @@ class SlotWeight:
         """Takes in steps, rewards of slots [N, K] and rewards [N], and gives the weight."""
         x = slots.sum(1)
         y = without_rounding(reward - x, slots)
-        self.sums += len(x), x.sum(), y.sum(), x @ x, x @ y, y @ y
+        self.sums += np.array([len(x), x.sum(), y.sum(), x @ x, x @ y, y @ y])
         return self.weight
 
     @property
