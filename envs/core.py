@@ -15,7 +15,8 @@ from recsim_llm.envs.options import Options, reward_of
 from recsim_llm.envs.reward_terms import check_terms, counted
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.envs.scenario_infos import extra_infos, truth_infos
-from recsim_llm.envs.vector_reward.objectives import MINUTE, vector_rewards
+from recsim_llm.envs.slot_rewards import differences
+from recsim_llm.envs.vector_reward.objectives import vector_rewards
 from recsim_llm.errors import ConfigError, unknown
 from recsim_llm.serving import MOMENTS
 from recsim_llm.simulator import SIGNALS
@@ -276,7 +277,7 @@ class Core:
         """Rewards [B] of the last step as the recommender sees them, or float32 [B, m] of m objectives.
 
         Where the reward is a function, ``infos["slot_reward"]`` is replaced by what each slot contributed to it; see
-        :meth:`slot_differences`.
+        :func:`~recsim_llm.envs.slot_rewards.differences`.
         """
         if self.objectives:
             return vector_rewards(self.simulator, self.objectives)
@@ -288,50 +289,9 @@ class Core:
         if values.shape != rewards.shape:
             raise ConfigError(f"the reward function returned shape {values.shape}, expected {rewards.shape}")
         if "slot_reward" in infos:
-            infos["slot_reward"] = self.slot_differences(infos, rewards, values)
+            price = self.world.catalog.price
+            infos["slot_reward"] = differences(self.reward_function, infos, rewards, values, self.reward_weights, price)
         return values
-
-    def slot_differences(
-        self, infos: Infos, weighted: NDArray[np.float64], values: NDArray[np.float64]
-    ) -> NDArray[np.float32]:
-        """What each slot contributed to the value of the reward function, float32 [B, K]: its difference reward.
-
-        The difference between the reward and the reward of the same step without the slot: without its signals, its
-        built-in reward, its click and its revenue (Wolpert and Tumer 2002, "Optimal payoff functions for members of
-        collectives"). The differences add up to the reward where the function is additive over slots. The slate
-        itself, and what is known of lanes as a whole, stay as they are.
-
-        Args:
-            infos: Infos of the step, with the built-in ``slot_reward``.
-            weighted: [B] built-in reward of the step.
-            values: [B] what the function gave for it.
-        """
-        assert self.reward_function is not None
-        slate_size = np.asarray(infos["slot_reward"], np.float64)
-        revenue = self._slot_revenue(infos) if "revenue" in infos else None
-        differences = np.empty(slate_size.shape, np.float32)
-        for k in range(slate_size.shape[1]):
-            without = {**infos, "reward": weighted - slate_size[:, k]}
-            for name in (*SIGNALS, "slot_reward"):
-                without[name] = infos[name].copy()
-                without[name][:, k] = 0.0
-            without["clicks"] = infos["clicks"] - (infos["click"][:, k] > 0).astype(np.int64)
-            if revenue is not None:
-                without["revenue"] = infos["revenue"] - revenue[:, k]
-            differences[:, k] = values - np.asarray(self.reward_function(without), np.float64)
-        return differences
-
-    def _slot_revenue(self, infos: Infos) -> NDArray[np.float64]:
-        """Revenue of each slot, [B, K]: what is left of its built-in reward, or the price of what was bought."""
-        weights = self.reward_weights
-        paid = weights.get("revenue", 0.0)
-        if not paid:
-            price = self.world.catalog.price[np.maximum(infos["slate"], 0)]
-            return np.asarray(infos["purchase"] * price, np.float64)
-        left = np.asarray(infos["slot_reward"], np.float64)
-        for name in SIGNALS:
-            left = left - weights.get(name, 0.0) * infos[name] / (MINUTE if name == "dwell" else 1.0)
-        return np.asarray(left / paid, np.float64)
 
     def true_rewards(self) -> NDArray[np.float64]:
         """Rewards [B] of the last step, whatever was reported of it; what a policy is worth."""

@@ -18,7 +18,20 @@ from recsim_llm.errors import ConfigError
 
 @dataclass(frozen=True)
 class RememberingConfig(Config):
-    """Settings of agents that remember.
+    """Settings of agents that remember. The rests are the same for all of them, so that comparisons are of learning.
+
+    Measured on training users, normalised score (random 0, oracle 1): mean over the six scenarios of thompson, linucb
+    and ease (seed 100; 8,192 steps of learning in Ads, Music and News, 4,096 in Ecommerce, Social and Video):
+
+        after_click / after_look    100/20   20/5    0/0    100/0
+        all three                     .18     .19    .09    -.05
+        thompson                      .13     .13    .02    -.22
+        linucb                        .31     .34    .45     .35
+        ease                          .11     .09   -.21    -.28
+
+    Agents that know items by their number alone depend on a rest after a look: nothing else tells them that a user has
+    just seen an item. Agents on features see it and would do with less. Of the two
+    that are equal on average, the longer serves policy gradients better (ppo in Music .26, with 20/5 .20).
 
     Attributes:
         after_click: Steps for which a clicked item is not shown again in the same episode; 0 is never [steps].

@@ -24,14 +24,10 @@ class ContextualConfig(RememberingConfig):
     """Settings of agents on features.
 
     Attributes:
-        after_click: As for others, but 0: what was looked at and clicked lately is among the features.
-        after_look: The same.
         width: Principal components of the encodings in the elementwise products.
         strength: Looks by which an item's mean reward, one of the features, is drawn towards the mean of all.
     """
 
-    after_click: int = 0
-    after_look: int = 0
     width: int = 16
     strength: float = 10.0
 

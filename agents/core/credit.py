@@ -32,11 +32,11 @@ class SlotWeight:
     def __init__(self) -> None:
         self.sums: Floats64 = np.zeros(6)
 
-    def add(self, slate_size: Floats64, reward: Floats64) -> float:
+    def add(self, slots: Floats64, reward: Floats64) -> float:
         """Takes in steps, rewards of slots [N, K] and rewards [N], and gives the weight."""
-        x = slate_size.sum(1)
-        y = without_rounding(reward - x, slate_size)
-        self.sums += np.array([len(x), x.sum(), y.sum(), x @ x, x @ y, y @ y], np.float64)
+        x = slots.sum(1)
+        y = without_rounding(reward - x, slots)
+        self.sums += np.array([len(x), x.sum(), y.sum(), x @ x, x @ y, y @ y])
         return self.weight
 
     @property
@@ -54,9 +54,9 @@ class SlotWeight:
         return 1.0 + slope if abs(slope) > max(FAR, ERRORS * error) else 1.0
 
 
-def without_rounding(rest: Floats64, slate_size: Floats64) -> Floats64:
+def without_rounding(rest: Floats64, slots: Floats64) -> Floats64:
     """What is left of rewards [N] beside slots [N, K], 0 where it is no more than rounding of these."""
-    size = 1.0 + np.abs(slate_size).sum(1)
+    size = 1.0 + np.abs(slots).sum(1)
     kept: Floats64 = np.where(np.abs(rest) > ROUNDING * size, rest, 0.0)
     return kept
 

@@ -272,7 +272,7 @@ class EnvRunner:
         if propensity is None:
             propensity = np.full(slates.shape, np.nan)
         weight = 1.0
-        if "slot_reward" in last and rewards.ndim == 1:
+        if "slot_reward" in last and rewards.shape == over.shape:  # not where it is a vector
             weight = self.slot_weight.add(np.asarray(last["slot_reward"], np.float64)[~over], rewards[~over])
         return Transition(before, slates, rewards, after, terminated, truncated, last, ~over, state, propensity, weight)
 

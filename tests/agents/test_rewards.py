@@ -50,9 +50,18 @@ def made(folder: Path, kind: str, lanes: int = LANES) -> Any:
 def settings_of(name: str) -> dict[str, Any]:
     """Settings with which an agent may show the same item again, and learns from little."""
     known = agents.get(name).Config.__dataclass_fields__
-    wanted = {"after_click": 0, "after_look": 0, "warmup": 200, "rollout": 128, "refit": 500, "period": 400}
+    wanted: dict[str, Any] = {
+        "after_click": 0,
+        "after_look": 0,
+        "warmup": 200,
+        "rollout": 128,
+        "refit": 500,
+        "period": 400,
+    }
     if "epsilon_start" in known:
         wanted["decay"] = 200
+    if "agent_config" in known:  # a wrapper
+        wanted["agent_config"] = {"after_click": 0, "after_look": 0}
     return {setting: value for setting, value in wanted.items() if setting in known}
 
 
@@ -221,3 +230,13 @@ def test_scores_see_what_the_user_met_lately(name: str, tmp_path: Path) -> None:
         total += 1
         met += scores[lane][before[lane]].mean() < scores[lane][~before[lane]].mean()
     assert met / total > 0.9
+
+
+def test_all_agents_rest_items_alike() -> None:
+    """One default for every agent that shows items: what is compared is what they learn, not how long items rest."""
+    rests = {
+        (config.after_click, config.after_look)
+        for config in (agents.get(name).Config() for name in agents.names())
+        if hasattr(config, "after_click")
+    }
+    assert len(rests) == 1
