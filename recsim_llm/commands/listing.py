@@ -146,16 +146,17 @@ def show_world(world: Any, json: bool) -> None:
 
     content = {
         **_world_row(world),
-        "head": dataclasses.asdict(world.head),
+        "preference_model": dataclasses.asdict(world.preference_model),
         "parameters": dict(world.parameters),
         "metrics": dict(world.metrics),
         "encoder": dict(world.encoder),
+        "encoding": dict(world.encoding),
     }
     if json:
         print_json(content)
         return
     console.print(table_of(f"world {world.name}", [_world_row(world)]))
-    for title, part in (("head", content["head"]), ("measured", world.metrics)):
+    for title, part in (("preference model", content["preference_model"]), ("measured", world.metrics)):
         console.print(table_of(title, [{"what": key, "value": value} for key, value in flat(part).items()]))
     first = world.catalog
     console.print(f"\nfirst item: {first.title[0]} [{first.category[0]}]\n  {first.text[0]}", markup=False)

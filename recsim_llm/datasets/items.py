@@ -9,17 +9,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.datasets.columns import (
+from recsim_llm.datasets.readers import read_table
+from recsim_llm.datasets.tables import (
     SECONDS_A_DAY,
-    Columns,
+    ColumnFinder,
+    Limits,
+    Table,
     existing,
     identifiers,
+    is_inside,
     numbers,
     times,
     unique_identifiers,
 )
-from recsim_llm.datasets.readers import read_table
-from recsim_llm.datasets.text_table import Limits, Table, is_inside
 from recsim_llm.errors import DataError
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -91,7 +93,7 @@ def read_items(
     table = read_table(path, limits, separator)
     if not len(table):
         raise DataError(f"{table.path.name}: has a header and no rows; a world needs at least one item")
-    found = Columns(table, ALIASES, columns or {})
+    found = ColumnFinder(table, ALIASES, columns or {})
     item_id = unique_identifiers(table, found.get("item_id"))
     text = _texts(table, found, text_columns)
     if tags is not None:
@@ -112,7 +114,7 @@ def read_items(
     )
 
 
-def _texts(table: Table, found: Columns, names: Sequence[str] | None) -> list[str]:
+def _texts(table: Table, found: ColumnFinder, names: Sequence[str] | None) -> list[str]:
     if names is None:
         column = found.need("text", f"Name it text, or join others: text_columns {','.join(_guess(table))}")
         joined, blamed = [value.strip() for value in table.text(column)], column
@@ -144,7 +146,7 @@ def _sentences(parts: Sequence[str]) -> str:
 
 
 def _with_tags(item_id: list[str], text: list[str], table: Table) -> list[str]:
-    found = Columns(table, {"item": ALIASES["item_id"], "tag": ("tag", "note", "label", "keyword")}, {})
+    found = ColumnFinder(table, {"item": ALIASES["item_id"], "tag": ("tag", "note", "label", "keyword")}, {})
     item = found.need("item", "Call the column that names the item item_id")
     tag = found.need("tag", "Call the column of notes tag")
     notes: dict[str, dict[str, None]] = {name: {} for name in item_id}

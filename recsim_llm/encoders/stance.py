@@ -50,7 +50,7 @@ _SPLIT = re.compile(
 
 
 @dataclass(frozen=True)
-class Stance:
+class StanceClassifier:
     """A fitted classifier.
 
     Attributes:
@@ -104,7 +104,7 @@ def split_personas(texts: Sequence[str], encoder: Encoder, progress: bool = Fals
     """:func:`split_persona` for many texts at once, which is faster."""
     clauses = [split_clauses(text) for text in texts]
     flat = [clause for part in clauses for clause in part]
-    valence = stance_of(encoder).valence(encode_cached(encoder, flat, progress)) if flat else np.zeros(0)
+    valence = stance_classifier(encoder).valence(encode_cached(encoder, flat, progress)) if flat else np.zeros(0)
     out: list[list[tuple[str, float]]] = []
     start = 0
     for part in clauses:
@@ -114,7 +114,7 @@ def split_personas(texts: Sequence[str], encoder: Encoder, progress: bool = Fals
     return out
 
 
-def stance_of(encoder: Encoder) -> Stance:
+def stance_classifier(encoder: Encoder) -> StanceClassifier:
     """The classifier for an encoder: shipped, remembered, or fitted now."""
     shipped = resources.files(__package__).joinpath(SHIPPED)
     remembered = home() / "stance" / f"{encoder.digest[:32]}-{_recipe()[:16]}.safetensors"
@@ -130,18 +130,18 @@ def stance_of(encoder: Encoder) -> Stance:
     return stance
 
 
-def fit_stance(encoder: Encoder, progress: bool = False) -> Stance:
+def fit_stance(encoder: Encoder, progress: bool = False) -> StanceClassifier:
     """Fits the classifier to the generated statements (a minute on one core with all-MiniLM-L6-v2)."""
     linear = require("sklearn.linear_model", "llm")
-    texts, labels = statements()
+    texts, labels = training_statements()
     features = encode_cached(encoder, texts, progress)
     weight = np.where(labels == 0, _NEUTRAL_WEIGHT, 1.0)
     model = linear.LogisticRegression(C=PENALTY, max_iter=5_000, tol=1e-6)
     model.fit(features.astype(np.float64), labels, sample_weight=weight)
-    return Stance(model.coef_.astype(np.float32), model.intercept_.astype(np.float32))
+    return StanceClassifier(model.coef_.astype(np.float32), model.intercept_.astype(np.float32))
 
 
-def write_stance(stance: Stance, encoder: Encoder) -> bytes:
+def write_stance(stance: StanceClassifier, encoder: Encoder) -> bytes:
     """A safetensors file that also says for which encoder and recipe it holds."""
     # safetensors writes memory as it lies; scikit-learn's coefficients lie column by column
     arrays = {"weights": np.ascontiguousarray(stance.weights), "bias": np.ascontiguousarray(stance.bias)}
@@ -149,7 +149,7 @@ def write_stance(stance: Stance, encoder: Encoder) -> bytes:
 
 
 @functools.lru_cache(maxsize=1)
-def statements() -> tuple[list[str], NDArray[np.int64]]:
+def training_statements() -> tuple[list[str], NDArray[np.int64]]:
     """The generated statements and their labels: -1 dislike, 0 neutral, 1 like."""
     lines = _source().splitlines()
     by_kind: dict[str, list[str]] = {}
@@ -179,7 +179,7 @@ def _recipe() -> str:
     return hashlib.sha256(f"{THINGS_PER_FRAME} {PENALTY} {_NEUTRAL_WEIGHT}\n{_source()}".encode()).hexdigest()
 
 
-def _read(data: bytes, encoder: Encoder) -> Stance | None:
+def _read(data: bytes, encoder: Encoder) -> StanceClassifier | None:
     """The classifier in a file, if it was fitted for this encoder with this recipe."""
     try:
         length = int.from_bytes(data[:8], "little")
@@ -190,7 +190,9 @@ def _read(data: bytes, encoder: Encoder) -> Stance | None:
         logger.warning("passing over a damaged file of the stance classifier: %s", error)
         return None
     fits = encoder.digest.encode() in header and _recipe().encode() in header
-    return Stance(weights, bias) if fits and weights.shape == (3, encoder.width) and bias.shape == (3,) else None
+    return (
+        StanceClassifier(weights, bias) if fits and weights.shape == (3, encoder.width) and bias.shape == (3,) else None
+    )
 
 
 def _remember(path: Path, data: bytes) -> None:

@@ -31,7 +31,7 @@ _CHUNK = 2048
 
 
 @dataclass(frozen=True)
-class Terms:
+class ModelTerms:
     """Which terms a fit has.
 
     Attributes:
@@ -48,7 +48,7 @@ class Terms:
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class Observations:
     """N observations, sorted by user, with the bounds of each user's and each item's rows.
 
     Attributes:
@@ -82,7 +82,7 @@ class Sample:
 
 
 @dataclass(eq=False)
-class Fit:
+class MixedModelFit:
     """Posterior means of every term, the variances, and what the covariances need.
 
     Attributes:
@@ -146,7 +146,9 @@ def paired_dots(left: Array, right: Array, rows: Index, columns: Index) -> Array
     return out
 
 
-def fit(sample: Sample, x: Array, terms: Terms, *, p: Array | None = None, start: Fit | None = None) -> Fit:
+def fit_mixed_model(
+    sample: Observations, x: Array, terms: ModelTerms, *, p: Array | None = None, start: MixedModelFit | None = None
+) -> MixedModelFit:
     """Fits the model.
 
     Args:
@@ -178,11 +180,11 @@ def fit(sample: Sample, x: Array, terms: Terms, *, p: Array | None = None, start
     return state
 
 
-def _begin(sample: Sample, x: Array) -> Fit:
+def _begin(sample: Observations, x: Array) -> MixedModelFit:
     width = x.shape[1]
     length = max(float(np.sum(x * x)) / len(x), _FLOOR)
     variance = max(float(sample.value.var()), _FLOOR)
-    return Fit(
+    return MixedModelFit(
         mu=float(sample.value.mean()),
         bias=np.zeros(sample.users),
         taste=np.zeros((sample.users, width)),
@@ -200,7 +202,7 @@ def _begin(sample: Sample, x: Array) -> Fit:
     )
 
 
-def _begin_factors(state: Fit, sample: Sample, share: float) -> None:
+def _begin_factors(state: MixedModelFit, sample: Observations, share: float) -> None:
     rng = np.random.Generator(np.random.PCG64(0))  # a start off the saddle at zero; any start does
     state.factor_variance = share * state.noise / FACTORS
     state.item_factors = 0.5 * rng.standard_normal((sample.items, FACTORS))
@@ -208,7 +210,7 @@ def _begin_factors(state: Fit, sample: Sample, share: float) -> None:
     state.item_covariance = np.broadcast_to(np.eye(FACTORS), (sample.items, FACTORS, FACTORS))
 
 
-def _items(state: Fit, sample: Sample, x: Array, terms: Terms, rest: Array) -> float:
+def _items(state: MixedModelFit, sample: Observations, x: Array, terms: ModelTerms, rest: Array) -> float:
     """Updates v, q and their variances; returns the posterior variance summed over observations."""
     count = np.diff(sample.item_bounds).astype(np.float64)
     total = np.bincount(sample.item, rest, sample.items)
@@ -229,7 +231,7 @@ def _items(state: Fit, sample: Sample, x: Array, terms: Terms, rest: Array) -> f
     return float(variance @ count)
 
 
-def _biases(state: Fit, sample: Sample, rest: Array) -> float:
+def _biases(state: MixedModelFit, sample: Observations, rest: Array) -> float:
     count = np.diff(sample.user_bounds).astype(np.float64)
     variance = 1 / (count / state.noise + 1 / state.bias_variance)
     state.bias = variance * np.bincount(sample.user, rest, sample.users) / state.noise
@@ -237,7 +239,7 @@ def _biases(state: Fit, sample: Sample, rest: Array) -> float:
     return float(variance @ count)
 
 
-def _tastes(state: Fit, sample: Sample, x: Array, p: Array | None, rest: Array) -> float:
+def _tastes(state: MixedModelFit, sample: Observations, x: Array, p: Array | None, rest: Array) -> float:
     """Updates b_u and w_u jointly, their variances and A."""
     width = x.shape[1]
     prior = 1 / np.concatenate([[state.bias_variance], state.taste_variance])  # precision
@@ -270,7 +272,7 @@ def _tastes(state: Fit, sample: Sample, x: Array, p: Array | None, rest: Array) 
     return uncertain
 
 
-def _persona_map(state: Fit, p: Array, taste: Array) -> None:
+def _persona_map(state: MixedModelFit, p: Array, taste: Array) -> None:
     """A, a ridge regression of tastes on personas that shrinks towards alpha I."""
     width = p.shape[1]
     centre = np.eye(width) * float(np.sum(taste * p) / max(np.sum(p * p), _FLOOR))
@@ -283,7 +285,7 @@ def _persona_map(state: Fit, p: Array, taste: Array) -> None:
     state.persona_map = centre + deviation
 
 
-def _factors(state: Fit, sample: Sample, rest: Array) -> float:
+def _factors(state: MixedModelFit, sample: Observations, rest: Array) -> float:
     """Updates l_u given m_i, then m_i given l_u, each with its covariance."""
     in_order = np.arange(len(sample))
     users = (sample.user_bounds, in_order, sample.item, rest)

@@ -122,7 +122,11 @@ class Simulator:
         self._dynamics = dynamics
         self._step = _built(choice, dynamics_of(dynamics))
         self._parameters = rules.packed(
-            choice=number, mu=world.head.mu, noise=world.head.noise, units=self.tables.units, protocol=self.protocol
+            choice=number,
+            mu=world.preference_model.mu,
+            noise=world.preference_model.noise,
+            units=self.tables.units,
+            protocol=self.protocol,
         )
         self._weights = reward_weights(dict(weights or {"click": 1.0}))
         self.state = new_state(lanes, slots, len(SIGNALS), self.tables, rules, self.protocol)

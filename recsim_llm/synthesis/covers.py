@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError, DataError
-from recsim_llm.synthesis.visual_attributes import Look
+from recsim_llm.synthesis.visual_attributes import VisualAttributes
 
-__all__ = ["SIDE", "draw", "draw_covers", "pictograms", "png_of"]
+__all__ = ["SIDE", "draw", "draw_covers", "encode_png", "pictograms"]
 
 Plane = NDArray[np.float64]  # [H, W], or the same for each pixel
 Pixels = NDArray[np.uint8]  # [H, W, 3]
@@ -41,7 +41,7 @@ _SHADOW = 7.0  # how far a shadow fades [pixel]
 _SIZES = {"disc": 3, "ring": 4, "box": 5, "bar": 5, "oval": 5}
 
 
-def draw(category: str, look: Look, rng: np.random.Generator) -> Pixels:
+def draw(category: str, look: VisualAttributes, rng: np.random.Generator) -> Pixels:
     """Draws one cover.
 
     Args:
@@ -78,7 +78,7 @@ def draw(category: str, look: Look, rng: np.random.Generator) -> Pixels:
     return np.asarray(np.clip(np.round(canvas / 3) * 3, 0, 255), np.uint8)
 
 
-def draw_covers(items: Sequence[tuple[str, str]], looks: Sequence[Look], seed: int) -> dict[str, bytes]:
+def draw_covers(items: Sequence[tuple[str, str]], looks: Sequence[VisualAttributes], seed: int) -> dict[str, bytes]:
     """Covers of products as PNG files by name.
 
     Args:
@@ -87,12 +87,12 @@ def draw_covers(items: Sequence[tuple[str, str]], looks: Sequence[Look], seed: i
         seed: Seed of slight differences.
     """
     return {
-        f"{item_id}.png": png_of(draw(category, look, np.random.Generator(np.random.PCG64([seed, 12, number]))))
+        f"{item_id}.png": encode_png(draw(category, look, np.random.Generator(np.random.PCG64([seed, 12, number]))))
         for number, ((item_id, category), look) in enumerate(zip(items, looks, strict=True))
     }
 
 
-def png_of(pixels: Pixels) -> bytes:
+def encode_png(pixels: Pixels) -> bytes:
     """Writes a picture as PNG, with a palette where it has at most 256 colours.
 
     Args:

@@ -94,7 +94,7 @@ class Theme:
 
 
 @dataclass
-class Writer:
+class TemplateWriter:
     """Expands templates of one text; remembers marks and what was already used.
 
     Attributes:

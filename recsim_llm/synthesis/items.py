@@ -12,8 +12,8 @@ import numpy as np
 
 from recsim_llm.errors import ConfigError
 from recsim_llm.synthesis.domain import Domain
-from recsim_llm.synthesis.grammar import Facet, Story, Theme, Writer, polish, read_themes, read_words
-from recsim_llm.synthesis.provider_quality import BAIT, NOISE, WEIGHT, bait_shares, characters_of
+from recsim_llm.synthesis.grammar import Facet, Story, TemplateWriter, Theme, polish, read_themes, read_words
+from recsim_llm.synthesis.provider_quality import BAIT, NOISE, WEIGHT, clickbait_rates, provider_qualities
 
 _MARK = re.compile(r"\{(\w+#\w+)")
 _FOR_ONE = re.compile(r"([12])\) (.*)")
@@ -64,8 +64,8 @@ def make_items(domain: Domain, seed: int = 0, count: int | None = None) -> list[
     rng = np.random.Generator(np.random.PCG64(seed))
     themes = read_themes(domain.file)
     total = domain.items if count is None else count
-    characters = characters_of(domain, seed)
-    baits = bait_shares(characters, domain.clickbait_share)
+    characters = provider_qualities(domain, seed)
+    baits = clickbait_rates(characters, domain.clickbait_share)
     drafts: list[_Draft] = []
     titles: set[str] = set()
     texts: set[str] = set()
@@ -150,7 +150,7 @@ def _draft(domain: Domain, theme: Theme, facet: Facet, rng: np.random.Generator,
         for name, phrases in theme.words.items()
         if name.endswith(f" {facet.name}")
     }
-    writer = Writer((of_facet, theme.words, read_words(domain.words), read_words("words.txt")), rng)
+    writer = TemplateWriter((of_facet, theme.words, read_words(domain.words), read_words("words.txt")), rng)
     provider = writer.expand(domain.provider.replace("GROUP", theme.group))
     price = float(writer.expand(domain.listed)) if domain.listed else None
     story = facet.stories[int(rng.integers(len(facet.stories)))]
@@ -159,15 +159,15 @@ def _draft(domain: Domain, theme: Theme, facet: Facet, rng: np.random.Generator,
     headline = polish(writer.expand(title))
     sentences = [writer.expand(story.leads[which]), *_details(writer, theme, story, which, rng)]
     about = {"facet": (facet.name,), "theme": (theme.name,)}
-    sentences = [*sentences[:3], Writer((about, *writer.words), rng).expand(domain.filing)]
+    sentences = [*sentences[:3], TemplateWriter((about, *writer.words), rng).expand(domain.filing)]
     bait = bool(rng.random() < baits.get(provider, domain.clickbait_share))
     if bait:
         about = {"title": (headline,), "facet": (facet.name,), "theme": (theme.name,)}
-        headline = polish(Writer((about, *writer.words), rng).expand(domain.bait))
+        headline = polish(TemplateWriter((about, *writer.words), rng).expand(domain.bait))
     return _Draft(theme, facet, headline, polish(" ".join(sentences)), provider, bait, price)
 
 
-def _details(writer: Writer, theme: Theme, story: Story, which: int, rng: np.random.Generator) -> list[str]:
+def _details(writer: TemplateWriter, theme: Theme, story: Story, which: int, rng: np.random.Generator) -> list[str]:
     """One to three further sentences that name nobody who was not introduced."""
     own = [_FOR_ONE.sub(r"\2", detail) for detail in story.details if _suits(detail, which)]
     own = [detail for detail in own if all(writer.knows(mark) for mark in _MARK.findall(detail))]

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.metrics.rank_correlation import auc
 from recsim_llm.synthesis.domains import DOMAINS
 from recsim_llm.synthesis.grammar import read_themes
-from recsim_llm.synthesis.visual_attributes import LOOK_OF
+from recsim_llm.synthesis.visual_attributes import ATTRIBUTE_OF_PHRASE
 from recsim_llm.worlds.world import World
 
 
@@ -39,7 +40,7 @@ class Fidelity:
         return {"auc_liked": round(self.liked, 4), "auc_disliked": round(self.disliked, 4), "personas": self.personas}
 
 
-def fidelity_of(world: World) -> Fidelity:
+def world_fidelity(world: World) -> Fidelity:
     """Measures a built-in world from its stored arrays and statements.
 
     Args:
@@ -54,13 +55,15 @@ def fidelity_of(world: World) -> Fidelity:
     liked: list[set[str]] = []
     disliked: list[set[str]] = []
     for statements in world.population.statements:
-        of_themes = [(theme_of[thing], valence) for thing, valence in statements if thing not in LOOK_OF]
+        of_themes = [(theme_of[thing], valence) for thing, valence in statements if thing not in ATTRIBUTE_OF_PHRASE]
         liked.append({theme for theme, valence in of_themes if valence > 0})
         disliked.append({theme for theme, valence in of_themes if valence < 0})
-    return measured(world.population.profile, world.catalog.embedding, world.catalog.category, liked, disliked)
+    return fidelity_of_profiles(
+        world.population.profile, world.catalog.embedding, world.catalog.category, liked, disliked
+    )
 
 
-def measured(
+def fidelity_of_profiles(
     profile: NDArray[Any],
     embedding: NDArray[Any],
     category: Sequence[str],
@@ -83,14 +86,15 @@ def measured(
     likes = np.array([[name in mine for name in names] for mine in liked])
     dislikes = np.array([[name in mine for name in names] for mine in disliked])
     neutral = ~(likes | dislikes)
-    return Fidelity(_auc(score, likes, neutral), _auc(score, dislikes, neutral), len(profile))
+    return Fidelity(_pooled_auc(score, likes, neutral), _pooled_auc(score, dislikes, neutral), len(profile))
 
 
-def _auc(score: NDArray[Any], first: NDArray[Any], second: NDArray[Any]) -> float:
+def _pooled_auc(score: NDArray[Any], first: NDArray[Any], second: NDArray[Any]) -> float:
     """Share of pairs of one user's themes in which the first kind scores higher; ties count half."""
     higher = pairs = 0.0
-    for row, mine, others in zip(score, first, second, strict=True):
-        difference = row[mine][:, None] - row[others][None, :]
-        higher += float((difference > 0).sum()) + 0.5 * float((difference == 0).sum())
-        pairs += difference.size
+    for row, likes, others in zip(score, first, second, strict=True):
+        chosen, count = likes | others, float(likes.sum()) * float(others.sum())
+        if count:
+            higher += count * auc(row[chosen], likes[chosen])
+            pairs += count
     return higher / pairs if pairs else float("nan")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.synthesis import demographics as tables
 from recsim_llm.synthesis.domains import Domain
-from recsim_llm.synthesis.grammar import Theme, Words, Writer, polish, read_themes, read_words
+from recsim_llm.synthesis.grammar import TemplateWriter, Theme, Words, polish, read_themes, read_words
 from recsim_llm.synthesis.visual_attributes import ATTRIBUTES, PHRASES
 
 _VERB = re.compile(r"<([\w']+)>")
@@ -149,7 +149,7 @@ def _with_looks(person: Persona, seed: int, number: int) -> Persona:
     """The same persona with one or two looks that it likes and one or two that it does not, of different attributes."""
     rng = np.random.Generator(np.random.PCG64([seed, 13, number]))
     voice = Voice(person.person, person.name)
-    frames = Writer((read_words("people.txt"),), rng)
+    frames = TemplateWriter((read_words("people.txt"),), rng)
     attributes = [list(ATTRIBUTES)[int(i)] for i in rng.permutation(len(ATTRIBUTES))]
     liked, disliked = (int(rng.choice([1, 2])) for _ in range(2))
     made = []
@@ -225,7 +225,7 @@ def _tastes(
 def _statements(
     liked: Sequence[Theme], disliked: Sequence[Theme], voice: Voice, rng: np.random.Generator
 ) -> list[Statement]:
-    frames = Writer((read_words("people.txt"),), rng)
+    frames = TemplateWriter((read_words("people.txt"),), rng)
     made: list[Statement] = []
     for theme, likes in [(t, True) for t in liked] + [(t, False) for t in disliked]:
         facets = rng.permutation(len(theme.facets))[: 2 if rng.random() < 0.3 else 1]
@@ -248,7 +248,7 @@ def _paragraph(
     rng: np.random.Generator,
 ) -> str:
     words = read_words("people.txt")
-    writer = Writer((facts, words), rng)
+    writer = TemplateWriter((facts, words), rng)
     intro = writer.expand(voice.speak(writer.phrase("intro_old" if retired else "intro"), named=True))
     kinds = ["life", f"also_{domain.name}"]
     asides = [writer.expand(voice.speak(writer.phrase(kind))) for kind in kinds if rng.random() < 0.7]

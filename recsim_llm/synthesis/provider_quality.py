@@ -19,7 +19,7 @@ _STREAM = 3
 _HALVINGS = 60
 
 
-def characters_of(domain: Domain, seed: int) -> dict[str, float]:
+def provider_qualities(domain: Domain, seed: int) -> dict[str, float]:
     """The character of every provider that the themes of a domain list; empty if the domain has none.
 
     Args:
@@ -37,7 +37,7 @@ def characters_of(domain: Domain, seed: int) -> dict[str, float]:
     return {name: float(value) for name, value in zip(names, drawn, strict=True)}
 
 
-def bait_shares(characters: dict[str, float], share: float) -> dict[str, float]:
+def clickbait_rates(characters: dict[str, float], share: float) -> dict[str, float]:
     """How often each provider's titles promise too much; the mean over providers is ``share``."""
     if not characters:
         return {}

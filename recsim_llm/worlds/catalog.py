@@ -25,7 +25,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 
-def nothing() -> Floats:
+def empty_column() -> Floats:
     """The default of optional columns: not given, zeros when the table is made."""
     return np.zeros(0, np.float32)
 
@@ -72,9 +72,9 @@ class Catalog:
     quality: Floats
     clickbait: Floats
     image: list[str | None] = dataclasses.field(default_factory=list)
-    bid: Floats = dataclasses.field(default_factory=nothing)
-    bid_event: Floats = dataclasses.field(default_factory=nothing)
-    provider_budget: Floats = dataclasses.field(default_factory=nothing)
+    bid: Floats = dataclasses.field(default_factory=empty_column)
+    bid_event: Floats = dataclasses.field(default_factory=empty_column)
+    provider_budget: Floats = dataclasses.field(default_factory=empty_column)
     blocks: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     topics: list[str] = dataclasses.field(init=False)
     topic: Ints = dataclasses.field(init=False)
@@ -94,7 +94,7 @@ class Catalog:
         width = self.embedding.shape[-1]
         shapes = {"embedding": (count, width), "factors": (count, FACTORS)}
         for name in ("embedding", "price", "released_at", "appeal", "factors", "quality", "clickbait"):
-            object.__setattr__(self, name, checked(name, getattr(self, name), shapes.get(name, (count,))))
+            object.__setattr__(self, name, checked_array(name, getattr(self, name), shapes.get(name, (count,))))
         if width > 256:
             raise ConfigError(
                 f"embedding is {width} wide; exact integer dot products take at most 256. Project it first"
@@ -106,7 +106,7 @@ class Catalog:
             object.__setattr__(self, codes, np.fromiter(map(place.__getitem__, getattr(self, column)), np.int32, count))
         for name, size in (("bid", count), ("bid_event", count), ("provider_budget", len(self.providers))):
             given = getattr(self, name)
-            object.__setattr__(self, name, checked(name, given if given.size else np.zeros(size), (size,)))
+            object.__setattr__(self, name, checked_array(name, given if given.size else np.zeros(size), (size,)))
         object.__setattr__(self, "blocks", checked_blocks(self.blocks or {"text": (0, width)}, width))
 
     def __len__(self) -> int:
@@ -125,7 +125,7 @@ class Catalog:
         )
 
 
-def checked(name: str, array: object, shape: tuple[int, ...]) -> Floats:
+def checked_array(name: str, array: object, shape: tuple[int, ...]) -> Floats:
     """Returns ``array`` as finite, contiguous, read-only float32 of the given shape, or raises ConfigError.
 
     An array that is all that already, and not a view of another, is taken as it is; others are copied.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError, DataError, require
 
-__all__ = ["FILE", "Pictures", "decoded"]
+__all__ = ["FILE", "ItemImages", "decode_png"]
 
 FILE = "images.parquet"
 """Name of the file in the folder of a world; worlds without pictures have none."""
@@ -32,7 +32,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = 24  # bytes up to the end of width and height
 
 
-class Pictures:
+class ItemImages:
     """PNG files by name.
 
     Args:
@@ -76,7 +76,7 @@ class Pictures:
         return bytes(sink.getvalue().to_pybytes())
 
 
-def decoded(png: bytes) -> NDArray[np.uint8]:
+def decode_png(png: bytes) -> NDArray[np.uint8]:
     """The pixels of a PNG file, uint8 [H, W, 3].
 
     Raises:

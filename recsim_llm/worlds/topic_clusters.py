@@ -15,7 +15,9 @@ from recsim_llm.errors import require
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 
-def themes_of(text: Sequence[str], embedding: NDArray[Any], *, count: int | None = None, seed: int = 0) -> list[str]:
+def name_topic_clusters(
+    text: Sequence[str], embedding: NDArray[Any], *, count: int | None = None, seed: int = 0
+) -> list[str]:
     """Names a theme for each item.
 
     Args:

@@ -31,7 +31,7 @@ FREQUENT = 200
 
 
 @dataclass(frozen=True)
-class Limits:
+class TextLimits:
     """Bounds of what is accepted.
 
     Attributes:
@@ -53,7 +53,7 @@ class Limits:
     valence: float = 0.3
 
 
-def words(text: str) -> list[str]:
+def lowercase_words(text: str) -> list[str]:
     """Words in small letters, without digits and punctuation."""
     return _WORD.findall(text.lower())
 
@@ -86,24 +86,24 @@ class Language:
         """The language of some texts."""
         counts: Counter[str] = Counter()
         for text in texts:
-            counts.update(set(words(text)))
+            counts.update(set(lowercase_words(text)))
         common = frozenset(word for word, _ in counts.most_common(FREQUENT))
         letters = frozenset(letter for text in texts for letter in text.lower() if letter.isalpha())
-        shares = [_share(words(text), common) for text in texts]
+        shares = [_share(lowercase_words(text), common) for text in texts]
         return cls(letters, common, 0.5 * float(np.percentile(shares, 10)) if shares else 0.0)
 
     def holds(self, text: str) -> bool:
         """Whether a text is in it."""
         own = [letter for letter in text.lower() if letter.isalpha()]
         strange = sum(letter not in self.letters for letter in own)
-        return bool(own) and strange <= len(own) / 50 and _share(words(text), self.common) >= self.share
+        return bool(own) and strange <= len(own) / 50 and _share(lowercase_words(text), self.common) >= self.share
 
 
 def _share(found: Sequence[str], common: frozenset[str]) -> float:
     return sum(word in common for word in found) / len(found) if found else 0.0
 
 
-def fault_of(text: str, bounds: tuple[int, int]) -> str | None:
+def text_fault(text: str, bounds: tuple[int, int]) -> str | None:
     """Why a text is none that a person would write; None where nothing is found."""
     if not text.strip():
         return "empty"
@@ -115,16 +115,16 @@ def fault_of(text: str, bounds: tuple[int, int]) -> str | None:
         return "too long"
     if _BOILERPLATE.search(text):
         return "boilerplate"
-    if _shingles(words(text), _ECHO) & _TRUSTED:
+    if _shingles(lowercase_words(text), _ECHO) & _TRUSTED:
         return "echo of the prompt"
-    if len(words(text)) < 2:
+    if len(lowercase_words(text)) < 2:
         return "no words"
     return None
 
 
 def repeats(text: str, variety: float) -> bool:
     """Whether a text says the same again and again."""
-    found = words(text)
+    found = lowercase_words(text)
     count = len(found) - 2
     return count >= 4 and len(_shingles(found, 3)) < variety * count
 
@@ -133,18 +133,18 @@ def _shingles(found: Sequence[str], size: int) -> frozenset[tuple[str, ...]]:
     return frozenset(tuple(found[start : start + size]) for start in range(len(found) - size + 1))
 
 
-_TRUSTED = _shingles(words(SYSTEM), _ECHO)
+_TRUSTED = _shingles(lowercase_words(SYSTEM), _ECHO)
 
 
 @dataclass(eq=False)
-class Known:
+class NoveltyCheck:
     """What is in a world already, and what was accepted since; tells whether an entry is new.
 
     Attributes:
         limits: Bounds of likeness.
     """
 
-    limits: Limits
+    limits: TextLimits
     _exact: set[str] = field(default_factory=set)
     _shingles: list[frozenset[tuple[str, ...]]] = field(default_factory=list)
     _where: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
@@ -154,7 +154,7 @@ class Known:
         """Takes an entry in: its texts (title, text), and its encoding [D] or those of many [N, D]."""
         for text in texts:
             self._exact.add(normalised(text))
-            own = _shingles(words(text), 3)
+            own = _shingles(lowercase_words(text), 3)
             for shingle in own:
                 self._where.setdefault(shingle, []).append(len(self._shingles))
             self._shingles.append(own)
@@ -166,7 +166,7 @@ class Known:
         for text in texts:
             if normalised(text) in self._exact:
                 return "duplicate"
-            own = _shingles(words(text), 3)
+            own = _shingles(lowercase_words(text), 3)
             shared = Counter(place for shingle in own for place in self._where.get(shingle, ()))
             for place, common in shared.items():
                 if common / (len(own) + len(self._shingles[place]) - common) > self.limits.jaccard:

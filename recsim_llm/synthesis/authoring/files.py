@@ -15,7 +15,7 @@ from typing import Any
 
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.files import sync_folder, temporary_sibling, write_file
-from recsim_llm.synthesis.authoring.writer import Written
+from recsim_llm.synthesis.authoring.writer import WrittenEntries
 from recsim_llm.worlds.catalog import UNRELEASED
 from recsim_llm.worlds.world import World
 
@@ -26,7 +26,7 @@ _NUMBERS = ("seed", "batch", "attempt")
 
 def save_written(
     world: World,
-    written: Written,
+    written: WrittenEntries,
     folder: str | Path,
     *,
     source: str | Path | None = None,

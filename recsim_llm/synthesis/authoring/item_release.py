@@ -1,9 +1,9 @@
 """Written items enter a running environment, and how users receive them is measured beside all other items.
 
     env = gym.make_vec("recsim_llm/News-v0", num_envs=64, world="FOLDER")    # a world with items that wait
-    before = reception(env, steps=50, seed=0)
-    enter(env, before.generated)                                             # on the shelf from now on
-    after = reception(env, steps=50)
+    before = measure_reception(env, steps=50, seed=0)
+    release_items(env, before.generated)                                             # on the shelf from now on
+    after = measure_reception(env, steps=50)
     print(after)
 
 The catalogue, the action space and all arrays have the size of the whole world from the start, so agents need not be
@@ -31,13 +31,13 @@ FEWEST = 5
 Choose = Callable[[Any, Any, NDArray[np.bool_]], tuple[NDArray[np.integer], Any]]
 
 
-def waiting(env: Any) -> list[int]:
+def unreleased_items(env: Any) -> list[int]:
     """Positions of the items of an environment that were not on the shelf when its world was saved."""
     days = env.unwrapped.core.world.catalog.released_at
     return [int(item) for item in np.flatnonzero(days >= UNRELEASED)]
 
 
-def enter(env: Any, items: Sequence[int | str] | None = None, when: str | float = "now") -> list[int]:
+def release_items(env: Any, items: Sequence[int | str] | None = None, when: str | float = "now") -> list[int]:
     """Puts items that wait on the shelf of a running environment.
 
     Args:
@@ -54,7 +54,7 @@ def enter(env: Any, items: Sequence[int | str] | None = None, when: str | float 
     """
     bare = env.unwrapped
     names = bare.catalog.item_id
-    chosen = waiting(env) if items is None else [_position(item, names) for item in items]
+    chosen = unreleased_items(env) if items is None else [_position(item, names) for item in items]
     if not chosen:
         raise ConfigError("no item waits in this environment's world; write some with: recsim-llm synth items")
     if isinstance(when, str):
@@ -76,7 +76,7 @@ def _position(item: int | str, names: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True)
-class Measure:
+class GroupReception:
     """How a group of items was received, with 95 % intervals over users.
 
     Attributes:
@@ -99,7 +99,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Received:
+class ItemReception:
     """How one generated item was received.
 
     Attributes:
@@ -136,8 +136,8 @@ class Reception:
     """
 
     generated: tuple[int, ...]
-    groups: dict[str, Measure]
-    rows: tuple[Received, ...]
+    groups: dict[str, GroupReception]
+    rows: tuple[ItemReception, ...]
     ranked: int
     steps: int
 
@@ -157,7 +157,7 @@ class Reception:
         return "\n".join(lines)
 
 
-def reception(
+def measure_reception(
     env: Any,
     agent: Any = None,
     *,
@@ -189,7 +189,7 @@ def reception(
         raise ConfigError("reception needs a vector environment: gym.make_vec(..., num_envs=...)")
     if bare.core.candidates is not None:
         raise ConfigError("reception is measured over the catalogue; leave num_candidates out")
-    chosen = np.array(waiting(env) if generated is None else list(generated), np.int64)
+    chosen = np.array(unreleased_items(env) if generated is None else list(generated), np.int64)
     if not chosen.size:
         raise ConfigError("there is no generated item in this environment's world")
     rng = np.random.Generator(np.random.PCG64([max(seed, 0), 41]))
@@ -263,7 +263,7 @@ def _measured(
     rate = np.divide(reward, looks, out=np.full(len(looks), np.nan), where=looks > 0)
     ctr = np.divide(clicks, looks, out=np.full(len(looks), np.nan), where=looks > 0)
     rows = tuple(
-        Received(
+        ItemReception(
             int(item), catalog.title[item], catalog.category[item], int(looks[item]), int(clicks[item]),
             float(ctr[item]), float(rate[item]), int(1 + (rate[enough] > rate[item]).sum()) if enough[item] else 0,
         )
@@ -272,7 +272,7 @@ def _measured(
     return Reception(tuple(int(item) for item in generated), groups, rows, int(enough.sum()), steps)
 
 
-def _measure(tally: NDArray[np.float64], weights: NDArray[np.int64]) -> Measure:
+def _measure(tally: NDArray[np.float64], weights: NDArray[np.int64]) -> GroupReception:
     """Ratios with intervals of a bootstrap over users: looks of one user are not independent."""
     looks, clicks, reward = tally.sum(2)  # [B] each
     total = max(float(looks.sum()), 1.0)
@@ -282,7 +282,7 @@ def _measure(tally: NDArray[np.float64], weights: NDArray[np.int64]) -> Measure:
         drawn = np.divide(weights @ gain, drawn_looks, out=np.zeros(len(weights)), where=drawn_looks > 0)
         low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         intervals.append((float(low), float(high)))
-    return Measure(
+    return GroupReception(
         int((tally[0].sum(0) > 0).sum()), int(looks.sum()), int(clicks.sum()), float(clicks.sum() / total),
         intervals[0], float(reward.sum() / total), intervals[1],
     )  # fmt: skip
