@@ -89,11 +89,11 @@ def distill(
     from recsim_llm.errors import ConfigError
     from recsim_llm.fitting.distillation import distill as learnt
     from recsim_llm.fitting.distillation import distilled_world
-    from recsim_llm.worlds.world import free_folder, load_world
+    from recsim_llm.worlds.world import load_world, writable_folder
 
     if (judge is None) == (ratings is None):
         raise ConfigError("give either --judge (who is asked) or --ratings (a file of ratings that are there already)")
-    target, base = free_folder(out, overwrite), load_world(world)
+    target, base = writable_folder(out, overwrite), load_world(world)
     if ratings is not None:
         source: Any = read_interactions(ratings, base.catalog.item_id, base.population.user_id)[0]
     else:

@@ -1,4 +1,4 @@
-"""Real data in: people's own CSV and Parquet files of items, users and interactions."""
+"""Readers of people's own CSV and Parquet files of items, users and interactions."""
 
 from __future__ import annotations
 

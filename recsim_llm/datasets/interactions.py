@@ -1,4 +1,4 @@
-"""The log: who met which item, and what came of it."""
+"""Reads interaction logs: ratings or clicks of users on items."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TRUTH = {"true": "1", "false": "0", "True": "1", "False": "0", "TRUE": "1", "FA
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """N meetings of a user and an item.
+    """A log of N interactions of users with items.
 
     Attributes:
         user: [N] int64, index into the users.

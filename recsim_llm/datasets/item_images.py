@@ -1,4 +1,4 @@
-"""Images of people's own items: found by column or by name in a folder, encoded, and never read from elsewhere."""
+"""Images of people's own items: finds, reads and encodes them, within the folder of the items' file alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 
 def find_item_images(folder: str | Path, items: str | Path, item_id: Sequence[str]) -> list[str | None]:
-    """Pictures of items in a folder, ``<item_id>.png`` and so on, as paths relative to the file of items.
+    """Finds the images of items in a folder, ``<item_id>.png`` and so on, as paths relative to the file of items.
 
     Args:
         folder: Folder of pictures, the items' own or one in it.
@@ -51,7 +51,7 @@ def find_item_images(folder: str | Path, items: str | Path, item_id: Sequence[st
 
 
 def read_item_image(items: str | Path, image: str, name: str) -> bytes:
-    """Reads one picture.
+    """Reads the image file of one item.
 
     Args:
         items: File of items; the path is relative to its folder and must stay there.

@@ -1,4 +1,4 @@
-"""The file of items: a text for each, everything else optional."""
+"""Reads files of items: a text for each, everything else optional."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from recsim_llm.datasets.tables import (
     ColumnFinder,
     Limits,
     Table,
-    existing,
     identifiers,
     is_inside,
     numbers,
+    require_column,
     times,
     unique_identifiers,
 )
@@ -41,7 +41,7 @@ _TITLE_WORDS = 8
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """I items as read from a file.
+    """Items as read from a file, one row for each of I items.
 
     Attributes:
         item_id: Unique text.
@@ -121,7 +121,7 @@ def _texts(table: Table, found: ColumnFinder, names: Sequence[str] | None) -> li
     else:
         if not names:
             raise DataError("text_columns is empty; name at least one column")
-        parts = [[_spoken(value) for value in table.text(existing(table, name))] for name in names]
+        parts = [[_spoken(value) for value in table.text(require_column(table, name))] for name in names]
         joined, blamed = [_sentences(row) for row in zip(*parts, strict=True)], names[0]
     for row, value in enumerate(joined):
         if not value:

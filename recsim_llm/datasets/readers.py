@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from recsim_llm.datasets.tables import Limits, Table, check_names, over, quoted
+from recsim_llm.datasets.tables import Limits, Table, check_names, quoted, refuse_over_limit
 from recsim_llm.errors import DataError
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon"}
@@ -67,7 +67,7 @@ def _check_file(path: Path, limits: Limits) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path}: is not a file; name a CSV or Parquet file")
     if status.st_size > limits.total_bytes:
-        over(path, f"{status.st_size:,} bytes", "total_bytes", limits.total_bytes)
+        refuse_over_limit(path, f"{status.st_size:,} bytes", "total_bytes", limits.total_bytes)
     if status.st_size == 0:
         raise DataError(f"{path.name}: is empty; the first row must be a header with the names of the columns")
 
@@ -82,7 +82,7 @@ def read_csv(path: Path, limits: Limits, separator: str | None) -> Table:
         _check_fields(path, batch, names, limits, row)
         row += len(batch)
         if row - 4 > limits.rows:
-            over(path, f"more than {limits.rows:,} rows", "rows", limits.rows)
+            refuse_over_limit(path, f"more than {limits.rows:,} rows", "rows", limits.rows)
         batches.append(batch)
     table = pa.Table.from_batches(batches).combine_chunks()
     if not len(table) or table.column(0)[len(table) - 1].as_py() != token:
@@ -199,7 +199,7 @@ def _check_fields(path: Path, batch: Any, names: Sequence[str], limits: Limits, 
         longest = pc.max(pc.binary_length(column)).as_py() or 0
         if longest > limits.field_bytes:
             at = row + pc.index(pc.binary_length(column), longest).as_py()
-            over(
+            refuse_over_limit(
                 path,
                 f"a value of {longest:,} bytes in row {at}, column {quoted(name)}",
                 "field_bytes",
@@ -237,7 +237,7 @@ def read_parquet(path: Path, limits: Limits) -> Table:
                 for name in usable:
                     held += _checked_size(path, name, batch.column(name), limits, row)
                     if held > limits.total_bytes:
-                        over(
+                        refuse_over_limit(
                             path, f"more than {limits.total_bytes:,} bytes unpacked", "total_bytes", limits.total_bytes
                         )
                     parts[name].append(_as_text(path, name, batch.column(name)))
@@ -253,12 +253,12 @@ def read_parquet(path: Path, limits: Limits) -> Table:
 
 def _check_metadata(path: Path, meta: Any, names: list[str], limits: Limits) -> None:
     if meta.num_rows > limits.rows:
-        over(path, f"{meta.num_rows:,} rows", "rows", limits.rows)
+        refuse_over_limit(path, f"{meta.num_rows:,} rows", "rows", limits.rows)
     if meta.num_columns > limits.columns:
-        over(path, f"{meta.num_columns:,} columns", "columns", limits.columns)
+        refuse_over_limit(path, f"{meta.num_columns:,} columns", "columns", limits.columns)
     declared = sum(meta.row_group(k).total_byte_size for k in range(meta.num_row_groups))
     if declared > limits.total_bytes:
-        over(path, f"{declared:,} bytes unpacked", "total_bytes", limits.total_bytes)
+        refuse_over_limit(path, f"{declared:,} bytes unpacked", "total_bytes", limits.total_bytes)
     check_names(path, names, limits)
 
 
@@ -270,7 +270,7 @@ def _checked_size(path: Path, name: str, column: Any, limits: Limits, row: int) 
     longest = pc.max(lengths).as_py() or 0
     if longest > limits.field_bytes:
         at = row + pc.index(lengths, longest).as_py() + 1
-        over(
+        refuse_over_limit(
             path, f"a value of {longest:,} bytes in row {at}, column {quoted(name)}", "field_bytes", limits.field_bytes
         )
     return int(pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0) + 8 * len(lengths)

@@ -24,7 +24,7 @@ SECONDS_A_DAY = 86_400.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What a file may ask of this machine; raise a limit by passing ``Limits(rows=...)``.
+    """Size limits of files that are read; raise one by passing ``Limits(rows=...)``.
 
     Attributes:
         rows: Most rows.
@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Columns of text and the place where each row stands in its file.
+    """A table of text columns that remembers each row's number in its file.
 
     Attributes:
         path: The file.
@@ -82,7 +82,7 @@ def shortened(value: str, width: int = 60) -> str:
     return repr(value if len(value) <= width else value[: width - 3] + "...")
 
 
-def over(path: Path, seen: str, limit: str, value: int) -> NoReturn:
+def refuse_over_limit(path: Path, seen: str, limit: str, value: int) -> NoReturn:
     """Raises the DataError for a file that goes beyond a limit."""
     raise DataError(f"{path.name}: has {seen}, the limit is {value:,}; if you trust it, pass Limits({limit}=...)")
 
@@ -90,7 +90,7 @@ def over(path: Path, seen: str, limit: str, value: int) -> NoReturn:
 def check_names(path: Path, names: Sequence[str], limits: Limits) -> None:
     """Refuses a header that is blank, too wide, or names two columns alike."""
     if len(names) > limits.columns:
-        over(path, f"{len(names):,} columns", "columns", limits.columns)
+        refuse_over_limit(path, f"{len(names):,} columns", "columns", limits.columns)
     if not any(name.strip() for name in names):
         raise DataError(f"{path.name}, row 1: is blank; the first row must hold the names of the columns")
     seen: set[str] = set()
@@ -119,7 +119,7 @@ class ColumnNames:
 
 
 class ColumnFinder:
-    """The columns of one table by role: the name that was asked for, else the first alias that is there.
+    """Finds the columns of a table by role: the name that was given, else the first known alias.
 
     Args:
         table: The table.
@@ -139,7 +139,7 @@ class ColumnFinder:
         for role, names in aliases.items():
             wanted = named.get(role)
             if wanted is not None:
-                self._found[role] = existing(table, wanted)
+                self._found[role] = require_column(table, wanted)
             else:
                 match = next((spelled[_plain(name)] for name in names if _plain(name) in spelled), None)
                 if match is not None and match not in self._found.values():
@@ -162,7 +162,7 @@ class ColumnFinder:
         return self.table.text(name) if name is not None else [""] * len(self.table)
 
 
-def existing(table: Table, name: str) -> str:
+def require_column(table: Table, name: str) -> str:
     """The name itself if the table has that column; DataError with the closest name otherwise."""
     if name in table.columns:
         return name

@@ -1,4 +1,4 @@
-"""The file of users: who they are in their own words, everything optional."""
+"""Reads files of users: personas, statements and groups, all optional."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Users:
-    """U users as read from a file.
+    """Users as read from a file, one row for each of U users.
 
     Attributes:
         user_id: Unique text.

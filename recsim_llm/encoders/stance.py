@@ -1,4 +1,4 @@
-"""Finds what a free text about oneself likes and dislikes: clauses, and for each its valence.
+"""Stance classifier: splits free text about a person into clauses, each with a valence from dislike to like.
 
 A paragraph is split into clauses, and a logistic regression on their encodings tells likes, dislikes and lines that say
 nothing of taste apart. It is fitted to the generated statements of ``stance.txt`` (301 frames, 110 things that no
@@ -51,7 +51,7 @@ _SPLIT = re.compile(
 
 @dataclass(frozen=True)
 class StanceClassifier:
-    """A fitted classifier.
+    """A fitted stance classifier: softmax regression on encodings of clauses.
 
     Attributes:
         weights: ``[3, E]`` for dislike, neutral, like.
@@ -142,7 +142,7 @@ def fit_stance(encoder: Encoder, progress: bool = False) -> StanceClassifier:
 
 
 def write_stance(stance: StanceClassifier, encoder: Encoder) -> bytes:
-    """A safetensors file that also says for which encoder and recipe it holds."""
+    """Serialises a stance classifier as safetensors, with the encoder and recipe that it holds for."""
     # safetensors writes memory as it lies; scikit-learn's coefficients lie column by column
     arrays = {"weights": np.ascontiguousarray(stance.weights), "bias": np.ascontiguousarray(stance.bias)}
     return bytes(save(arrays, metadata={"encoder": encoder.digest, "recipe": _recipe()}))
@@ -150,7 +150,7 @@ def write_stance(stance: StanceClassifier, encoder: Encoder) -> bytes:
 
 @functools.lru_cache(maxsize=1)
 def training_statements() -> tuple[list[str], NDArray[np.int64]]:
-    """The generated statements and their labels: -1 dislike, 0 neutral, 1 like."""
+    """The training data of the classifier: generated statements and their labels, -1 dislike, 0 neutral, 1 like."""
     lines = _source().splitlines()
     by_kind: dict[str, list[str]] = {}
     for line in lines:

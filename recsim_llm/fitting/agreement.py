@@ -1,4 +1,4 @@
-"""How well scores agree with ratings that were held out: over pairs, for each user, with intervals over users."""
+"""Agreement of scores with held-out ratings: Spearman and AUC, with bootstrap intervals over users."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def agreement(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
-    """Measures scores on held-out ratings.
+    """Spearman correlation and AUC of scores on held-out ratings, with bootstrap intervals.
 
     Args:
         user: [N] positions of the users.

@@ -1,4 +1,4 @@
-"""Fits the preference model to ratings or clicks, and measures it on ratings that it has not seen.
+"""Calibration: fits the preference model to ratings or clicks and measures it on held-out ones.
 
 The model is that of :mod:`mixed_model`, on the log's own scale. Its strengths are chosen on a validation part
 of each user's log; the numbers that are reported come from a test part that neither saw. Then the whole is brought to
@@ -9,7 +9,7 @@ regression of held-out ratings on the model's score.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A fitted preference model and what is known about it.
+    """A fitted preference model and its held-out metrics.
 
     Attributes:
         preferences: The arrays of users and items in units of utility [logit].
@@ -171,7 +171,7 @@ def _with_negatives(log: Interactions, items: int, seed: int) -> Interactions:
 
 
 def positive_threshold(log: Interactions) -> float:
-    """The value from which on something was liked: 4 of 5 stars, else what parts the values of a log in halves."""
+    """The rating from which on an item counts as liked: 4 of 5 stars, else about the median."""
     if log.kind == "click":
         return 0.5
     values = np.unique(log.value)
@@ -223,7 +223,7 @@ def _alone(terms: ModelTerms) -> ModelTerms:
 def fit_log_odds(
     score: Array, liked: NDArray[np.bool_], fitted: MixedModelFit, threshold: float
 ) -> tuple[float, float]:
-    """Intercept and slope of logistic regression of ``liked`` on the score (Newton's method).
+    """Logistic regression of ``liked`` on a score (Newton's method): intercept and slope.
 
     With too few rows the model's own noise gives them: log-odds of N(score, noise) being above the threshold, in the
     usual logistic approximation of the normal distribution.
@@ -345,9 +345,3 @@ def _root(known: Array) -> Array:
     moments = known.T @ known / max(len(known), 1)
     values, vectors = np.linalg.eigh(moments)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T)
-
-
-def best_first(names: Sequence[str], metrics: dict[str, Any], measure: str = "auc") -> list[str]:
-    """The named scores, best first on the held-out ratings; what could not be measured comes last."""
-    found = metrics[measure]
-    return sorted(names, key=lambda name: -(float("-inf") if found[name] is None else float(found[name])))

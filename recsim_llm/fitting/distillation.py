@@ -1,4 +1,4 @@
-"""Distillation: a judge rates a sample of pairs once, and a preference model learns what it would say of all.
+"""Distillation: fits the preference model to a judge's ratings of sampled (persona, item) pairs.
 
     sampled (persona, item) pairs -> a judge's ratings -> preference model, kind "distilled" -> a world at full speed
 
@@ -44,7 +44,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Distilled:
-    """A preference model learnt from a judge.
+    """A preference model fitted to a judge's ratings, and its held-out metrics.
 
     Attributes:
         preferences: The arrays of users and items in units of utility [logit].
@@ -124,7 +124,7 @@ def distill(
 
 
 def distilled_world(world: World, distilled: Distilled, name: str | None = None) -> World:
-    """The same items and users with preferences as the judge has them.
+    """Returns the world with the distilled preferences in place of its own.
 
     Collaborative factors become zero: a judge knows users by their texts. What it was not asked about (quality,
     clickbait, prices and the sensitivity to them, wallets, rules) stays as it was.
@@ -143,7 +143,7 @@ def distilled_world(world: World, distilled: Distilled, name: str | None = None)
 
 
 def shares(model: RatingModel, log: Interactions, rows: NDArray[np.int64], x: Array) -> dict[str, float]:
-    """Share of the variance of ratings of unseen personas that each term explains when it joins those before it."""
+    """Share of the variance of unseen personas' ratings that each term adds to those before it."""
     value, user, item = log.value[rows], log.user[rows], log.item[rows]
     if len(value) < 2 or value.var() == 0:
         return {}

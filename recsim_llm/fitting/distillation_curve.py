@@ -15,7 +15,6 @@ from recsim_llm.fitting.distillation_model import RatingModel, fit_rating_model,
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 TEST_SHARE = 0.2
 """Share of the seen personas' ratings that is held out."""
@@ -23,7 +22,7 @@ TEST_SHARE = 0.2
 
 @dataclass(frozen=True, eq=False)
 class PairSplit:
-    """How ratings are divided.
+    """The rows for training, for held-out ratings of seen personas, and for unseen personas.
 
     Attributes:
         train: Rows of seen personas that a model may be fitted to, in random order.
@@ -85,7 +84,7 @@ def learning_curve(
 def compared_scores(
     model: RatingModel, means: Array, log: Interactions, rows: Index, x: NDArray[Any]
 ) -> dict[str, Array]:
-    """The scores that are compared: the model, its item appeal alone, and the items' mean ratings."""
+    """Scores to compare: the model, its item appeal alone, and the items' mean ratings."""
     user, item = log.user[rows], log.item[rows]
     return {
         "distilled": model.score(user, item, np.asarray(x, np.float64)),

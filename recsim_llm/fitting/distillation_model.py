@@ -1,4 +1,4 @@
-"""The preference model behind a judge's ratings: what a persona predicts, for users who were in the sample and others.
+"""The model of a judge's ratings: bias and taste predicted from personas, with residuals for rated users.
 
 The mixed model of :mod:`mixed_model` without collaborative factors (a judge knows users by their texts, so
 there is nothing that no text explains), with one thing more: a persona also predicts how generous its owner is. To
@@ -24,7 +24,7 @@ SWEEPS = 15
 
 @dataclass(frozen=True, eq=False)
 class RatingModel:
-    """A model on the judge's own scale.
+    """A preference model on the judge's own rating scale.
 
     Attributes:
         mu: Mean of the ratings.
@@ -60,7 +60,7 @@ class RatingModel:
 def fit_rating_model(
     user: Index, item: Index, value: Array, x: NDArray[Any], p: NDArray[Any], *, sweeps: int = SWEEPS
 ) -> RatingModel:
-    """Fits the model to ratings.
+    """Fits the rating model to a judge's ratings.
 
     Args:
         user: [N] positions of the users.
@@ -106,6 +106,6 @@ def _opened(
 
 
 def item_means(item: Index, value: Array, items: int, prior: float = 5.0) -> Array:
-    """The bar to beat, [I]: means of the items' ratings less the overall one, shrunk by ``prior`` ratings' worth."""
+    """Shrunk mean ratings of items less the overall mean, [I]: the baseline of every model."""
     centred = value - value.mean()
     return np.asarray(np.bincount(item, centred, items) / (np.bincount(item, minlength=items) + prior))

@@ -1,4 +1,4 @@
-"""The split of a log into training, validation and test part, by a hash, so that it is the same on every machine."""
+"""Splits a log into training, validation and test rows by a hash, the same on every machine."""
 
 from __future__ import annotations
 

@@ -65,32 +65,32 @@ def _counts(relevant: ArrayLike) -> Floats:
 
 
 def recall(ranked: ArrayLike, relevant: ArrayLike) -> Floats:
-    """Share of the relevant items that are in the list, [N]."""
+    """Recall: share of the relevant items that are in the list, [N]."""
     share: Floats = hits(ranked, relevant).sum(1) / _counts(relevant)
     return share
 
 
 def precision(ranked: ArrayLike, relevant: ArrayLike) -> Floats:
-    """Share of the list that is relevant, [N]."""
+    """Precision: share of the list that is relevant, [N]."""
     found = hits(ranked, relevant)
     share: Floats = found.sum(1) / found.shape[1]
     return share
 
 
 def hit(ranked: ArrayLike, relevant: ArrayLike) -> Floats:
-    """1 where something in the list is relevant, else 0, [N]."""
+    """Hit rate: 1 where something in the list is relevant, else 0, [N]."""
     return np.asarray(hits(ranked, relevant).any(1), np.float64)
 
 
 def mrr(ranked: ArrayLike, relevant: ArrayLike) -> Floats:
-    """Reciprocal of the place of the first relevant item, 0 where none is in the list, [N]."""
+    """Reciprocal rank of the first relevant item, 0 where none is in the list, [N]."""
     found = hits(ranked, relevant)
     place: Floats = np.where(found.any(1), 1.0 / (1.0 + found.argmax(1)), 0.0)
     return place
 
 
 def ndcg(ranked: ArrayLike, relevant: ArrayLike) -> Floats:
-    """Discounted cumulative gain, sum of 1 / log2(1 + place) over the relevant items, over its highest value, [N].
+    """Normalised discounted cumulative gain: sum of 1 / log2(1 + place) over relevant items, over its maximum, [N].
 
     Järvelin and Kekäläinen (2002), with relevance 0 or 1.
     """
@@ -109,7 +109,7 @@ METRICS: dict[str, Callable[[ArrayLike, ArrayLike], Floats]] = {
 def ranking_metrics(
     scores: ArrayLike, relevant: ArrayLike, ks: tuple[int, ...] = (10,), allowed: ArrayLike | None = None
 ) -> dict[str, float]:
-    """Means over rows of all measures, by names as "recall@10".
+    """Means over rows of all ranking metrics, by names as "recall@10".
 
     Args:
         scores: [N, I].

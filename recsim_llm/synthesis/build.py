@@ -1,4 +1,4 @@
-"""Rebuilds the built-in worlds from their grammars: ``python -m recsim_llm.synthesis.build [WORLD|all]``.
+"""Builds the built-in worlds from their grammars: ``python -m recsim_llm.synthesis.build [WORLD|all]``.
 
     grammar -> items, covers and personas -> the pipeline of :mod:`recsim_llm.worlds.build` -> measures -> folder
 
@@ -102,7 +102,7 @@ def build_builtin_world(
 def free_text_fidelity(
     world: World, personas: Sequence[Persona], encoder: Encoder, progress: bool = False, seed: int = 0
 ) -> Fidelity:
-    """Measures personas given as plain paragraphs in held-out phrasings, through the splitter.
+    """Fidelity of profiles when personas come as free text in held-out phrasings, through the stance splitter.
 
     Args:
         world: The built-in world.
@@ -142,7 +142,7 @@ def _inputs(
         users=Users(
             user_id=[persona.user_id for persona in personas],
             persona=[persona.text for persona in personas],
-            statements=[persona.said for persona in personas],
+            statements=[persona.all_statements for persona in personas],
             gender=[persona.gender for persona in personas],
             age_band=[persona.age_band for persona in personas],
             region=[persona.region for persona in personas],
@@ -219,12 +219,12 @@ def _wallet(domain: Domain, personas: Sequence[Persona]) -> NDArray[np.float32]:
 
 
 def save_builtin_world(world: World, folder: Path = BUILT_IN) -> Path:
-    """Writes a built-in world where the package keeps them, as float16."""
+    """Saves a built-in world in the package's data folder, as float16."""
     return world.save(folder / world.name, overwrite=True, half=True)
 
 
 def save_stance(encoder: Encoder, progress: bool = False) -> Path:
-    """Fits the stance classifier and writes it where the package keeps it."""
+    """Fits the stance classifier and saves it in the package's data folder."""
     with resources.as_file(resources.files("recsim_llm.encoders")) as folder:
         path = Path(folder) / SHIPPED
         write_file(path, write_stance(fit_stance(encoder, progress), encoder))
@@ -232,7 +232,7 @@ def save_stance(encoder: Encoder, progress: bool = False) -> Path:
 
 
 def summary_lines(world: World) -> list[str]:
-    """What was measured, as lines of text."""
+    """The measurements of a built-in world as lines of text."""
     metrics = world.metrics
     kinds = (("built-in personas", "built_in_personas"), ("plain paragraphs", "plain_paragraphs"))
     lines = [f"{world.name}: {len(world.catalog)} items, {len(world.population)} personas"]
@@ -259,7 +259,7 @@ def summary_lines(world: World) -> list[str]:
 def rebuild_worlds(
     names: Sequence[str], say: Callable[[str], None], folder: Path = BUILT_IN, progress: bool = True
 ) -> None:
-    """Builds and saves worlds.
+    """Builds and saves built-in worlds.
 
     Args:
         names: Worlds by name; "all" stands for every one and for the stance classifier.

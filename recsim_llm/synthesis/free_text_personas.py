@@ -1,4 +1,4 @@
-"""The same personas as plain paragraphs, in other words: for tests of what happens to people's own free text.
+"""Rewrites built-in personas as free text in held-out phrasings, to test the stance splitter.
 
 Frames and names of things come from ``heldout.txt`` and from the phrases that the themes reserve; neither the built-in
 paragraphs nor the stance classifier use any of them.
@@ -6,7 +6,7 @@ paragraphs nor the stance classifier use any of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -53,8 +53,3 @@ def _clause(writer: TemplateWriter, voice: Voice, valence: float, thing: str) ->
 
 def _neutral(writer: TemplateWriter, voice: Voice, kind: str) -> str:
     return writer.expand(voice.speak(writer.phrase(kind), named=True))
-
-
-def plain_paragraphs(personas: Sequence[Persona], themes: Sequence[Theme], seed: int = 0) -> Mapping[str, str]:
-    """:func:`free_text_persona` of each, by user id."""
-    return {persona.user_id: free_text_persona(persona, themes, seed) for persona in personas}

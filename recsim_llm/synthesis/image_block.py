@@ -1,4 +1,4 @@
-"""Covers of products and what people say of looks, encoded by an image network for the image block of a world.
+"""Encodes product covers and what personas say about visual attributes, for the image columns of a world.
 
 What a phrase such as "stripes" means to the network is measured, not decreed: one cover of every look is drawn with
 another seed than the shop's, and the direction of a value is the mean encoding of the covers that have it, less the
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.encoders import ImageEncoder, encode_images
 from recsim_llm.metrics.rank_correlation import auc
-from recsim_llm.synthesis.covers import draw, draw_covers, encode_png, pictograms
+from recsim_llm.synthesis.covers import draw_cover, draw_covers, encode_png, pictograms
 from recsim_llm.synthesis.items import Item
 from recsim_llm.synthesis.personas import Persona
 from recsim_llm.synthesis.visual_attributes import (
@@ -57,20 +57,23 @@ class EncodedCovers:
     directions: Directions
 
     def inputs(self, personas: Sequence[Persona]) -> ImageInputs:
-        """The covers and what personas say of looks, as the pipeline of a world takes them."""
+        """The covers and what personas say about visual attributes, as inputs of the world pipeline."""
         row = {name: number for number, name in enumerate(self.directions)}
         return ImageInputs(
             self.encoder,
             self.encodings,
             np.ones(len(self.encodings), np.bool_),
             np.stack(list(self.directions.values())),
-            [[(row[said.theme, said.facet], said.valence) for said in persona.looks] for persona in personas],
+            [
+                [(row[said.theme, said.facet], said.valence) for said in persona.visual_statements]
+                for persona in personas
+            ],
             ItemImages(self.files),
         )
 
 
 def product_attributes(count: int, seed: int) -> list[VisualAttributes]:
-    """The looks of the products of a built-in world."""
+    """The visual attributes of the products of a built-in world."""
     return draw_visual_attributes(count, np.random.Generator(np.random.PCG64([seed, 9])))
 
 
@@ -90,13 +93,13 @@ def encode_covers(items: Sequence[Item], encoder: ImageEncoder, seed: int, progr
 
 
 def attribute_directions(encoder: ImageEncoder, seed: int, progress: bool = False) -> Directions:
-    """The direction of each value of each attribute, from one cover of each of the 360 looks, categories mixed."""
+    """The direction of each attribute value in the image encoder's space, from one cover of each combination."""
     looks = [VisualAttributes(*values) for values in product(COLOURS, SILHOUETTES, PATTERNS, STYLES)]
     names = sorted(pictograms())
     rng = np.random.Generator(np.random.PCG64([seed, _OTHERS]))
     category = rng.permutation(np.arange(len(looks)) % len(names))
     files = [
-        encode_png(draw(names[int(which)], look, np.random.Generator(np.random.PCG64([seed, _OTHERS, number]))))
+        encode_png(draw_cover(names[int(which)], look, np.random.Generator(np.random.PCG64([seed, _OTHERS, number]))))
         for number, (which, look) in enumerate(zip(category, looks, strict=True))
     ]
     seen = encode_images(encoder, files, [f"cover {number}" for number in range(len(files))], progress)
@@ -113,7 +116,7 @@ def attribute_directions(encoder: ImageEncoder, seed: int, progress: bool = Fals
 def attribute_auc(
     block: NDArray[np.floating], looks: Sequence[VisualAttributes], directions: Floats
 ) -> dict[str, float]:
-    """How well directions find items with a look: area under the ROC curve, by value.
+    """AUC of finding items with an attribute value by its direction, for each value.
 
     Args:
         block: The image block of the items [I, columns].

@@ -1,4 +1,4 @@
-"""Writes the items of a built-in world: titles, texts and what the catalogue says of them.
+"""Generates the items of a built-in world: titles, texts, providers, prices, release times, quality.
 
 Everything comes from one generator with an explicit seed, so that the same seed writes the same catalogue.
 """
@@ -23,7 +23,7 @@ _ARRANGED = 4  # stream of what is drawn when all items are there
 
 @dataclass(frozen=True)
 class Item:
-    """One item.
+    """One synthetic item.
 
     Attributes:
         item_id: Unique name.
@@ -51,7 +51,7 @@ class Item:
 
 
 def make_items(domain: Domain, seed: int = 0, count: int | None = None) -> list[Item]:
-    """Writes a catalogue.
+    """Generates the catalogue of a built-in world.
 
     Args:
         domain: Which world.
@@ -64,8 +64,8 @@ def make_items(domain: Domain, seed: int = 0, count: int | None = None) -> list[
     rng = np.random.Generator(np.random.PCG64(seed))
     themes = read_themes(domain.file)
     total = domain.items if count is None else count
-    characters = provider_qualities(domain, seed)
-    baits = clickbait_rates(characters, domain.clickbait_share)
+    qualities = provider_qualities(domain, seed)
+    baits = clickbait_rates(qualities, domain.clickbait_share)
     drafts: list[_Draft] = []
     titles: set[str] = set()
     texts: set[str] = set()
@@ -76,7 +76,7 @@ def make_items(domain: Domain, seed: int = 0, count: int | None = None) -> list[
     order = rng.permutation(total)
     released = domain.released(rng, total)
     items = [
-        _finished(domain, rng, number, drafts[draft], float(released[number]), characters)
+        _finished(domain, rng, number, drafts[draft], float(released[number]), qualities)
         for number, draft in enumerate(order)
     ]
     return (
@@ -100,13 +100,13 @@ class _Draft:
 
 
 def _finished(
-    domain: Domain, rng: np.random.Generator, number: int, draft: _Draft, day: float, characters: dict[str, float]
+    domain: Domain, rng: np.random.Generator, number: int, draft: _Draft, day: float, qualities: dict[str, float]
 ) -> Item:
     clickbait = rng.uniform(0.8, 1.6) if draft.bait else min(rng.exponential(0.08), 0.4)
     price = domain.price(rng, day) if draft.price is None else draft.price
     quality = float(rng.standard_normal())
-    if draft.provider in characters:
-        quality = WEIGHT * characters[draft.provider] + NOISE * quality - (BAIT if draft.bait else 0.0)
+    if draft.provider in qualities:
+        quality = WEIGHT * qualities[draft.provider] + NOISE * quality - (BAIT if draft.bait else 0.0)
     else:
         quality -= 0.9 if draft.bait else -0.1
     return Item(

@@ -1,4 +1,4 @@
-"""Do the encodings recover what the personas say? Measured on themes: liked, disliked, and those not spoken of.
+"""Fidelity of profiles: whether encodings recover the themes that personas like and dislike.
 
 For a persona u and a theme t the score is ``p_u . m_t`` with ``m_t`` the mean embedding of the theme's items. The two
 numbers are areas under the ROC curve over pairs of themes of one persona: the chance that a liked theme scores above a
@@ -23,7 +23,7 @@ from recsim_llm.worlds.world import World
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How well profiles recover statements.
+    """AUCs of how well profiles recover the themes that personas name.
 
     Attributes:
         liked: AUC of liked against neutral themes.
@@ -41,7 +41,7 @@ class Fidelity:
 
 
 def world_fidelity(world: World) -> Fidelity:
-    """Measures a built-in world from its stored arrays and statements.
+    """Fidelity of the profiles of a built-in world, from its stored arrays and statements.
 
     Args:
         world: A world made by :mod:`recsim_llm.synthesis.build`: its statements are phrases of its grammar.
@@ -70,7 +70,7 @@ def fidelity_of_profiles(
     liked: Sequence[set[str]],
     disliked: Sequence[set[str]],
 ) -> Fidelity:
-    """Measures profiles against the themes that people name.
+    """Fidelity of profiles, given the themes that users like and dislike.
 
     Args:
         profile: ``[U, D]``.

@@ -1,4 +1,4 @@
-"""Writes the people of a built-in world: what they like and dislike as data, and a paragraph that says so."""
+"""Generates the personas of a built-in world: likes and dislikes as data, and a paragraph that says so."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SPLIT_FAMILY = 0.15  # relative odds of disliking a theme of the same family as
 
 @dataclass(frozen=True)
 class Statement:
-    """One thing that a persona says.
+    """One statement of taste in a persona, with its valence.
 
     Attributes:
         object: What it is about, without like or dislike; this is what is encoded.
@@ -48,7 +48,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Persona:
-    """One person.
+    """One synthetic persona.
 
     Attributes:
         user_id: Unique name.
@@ -63,7 +63,8 @@ class Persona:
         place: Town.
         liked: Themes with a statement above zero.
         disliked: Themes with a statement below zero.
-        looks: What it says of how things look, where items have covers: theme and facet are attribute and value.
+        visual_statements: What it says of how things look, where items have covers; theme and facet are attribute and
+            value.
         person: In which person the text is written: "first", or the gender of the third.
     """
 
@@ -79,22 +80,22 @@ class Persona:
     place: str
     liked: tuple[str, ...]
     disliked: tuple[str, ...]
-    looks: tuple[Statement, ...] = ()
+    visual_statements: tuple[Statement, ...] = ()
     person: str = "first"
 
     @property
-    def said(self) -> list[tuple[str, float]]:
+    def all_statements(self) -> list[tuple[str, float]]:
         """Everything it says as (statement, valence), of themes first."""
-        return [(statement.object, statement.valence) for statement in (*self.statements, *self.looks)]
+        return [(statement.object, statement.valence) for statement in (*self.statements, *self.visual_statements)]
 
     def neutral(self, themes: Sequence[str]) -> list[str]:
-        """The themes of which the persona says nothing."""
+        """The themes that the persona does not mention."""
         return [theme for theme in themes if theme not in self.liked and theme not in self.disliked]
 
 
 @dataclass(frozen=True)
 class Voice:
-    """In which person a text is written.
+    """Grammatical person of a text, with conjugation and pronouns.
 
     Attributes:
         person: "first", or the gender of the third person.
@@ -125,7 +126,7 @@ def _conjugated(verb: str, column: int) -> str:
 
 
 def make_personas(domain: Domain, seed: int = 0, count: int | None = None) -> list[Persona]:
-    """Writes a population.
+    """Generates the personas of a built-in world.
 
     Args:
         domain: Which world.
@@ -161,7 +162,7 @@ def _with_looks(person: Persona, seed: int, number: int) -> Persona:
         valence = (1 if likes else -1) * (FIRM if first else MILD)
         made.append(Statement(thing, sentence, valence, attribute, value))
     more = polish(" ".join(f"{statement.sentence}." for statement in made))
-    return dataclasses.replace(person, text=f"{person.text} {more}", looks=tuple(made))
+    return dataclasses.replace(person, text=f"{person.text} {more}", visual_statements=tuple(made))
 
 
 def _persona(

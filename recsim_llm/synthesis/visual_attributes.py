@@ -1,4 +1,4 @@
-"""The looks of products: four attributes that only their covers show, and what people say of them.
+"""Visual attributes of products: four that only covers show, and the phrases that personas use for them.
 
 They are drawn independently of the text and of each other, each value about equally often.
 """
@@ -53,7 +53,7 @@ ATTRIBUTE_OF_PHRASE = {phrase: value for value, phrases in PHRASES.items() for p
 
 @dataclass(frozen=True)
 class VisualAttributes:
-    """What a cover shows beside the pictogram of its category."""
+    """The visual attributes of one cover."""
 
     colour: str
     silhouette: str
@@ -62,7 +62,7 @@ class VisualAttributes:
 
 
 def draw_visual_attributes(count: int, rng: np.random.Generator) -> list[VisualAttributes]:
-    """Draws looks, every value of an attribute as often as the others."""
+    """Draws visual attributes, every value of an attribute equally often."""
     columns = [
         [names[int(i)] for i in rng.permutation(np.arange(count) % len(names))]
         for names in (COLOURS, SILHOUETTES, PATTERNS, STYLES)

@@ -1,4 +1,4 @@
-"""The pipeline from texts to a world: people's own files and the built-in worlds take it alike.
+"""Builds worlds from texts: one pipeline for people's own files and for the built-in worlds.
 
     items, users -> encodings (cached) -> embedding space -> item embeddings, user profiles -> preferences -> World
 
@@ -57,7 +57,7 @@ from recsim_llm.worlds.preference_model import (
     zero_shot_preferences,
 )
 from recsim_llm.worlds.topic_clusters import name_topic_clusters
-from recsim_llm.worlds.world import World, free_folder
+from recsim_llm.worlds.world import World, writable_folder
 
 Say = Callable[[str], None]
 
@@ -68,13 +68,13 @@ DRAWN_USERS = 1000
 
 @dataclass(frozen=True, eq=False)
 class ImageInputs:
-    """Encoded images of items, and what personas say of how things look.
+    """Encoded images of items, and what personas say about visual attributes.
 
     Attributes:
         encoder: The image encoder.
         encodings: [I, E], zeros for items without an image.
         has_image: [I].
-        phrases: [N, E] what phrases on looks mean to the encoder, as directions; None where nobody speaks of looks.
+        phrases: [N, E] what phrases on visual attributes mean to the encoder, as directions; None where nobody speaks of them.
         said: For each user the (row of ``phrases``, valence) pairs.
         files: The images themselves, where the world keeps them.
     """
@@ -89,7 +89,7 @@ class ImageInputs:
 
 @dataclass(frozen=True, eq=False)
 class WorldInputs:
-    """What a world is made from.
+    """The inputs of the pipeline: items, users, and what else is known about them.
 
     Attributes:
         name: Name of the world.
@@ -121,7 +121,7 @@ def make_world(
     progress: bool = False,
     say: Say | None = None,
 ) -> World:
-    """Encodes items and personas, finds or fits preferences, and puts the world together in memory.
+    """Makes a world in memory: encodes items and personas, then draws or fits preferences.
 
     Args:
         inputs: Items, users and what else is known.
@@ -139,27 +139,21 @@ def make_world(
     items, users, images, log = inputs.items, inputs.users, inputs.images, inputs.interactions
     tell(f"encoding {len(items)} items")
     texts = encode_cached(encoder, item_texts(inputs.item_text, items.category, items.text), progress)
-    if images is None:
-        space = fit_embedding_space(texts, width=width)
-        embedding = space.embed(texts)
-    else:
-        space = fit_embedding_space(
-            texts, images.encodings, images.has_image, width=width, image_width=max(width // 4, 1)
-        )
-        embedding = space.embed(texts, images.encodings, images.has_image)
+    seen = (None, None) if images is None else (images.encodings, images.has_image)
+    space = fit_embedding_space(texts, *seen, width=width, image_width=max(width // 4, 1))
+    embedding = space.embed(texts, *seen)
     sums = persona_sums(encoder, inputs.statements or users.statements, space.text, progress)
     profile = _profiles(sums, embedding, space, images)
     preferences, metrics = _preferences(space, embedding, profile, log, settings, tell)
     latent = inputs.latent or draw_latent_columns(items.price, len(users), settings.seed, fitted=log is not None)
+    encoding = TextEncoding(inputs.item_text, profile_scale=_scale(sums, profile, space.blocks["text"]))
     return World(
         name=inputs.name,
         catalog=_catalog(items, embedding, space.blocks, preferences, latent, settings.seed),
         population=_population(users, profile, preferences, latent),
         preference_model=preferences.preference_model,
         encoder=_described(encoder, images),
-        encoding=dataclasses.asdict(
-            TextEncoding(inputs.item_text, profile_scale=_scale(sums, profile, space.blocks["text"]))
-        ),
+        encoding=dataclasses.asdict(encoding),
         projection=space.arrays(),
         parameters=_parameters(items),
         metrics=metrics,
@@ -168,7 +162,7 @@ def make_world(
 
 
 def _profiles(sums: Floats, embedding: Floats, space: EmbeddingSpace, images: ImageInputs | None) -> Floats:
-    """Profiles [U, D] in [-1, 1]: what personas say of texts and, in the image block, of looks."""
+    """Profiles [U, D] in [-1, 1]: what personas say of texts and, in the image block, of visual attributes."""
     profile = unit_scaled(sums)
     if images is None or images.phrases is None or space.image is None:
         return profile
@@ -339,7 +333,7 @@ def build_world(
         MissingExtraError: If an encoder needs packages that are not installed.
     """
     tell = say or (lambda text: _LOG.info("%s", text))
-    target = None if out is None else free_folder(Path(out), overwrite)
+    target = None if out is None else writable_folder(Path(out), overwrite)
     if not 1 <= width <= 256:
         raise ConfigError(f"width={width}: encodings in a world are 1 to 256 wide")
     tell("reading files")

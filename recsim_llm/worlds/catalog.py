@@ -1,4 +1,4 @@
-"""The catalogue: everything that can be recommended, as columns of text and arrays.
+"""The item catalogue, as columns of text and arrays.
 
 What a recommender may know (texts, categories, prices, encodings) and what only the simulator knows (appeal, factors,
 quality, clickbait) stand in one object here; :meth:`Catalog.public` gives agents the first part alone.
@@ -26,13 +26,13 @@ Ints = NDArray[np.int32]
 
 
 def empty_column() -> Floats:
-    """The default of optional columns: not given, zeros when the table is made."""
+    """The default of an optional column: an empty array, replaced by zeros when the table is made."""
     return np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """I items.
+    """The items of a world: public features and latent columns, one row for each of I items.
 
     Attributes:
         item_id: Names of the items, unique text.
@@ -47,7 +47,7 @@ class Catalog:
         factors: [I, 16] latent; what no text explains.
         quality: [I] latent; about N(0, 1), what the user gets beyond what attracted her.
         clickbait: [I] latent; >= 0, attracts without satisfying.
-        image: Names of pictures, or None: those the world keeps (``World.image``), else paths relative to it.
+        image: Names of images, or None: those the world keeps (``World.image``), else paths relative to it.
         bid: [I] what the provider pays the platform for an event, in the world's currency; zeros where nobody bids.
         bid_event: [I] the event: 0 a click, 1 a purchase (a commission).
         provider_budget: [G] what each of ``providers`` pays at most [currency / day and user]; zeros where there is no
@@ -143,7 +143,7 @@ def checked_array(name: str, array: object, shape: tuple[int, ...]) -> Floats:
 
 
 def checked_blocks(blocks: Mapping[str, Sequence[int]], width: int) -> dict[str, tuple[int, int]]:
-    """Returns blocks in the order of their columns, or raises ConfigError if they do not part all columns."""
+    """Returns feature blocks in column order, or raises ConfigError if they do not cover all columns exactly once."""
     try:
         found = sorted(
             ((str(name), int(start), int(stop)) for name, (start, stop) in blocks.items()), key=lambda b: b[1]

@@ -1,4 +1,4 @@
-"""The embedding space of a world: how encodings of texts and images become its item embeddings and user profiles.
+"""The embedding space of a world: from text and image encodings to item embeddings and user profiles.
 
     x_i = [s_text C_text (text_i - mean_text), s_image C_image (image_i - mean_image)]     item embedding
     p_u = scale * sum_s v_s C_text (statement_s - mean_text)                               user profile
@@ -58,7 +58,7 @@ ITEM_TEXTS = ("text", "category: text")
 
 @dataclass(frozen=True)
 class TextEncoding:
-    """How the texts of a world were encoded; recorded so that new items and personas are encoded in the same way.
+    """The record of how a world's texts were encoded, so that new items and personas are encoded alike.
 
     Attributes:
         item_text: What was encoded of an item, one of :data:`ITEM_TEXTS`.

@@ -1,4 +1,4 @@
-"""The population: who is recommended to, with the text that describes them and their latent tastes."""
+"""The user population: persona texts, groups, profiles and latent tastes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEST_SHARE = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """U users.
+    """The users of a world: public columns and latent tastes, one row for each of U users.
 
     Attributes:
         user_id: Names of the users, unique text.
@@ -73,7 +73,7 @@ class Population:
         return len(self.user_id)
 
     def split(self, name: str) -> NDArray[np.int32]:
-        """Indices of the users of a split.
+        """Indices of the users in the training split, the test split, or all of them.
 
         The split of a user depends on her id alone, so that it survives additions to the population.
 

@@ -1,4 +1,4 @@
-"""The preference model: the utility of an item for a user, and preferences drawn from personas alone.
+"""The preference model: the utility of an item for a user, and zero-shot preferences from personas.
 
     utility(u, i) = mu + b_u + b_i + w_u . x_i + l_u . m_i (+ noise at each meeting)
     b_i = v . x_i + q_i        item appeal: the part its text predicts, and a residual
@@ -27,7 +27,7 @@ from recsim_llm.worlds.population import Population
 VARIANCE_SHARES = {"user": 0.10, "item": 0.15, "text": 0.35, "residual": 0.05, "factors": 0.10, "noise": 0.25}
 """Shares of variance of the built-in worlds, set by hand: their personas name their tastes."""
 VARIANCE_SHARES_WITH_IMAGES = {**VARIANCE_SHARES, "text": 0.25, "image": 0.15, "factors": 0.05}
-"""The same where embeddings have an image block: taste for looks is taste that an encoding explains."""
+"""The same where embeddings have an image block: taste for what images show is taste that an encoding explains."""
 
 
 PRICE_EFFECT = 0.3
@@ -53,7 +53,7 @@ class PreferenceModel:
 
 @dataclass(frozen=True, eq=False)
 class Preferences:
-    """The latent preferences of a population for a catalogue: arrays as in Catalog and Population, and the scalars."""
+    """The latent preferences of all users for all items: arrays as in Catalog and Population, and the scalars."""
 
     preference_model: PreferenceModel
     appeal: Floats  # [I]
@@ -65,7 +65,7 @@ class Preferences:
 
 @dataclass(frozen=True, eq=False)
 class LatentColumns:
-    """Columns of items and users that neither texts nor ratings tell; see Catalog and Population."""
+    """Latent columns that neither texts nor ratings determine: quality, clickbait, prices' effect, bids, wallets."""
 
     quality: Floats
     clickbait: Floats
@@ -144,7 +144,7 @@ def zero_shot_preferences(
     blocks: Mapping[str, tuple[int, int]] | None = None,
     seed: int = 0,
 ) -> Preferences:
-    """Preferences from personas alone (A = alpha I): users like items whose embeddings lie near their statements.
+    """Zero-shot preferences (A = alpha I): users like items whose embeddings lie near their statements.
 
     Args:
         profile: [U, D] encodings of personas.

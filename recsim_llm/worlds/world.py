@@ -1,4 +1,4 @@
-"""A world: catalogue, population, preference model and rule parameters, saved as a folder.
+"""The World: catalogue, population, preference model and rule parameters, saved as a folder.
 
     world.json           what it is, how it was made, digests of the other files
     items.parquet        columns of text of the items
@@ -87,7 +87,7 @@ class World:
 
     @functools.cached_property
     def hash(self) -> str:
-        """SHA-256 of everything that decides what users do: arrays, text, preference model and parameters.
+        """SHA-256 of all that decides what users do: arrays, text, preference model and parameters.
 
         How texts were encoded is not in it: users live by the arrays that came of it, which are.
         """
@@ -120,7 +120,7 @@ class World:
         return decode_png(self.item_images.png(name))
 
     def half(self) -> World:
-        """The same world with every array rounded to float16, as the built-in worlds are stored."""
+        """The same world with every array rounded to float16, as built-in worlds are stored."""
 
         def rounded(table: Any, names: tuple[str, ...]) -> Any:
             arrays = {name: getattr(table, name).astype(np.float16).astype(np.float32) for name in names}
@@ -260,13 +260,13 @@ def _cached(folder: str, stamp: int) -> World:
 
 
 def load_world(name: str | Path) -> World:
-    """:meth:`World.load`, remembering the last few worlds as long as their files are unchanged."""
+    """Loads a world as :meth:`World.load` does, and caches the last few as long as their files are unchanged."""
     folder = _folder(name)
     return _cached(str(folder), (folder / "world.json").stat().st_mtime_ns)
 
 
-def free_folder(target: Path, overwrite: bool) -> Path:
-    """The folder itself; ConfigError, before any work is done, if no world could be written there in the end."""
+def writable_folder(target: Path, overwrite: bool) -> Path:
+    """Returns the folder, or raises ConfigError before any work is done if no world could be saved there."""
     if not target.parent.is_dir():
         raise ConfigError(f"{target.parent} is not a folder; make it first, the world will be saved in it")
     if target.exists() or target.is_symlink():

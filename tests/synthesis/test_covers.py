@@ -16,7 +16,7 @@ import pytest
 
 from recsim_llm.errors import ConfigError, DataError, MissingExtraError
 from recsim_llm.synthesis.build import SEED
-from recsim_llm.synthesis.covers import SIDE, draw, encode_png, pictograms
+from recsim_llm.synthesis.covers import SIDE, draw_cover, encode_png, pictograms
 from recsim_llm.synthesis.visual_attributes import ATTRIBUTES, VisualAttributes, draw_visual_attributes
 from recsim_llm.worlds.item_images import FILE, MOST_PIXELS, ItemImages, decode_png
 from recsim_llm.worlds.world import BUILT_IN, World, load_world
@@ -118,12 +118,12 @@ def test_covers_are_what_the_drawing_makes(shop: World, looks: list[VisualAttrib
     assert set(pictograms()) == set(shop.catalog.topics)
     assert shop.catalog.image == [f"{item_id}.png" for item_id in shop.catalog.item_id]
     for item in range(0, len(shop.catalog), 60):
-        drawn = draw(shop.catalog.category[item], looks[item], generator(SEED, 12, item))
+        drawn = draw_cover(shop.catalog.category[item], looks[item], generator(SEED, 12, item))
         assert drawn.shape == (SIDE, SIDE, 3)
         if importlib.util.find_spec("PIL") is not None:
             np.testing.assert_allclose(shop.image(item).astype(int), drawn.astype(int), atol=3)
     with pytest.raises(ConfigError, match=r"no pictogram of 'submarines'"):
-        draw("submarines", looks[0], generator(0))
+        draw_cover("submarines", looks[0], generator(0))
 
 
 @needs_pillow

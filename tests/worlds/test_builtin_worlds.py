@@ -72,7 +72,7 @@ def test_texts_are_what_the_grammar_writes(world: World) -> None:
     assert [item.title for item in items] == world.catalog.title
     personas = make_personas(DOMAINS[world.name], SEED, count=200)
     assert [person.text for person in personas] == world.population.persona[:200]
-    said = [person.said for person in personas]
+    said = [person.all_statements for person in personas]
     assert said == world.population.statements[:200]
 
 

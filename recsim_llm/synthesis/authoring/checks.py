@@ -1,4 +1,4 @@
-"""What a written text must be to enter a world: long enough, in the world's language, new, and a text at all."""
+"""Quality checks of generated texts: length, language, novelty, boilerplate."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FREQUENT = 200
 
 @dataclass(frozen=True)
 class TextLimits:
-    """Bounds of what is accepted.
+    """Thresholds of the quality checks.
 
     Attributes:
         title: Fewest and most characters of a title.
@@ -54,18 +54,18 @@ class TextLimits:
 
 
 def lowercase_words(text: str) -> list[str]:
-    """Words in small letters, without digits and punctuation."""
+    """The words of a text in lower case, without digits and punctuation."""
     return _WORD.findall(text.lower())
 
 
 def normalised(text: str) -> str:
-    """A text as it is compared: compatible forms, small letters, words and numbers alone."""
+    """Normalises a text for comparison: Unicode compatibility forms, lower case, words and numbers only."""
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower()))
 
 
 @dataclass(frozen=True)
 class Language:
-    """The language that a world is written in, told by its letters and its commonest words.
+    """Language check: the letters and the most frequent words of a world's texts.
 
     A text is in it if its letters are the world's (all but one in fifty) and it has at least half as many of the
     commonest words as the world's texts at their tenth percentile. No list of a language is needed, and none is hidden
@@ -83,7 +83,7 @@ class Language:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> Language:
-        """The language of some texts."""
+        """Learns the letters and frequent words of some texts."""
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(set(lowercase_words(text)))
@@ -93,7 +93,7 @@ class Language:
         return cls(letters, common, 0.5 * float(np.percentile(shares, 10)) if shares else 0.0)
 
     def holds(self, text: str) -> bool:
-        """Whether a text is in it."""
+        """Whether a text is in this language."""
         own = [letter for letter in text.lower() if letter.isalpha()]
         strange = sum(letter not in self.letters for letter in own)
         return bool(own) and strange <= len(own) / 50 and _share(lowercase_words(text), self.common) >= self.share
@@ -104,7 +104,7 @@ def _share(found: Sequence[str], common: frozenset[str]) -> float:
 
 
 def text_fault(text: str, bounds: tuple[int, int]) -> str | None:
-    """Why a text is none that a person would write; None where nothing is found."""
+    """Names what is wrong with a generated text, or returns None."""
     if not text.strip():
         return "empty"
     if any(unicodedata.category(letter) in _UNSEEN for letter in text) or "\N{REPLACEMENT CHARACTER}" in text:
@@ -123,7 +123,7 @@ def text_fault(text: str, bounds: tuple[int, int]) -> str | None:
 
 
 def repeats(text: str, variety: float) -> bool:
-    """Whether a text says the same again and again."""
+    """Whether a text repeats itself: too few distinct three-word sequences."""
     found = lowercase_words(text)
     count = len(found) - 2
     return count >= 4 and len(_shingles(found, 3)) < variety * count
@@ -138,7 +138,7 @@ _TRUSTED = _shingles(lowercase_words(SYSTEM), _ECHO)
 
 @dataclass(eq=False)
 class NoveltyCheck:
-    """What is in a world already, and what was accepted since; tells whether an entry is new.
+    """Duplicate detection against the world and what was accepted since, by words and by embeddings.
 
     Attributes:
         limits: Bounds of likeness.
@@ -151,7 +151,7 @@ class NoveltyCheck:
     _units: list[NDArray[np.float32]] = field(default_factory=list)
 
     def add(self, texts: Iterable[str], vector: NDArray[np.float32] | None = None) -> None:
-        """Takes an entry in: its texts (title, text), and its encoding [D] or those of many [N, D]."""
+        """Adds an entry: its texts (title, text), and its embedding [D] or those of many [N, D]."""
         for text in texts:
             self._exact.add(normalised(text))
             own = _shingles(lowercase_words(text), 3)
@@ -162,7 +162,7 @@ class NoveltyCheck:
             self._units.append(_units(np.atleast_2d(vector)))
 
     def alike(self, texts: Iterable[str], vector: NDArray[np.float32]) -> str | None:
-        """Which kind of likeness an entry has with one that is known; None if it is new."""
+        """Names the kind of duplicate that an entry is; None if it is new."""
         for text in texts:
             if normalised(text) in self._exact:
                 return "duplicate"

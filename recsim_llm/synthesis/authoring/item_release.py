@@ -1,4 +1,4 @@
-"""Written items enter a running environment, and how users receive them is measured beside all other items.
+"""Releases generated items into a running environment and measures how users receive them.
 
     env = gym.make_vec("recsim_llm/News-v0", num_envs=64, world="FOLDER")    # a world with items that wait
     before = measure_reception(env, steps=50, seed=0)
@@ -32,13 +32,13 @@ Choose = Callable[[Any, Any, NDArray[np.bool_]], tuple[NDArray[np.integer], Any]
 
 
 def unreleased_items(env: Any) -> list[int]:
-    """Positions of the items of an environment that were not on the shelf when its world was saved."""
+    """Positions of the items that were not released when the environment's world was saved."""
     days = env.unwrapped.core.world.catalog.released_at
     return [int(item) for item in np.flatnonzero(days >= UNRELEASED)]
 
 
 def release_items(env: Any, items: Sequence[int | str] | None = None, when: str | float = "now") -> list[int]:
-    """Puts items that wait on the shelf of a running environment.
+    """Releases items into a running environment, so that they can be recommended from then on.
 
     Args:
         env: Scalar or vector environment on a world with items that wait.
@@ -77,7 +77,7 @@ def _position(item: int | str, names: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class GroupReception:
-    """How a group of items was received, with 95 % intervals over users.
+    """Click-through rate and reward of a group of items, with 95 % intervals over users.
 
     Attributes:
         items: How many of them were looked at.
@@ -100,7 +100,7 @@ class GroupReception:
 
 @dataclass(frozen=True)
 class ItemReception:
-    """How one generated item was received.
+    """Click-through rate, reward and rank of one generated item.
 
     Attributes:
         item: Its position.
@@ -125,7 +125,7 @@ class ItemReception:
 
 @dataclass(frozen=True)
 class Reception:
-    """How generated items were received beside the others.
+    """How users received the generated items compared with the others.
 
     Attributes:
         generated: Positions of the generated items.
@@ -165,7 +165,7 @@ def measure_reception(
     steps: int = 100,
     seed: int = 0,
 ) -> Reception:
-    """Serves users and measures how the generated items are received beside the others.
+    """Serves users and measures how they receive the generated items compared with the others.
 
     Only the first look of a user at an item in an episode counts, of all items: users are tired of what they saw, and
     a few generated items would be seen again and again. Without an agent one slot of each slate, drawn anew at every

@@ -1,4 +1,4 @@
-"""Adds written items and users to a world, with latent numbers drawn from the spread of its own.
+"""Adds generated items and users to a world, with latent columns drawn from the distribution of its own.
 
 Positions of items and users, providers and themes stay as they are, and no latent number goes beyond the world's
 largest. So agents, logs and snapshots of the old world still name the same things in the new one.
@@ -32,7 +32,7 @@ def add_items(
     seed: int = 0,
     released_at: float = UNRELEASED,
 ) -> World:
-    """A world with more items behind its own.
+    """Returns a world with more items behind its own.
 
     Args:
         world: The world.
@@ -90,7 +90,7 @@ def add_users(
     user_id: Sequence[str],
     seed: int = 0,
 ) -> World:
-    """A world with more users behind its own.
+    """Returns a world with more users behind its own.
 
     Args:
         world: The world.

@@ -1,4 +1,4 @@
-"""A language model writes catalogue entries and personas for a world.
+"""Generates items and personas for a world with a language model, and checks each draft.
 
     writer = Writer(world, load_author("smollm2"), seed=7)
     written = writer.items(20)
@@ -49,7 +49,7 @@ FROM_RUN = ("model", "digest", "scheme", "seed", "world")
 
 @dataclass(frozen=True, eq=False)
 class WrittenEntry:
-    """One accepted entry, and where it came from.
+    """One accepted entry and its provenance.
 
     Attributes:
         fields: Its texts.
@@ -68,7 +68,7 @@ class WrittenEntry:
 
 @dataclass(frozen=True, eq=False)
 class WrittenEntries:
-    """What a run of a writer gave.
+    """The accepted entries of one run, and counts of what was refused.
 
     Attributes:
         kind: "items" or "personas".
@@ -85,12 +85,12 @@ class WrittenEntries:
     about: Mapping[str, Any]
 
     def ids(self) -> list[str]:
-        """Names of the entries: the same entries have the same, in whatever world."""
+        """Identifiers of the entries, made from their texts."""
         word = "item" if self.kind == ITEMS else "user"
         return [f"written-{word}-{_digest(row.fields)[:12]}" for row in self.rows]
 
     def added_to(self, world: World, released_at: float = UNRELEASED) -> World:
-        """The world with these entries behind its own.
+        """Returns the world with these entries behind its own.
 
         Args:
             world: The world that they were written for.
@@ -107,7 +107,7 @@ class WrittenEntries:
         return add_users(world, texts, said, vectors, user_id=names, seed=seed)
 
     def provenance(self) -> list[dict[str, Any]]:
-        """Where each row came from; no times, so that the same run gives the same rows."""
+        """Provenance of each entry; without times, so that the same run gives the same rows."""
         return [
             {
                 "id": name, "kind": self.kind, **{key: self.about[key] for key in FROM_RUN}, "batch": row.batch,
@@ -123,7 +123,7 @@ def _digest(fields: Mapping[str, str]) -> str:
 
 
 class Writer:
-    """Writes entries for a world.
+    """Generates items and personas for a world until enough drafts are accepted.
 
     Args:
         world: The world, with some entries of the kind that is wanted.
@@ -150,7 +150,7 @@ class Writer:
         self._say = say or (lambda text: logger.info("%s", text))
 
     def items(self, count: int, categories: Sequence[str] = ()) -> WrittenEntries:
-        """Writes items.
+        """Generates items.
 
         Args:
             count: How many are wanted.
@@ -181,7 +181,7 @@ class Writer:
         return self._run(ITEMS, count, (self._item_request(name, rng) for name in subjects), accepted)
 
     def personas(self, count: int) -> WrittenEntries:
-        """Writes personas: a text, and the statements that the stance splitter finds in it.
+        """Generates personas: a text, and the statements that the stance splitter finds in it.
 
         Raises:
             ConfigError: If the count is not valid or the world has no personas to learn from.
