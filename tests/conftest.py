@@ -20,7 +20,7 @@ import pytest
 import recsim_llm  # noqa: F401  (registers the environments)
 from recsim_llm.worlds.catalog import FACTORS, Catalog
 from recsim_llm.worlds.population import Population
-from recsim_llm.worlds.preference_model import Head
+from recsim_llm.worlds.preference_model import PreferenceModel
 from recsim_llm.worlds.world import World
 
 WorldBuilder = Callable[..., World]
@@ -101,7 +101,9 @@ def build_world(
         gender=["f" if n % 2 else "m" for n in range(users)],
         **{**latent_users, **(user_arrays or {})},
     )
-    return World(name=name, catalog=catalog, population=population, head=Head(mu=mu, noise=noise))
+    return World(
+        name=name, catalog=catalog, population=population, preference_model=PreferenceModel(mu=mu, noise=noise)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 import recsim_llm  # noqa: F401  (registers the environments)
 from recsim_llm.worlds.catalog import FACTORS, Catalog
 from recsim_llm.worlds.population import Population
-from recsim_llm.worlds.preference_model import Head
+from recsim_llm.worlds.preference_model import PreferenceModel
 from recsim_llm.worlds.world import World
 
 STILL: dict[str, Any] = {
@@ -52,7 +52,7 @@ def tiny_world(
         taste=likes.astype(np.float32), factors=np.zeros((users, FACTORS), np.float32),
         bias=np.zeros(users, np.float32), price_sensitivity=np.zeros(users, np.float32),
     )  # fmt: skip
-    return World("tiny", catalog, population, Head(mu=0.0, noise=0.0))
+    return World("tiny", catalog, population, PreferenceModel(mu=0.0, noise=0.0))
 
 
 def tiny_env(

@@ -174,7 +174,7 @@ def _worlds() -> str:
     for name in built_in_worlds():
         world = World.load(name)
         liked, disliked = _pairs(world.metrics)
-        shares = ", ".join(f"{part} {share:.2f}" for part, share in world.head.shares.items())
+        shares = ", ".join(f"{part} {share:.2f}" for part, share in world.preference_model.shares.items())
         sizes = f"{len(world.catalog):,} | {len(world.population):,} | {len(world.catalog.topics)}"
         rows.append(f"| {name} | {sizes} | {liked} | {disliked} | {shares} |")
     return (

@@ -75,7 +75,7 @@ def _swap(found: Json) -> str:
 
 
 QUESTIONS: Mapping[str, tuple[str, Callable[[Json], str]]] = {
-    "teacher": ("Does a head learn what a large language model would say of films?", _teacher),
+    "teacher": ("Does a preference model learn what a large language model would say of films?", _teacher),
     "live": ("What does distilling save over asking the judge at every step?", _live),
     "tuning": ("Does LoRA on the text encoder find more of what users liked?", _tuning),
     "crossmodal": ("Do texts and images together beat each alone on products nobody has seen?", _crossmodal),

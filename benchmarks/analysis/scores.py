@@ -271,23 +271,3 @@ def _check(scores: Floats, resamples: int, confidence: float) -> None:
         raise ConfigError(f"scores have shape {scores.shape}; they must be [seeds, scenarios]")
     if resamples < 1 or not 0 < confidence < 1:
         raise ConfigError(f"resamples is {resamples} and confidence {confidence}; they must be above 0, and in (0, 1)")
-
-
-def rank_agreement(x: ArrayLike, y: ArrayLike) -> float:
-    """Kendall's tau-b: how far two measures put the same things in the same order.
-
-    tau = (C - D) / sqrt((C + D + ties in x) (C + D + ties in y)) over all pairs, C of them in the same order in both
-    and D in the opposite one (Kendall, "The treatment of ties in ranking problems", Biometrika 1945).
-
-    Args:
-        x: Values of n things.
-        y: Other values of the same things.
-
-    Returns:
-        A number in [-1, 1]; NaN where one of the two says nothing.
-    """
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    upper = np.triu_indices(len(a), 1)
-    first, second = (np.sign(v[:, None] - v[None])[upper] for v in (a, b))
-    scale = np.sqrt((first != 0).sum() * float((second != 0).sum()))
-    return float((first * second).sum() / scale) if scale > 0 else float("nan")

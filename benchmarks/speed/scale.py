@@ -21,7 +21,7 @@ from recsim_llm.envs.news import NEWS
 from recsim_llm.simulator.simulator import Simulator
 from recsim_llm.worlds.catalog import FACTORS, Catalog
 from recsim_llm.worlds.population import Population
-from recsim_llm.worlds.preference_model import Head
+from recsim_llm.worlds.preference_model import PreferenceModel
 from recsim_llm.worlds.world import World
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -70,7 +70,7 @@ def large_world(items: int, users: int, *, width: int = WIDTH, seed: int = 0) ->
         bias=_given(rng.standard_normal(users, np.float32) / 2),
         price_sensitivity=_given(rng.random(users, np.float32) / 10),
     )  # fmt: skip
-    return World(f"random-{items}-{users}", catalog, population, Head(mu=-1.0, noise=1.0))
+    return World(f"random-{items}-{users}", catalog, population, PreferenceModel(mu=-1.0, noise=1.0))
 
 
 def _blocks(count: int, width: int, make: Callable[[NDArray[np.int64]], NDArray[Any]]) -> NDArray[np.float32]:

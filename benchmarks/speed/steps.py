@@ -23,7 +23,7 @@ from recsim_llm.simulator.jit import kernel
 from recsim_llm.simulator.scoring import dot
 from recsim_llm.worlds.catalog import Catalog
 from recsim_llm.worlds.population import Population
-from recsim_llm.worlds.preference_model import zero_shot
+from recsim_llm.worlds.preference_model import zero_shot_preferences
 from recsim_llm.worlds.world import World
 
 WIDTH, SLATE, USERS, TOPICS = 64, 10, 2000, 20
@@ -50,19 +50,19 @@ def random_world(items: int, users: int = USERS, width: int = WIDTH, seed: int =
     likes = centres[rng.integers(TOPICS, size=(users, 3))].sum(1)
     embedding = (texts / np.abs(texts).max()).astype(np.float32)
     profile = (likes / np.abs(likes).max()).astype(np.float32)
-    head = zero_shot(profile, embedding, mu=-1.0, seed=seed)
+    drawn = zero_shot_preferences(profile, embedding, mu=-1.0, seed=seed)
     names = [f"item {number}" for number in range(items)]
     catalog = Catalog(
         item_id=names, title=names, text=names, category=[f"topic {t}" for t in topic], provider=["provider"] * items,
         embedding=embedding, price=rng.uniform(1, 20, items).astype(np.float32),
-        released_at=rng.uniform(0, 90, items).astype(np.float32), appeal=head.appeal, factors=head.item_factors,
+        released_at=rng.uniform(0, 90, items).astype(np.float32), appeal=drawn.appeal, factors=drawn.item_factors,
         quality=rng.standard_normal(items).astype(np.float32), clickbait=rng.exponential(0.3, items).astype(np.float32),
     )  # fmt: skip
     people = Population(
-        user_id=[f"user {number}" for number in range(users)], persona=[""] * users, profile=profile, taste=head.taste,
-        factors=head.user_factors, bias=head.bias, price_sensitivity=rng.uniform(0, 0.1, users).astype(np.float32),
+        user_id=[f"user {number}" for number in range(users)], persona=[""] * users, profile=profile, taste=drawn.taste,
+        factors=drawn.user_factors, bias=drawn.bias, price_sensitivity=rng.uniform(0, 0.1, users).astype(np.float32),
     )  # fmt: skip
-    return World(f"random-{items}", catalog, people, head.head)
+    return World(f"random-{items}", catalog, people, drawn.preference_model)
 
 
 def measure(

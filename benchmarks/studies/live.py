@@ -94,7 +94,7 @@ def small_world(world: World, users: int, items: int, seed: int) -> World:
     catalog = _rows(world.catalog, things, released_at=np.full(items, -1.0, np.float32), provider_budget=np.zeros(0))
     return dataclasses.replace(
         world, name=f"{world.name}-{users}x{items}", catalog=catalog, population=_rows(world.population, people),
-        metrics={}, pictures=None,
+        metrics={}, item_images=None,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.benchmarks.analysis.scores import CONFIDENCE, Estimate, interval, pooled_iqm, rank_agreement
+from recsim_llm.benchmarks.analysis.scores import CONFIDENCE, Estimate, interval, pooled_iqm
 from recsim_llm.benchmarks.harness.experiment import Experiment
 from recsim_llm.benchmarks.harness.results import Results
 from recsim_llm.benchmarks.harness.runner import run
@@ -29,7 +29,8 @@ from recsim_llm.benchmarks.presets import MUSIC, NEWS
 from recsim_llm.encoders import DEFAULT_ENCODER, Encoder, load_text_encoder
 from recsim_llm.errors import RecsimError
 from recsim_llm.files import write_file
-from recsim_llm.synthesis.build import build_built_in
+from recsim_llm.metrics.rank_correlation import kendall_tau
+from recsim_llm.synthesis.build import build_builtin_world
 from recsim_llm.worlds.world import load_world
 
 Floats = NDArray[np.float64]
@@ -99,7 +100,7 @@ def world_of(domain: str, encoder: str, out: Path, say: Say) -> str:
     if not (folder / "world.json").is_file():
         say(f"encoding {domain} with {encoder}")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        build_built_in(domain, encoder_named(encoder), plain_sample=0).save(folder, overwrite=True, half=True)
+        build_builtin_world(domain, encoder_named(encoder), plain_sample=0).save(folder, overwrite=True, half=True)
     return str(folder)
 
 
@@ -167,10 +168,10 @@ def agreement(x: Floats, y: Floats, seed: int = 0) -> Estimate:
     drawn = []
     for _ in range(RESAMPLES):
         first, second = (v[:, rng.integers(0, v.shape[1], v.shape[1])] for v in (x, y))
-        drawn.append(rank_agreement(pooled_iqm(first), pooled_iqm(second)))
+        drawn.append(kendall_tau(pooled_iqm(first), pooled_iqm(second)))
     half = 50 * (1 - CONFIDENCE)
     low, high = np.nanpercentile(drawn, [half, 100 - half])
-    return Estimate(rank_agreement(pooled_iqm(x), pooled_iqm(y)), float(low), float(high), x.shape[1])
+    return Estimate(kendall_tau(pooled_iqm(x), pooled_iqm(y)), float(low), float(high), x.shape[1])
 
 
 def self_agreement(x: Floats, seed: int = 0, splits: int = 200) -> Estimate:
@@ -187,7 +188,7 @@ def self_agreement(x: Floats, seed: int = 0, splits: int = 200) -> Estimate:
         order = rng.permutation(x.shape[1])
         middle = len(order) // 2
         if middle:
-            found.append(rank_agreement(pooled_iqm(x[:, order[:middle]]), pooled_iqm(x[:, order[middle:]])))
+            found.append(kendall_tau(pooled_iqm(x[:, order[:middle]]), pooled_iqm(x[:, order[middle:]])))
     if not found:
         return Estimate(np.nan, np.nan, np.nan, x.shape[1])
     half = 50 * (1 - CONFIDENCE)

@@ -1,4 +1,4 @@
-"""Distilling from a larger model: does a preference head learn what it says of personas that it has not seen?
+"""Distilling from a larger model: does a preference model learn what it says of personas that it has not seen?
 
     python -m recsim_llm.benchmarks.studies.teacher --data SUBER --movielens ML_LATEST_SMALL --out
     benchmarks/stored/teacher
@@ -39,16 +39,16 @@ from recsim_llm.datasets import Interactions
 from recsim_llm.encoders import (
     DEFAULT_ENCODER,
     encode_cached,
-    fit_projection,
     load_text_encoder,
-    profiles_of,
     split_personas,
 )
 from recsim_llm.files import write_file
-from recsim_llm.fitting.agreement import agreement, limits, rounded, spearman
-from recsim_llm.fitting.distillation_curve import Parts, curve
-from recsim_llm.fitting.distillation_model import fit_head, item_means
-from recsim_llm.fitting.heldout import ranking
+from recsim_llm.fitting.agreement import agreement, limits, rounded
+from recsim_llm.fitting.distillation_curve import PairSplit, learning_curve
+from recsim_llm.fitting.distillation_model import fit_rating_model, item_means
+from recsim_llm.metrics.rank_correlation import spearman
+from recsim_llm.metrics.ranking import user_ranking
+from recsim_llm.worlds.embedding_space import fit_projection, persona_profiles
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -81,7 +81,7 @@ def encodings(teacher: Teacher, model: Any, projection: Any) -> dict[str, Array]
     bands = [(age >= low) & (age < high) for low, high in pairwise(AGES)]
     people = np.stack([*bands, np.array([row["gender"] == "M" for row in teacher.personas])], axis=1).astype(np.float64)
     people = np.concatenate([people, (age / 40)[:, None]], axis=1)
-    statements = np.asarray(profiles_of(model, split_personas(said, model), projection), np.float64)
+    statements = np.asarray(persona_profiles(model, split_personas(said, model), projection), np.float64)
     whole = encode_cached(model, [persona_text(row) for row in teacher.personas])
     beside = WIDTH - people.shape[1]
     known = components(people, people.shape[1])
@@ -94,7 +94,7 @@ def encodings(teacher: Teacher, model: Any, projection: Any) -> dict[str, Array]
     }
 
 
-def split_ratings(teacher: Teacher, seed: int) -> tuple[Parts, Index]:
+def split_ratings(teacher: Teacher, seed: int) -> tuple[PairSplit, Index]:
     """A quarter of the personas unseen, 15 % for choices; of the others' ratings a fifth held out. Rows of choices."""
     rng = np.random.Generator(np.random.PCG64([seed, 17]))
     people = rng.permutation(len(teacher.personas))
@@ -102,15 +102,17 @@ def split_ratings(teacher: Teacher, seed: int) -> tuple[Parts, Index]:
     outside, between = np.isin(teacher.user, away), np.isin(teacher.user, choosing)
     rows = rng.permutation(np.flatnonzero(~outside & ~between))
     held = len(rows) // 5
-    return Parts(rows[held:], np.sort(rows[:held]), np.flatnonzero(outside)), np.flatnonzero(between)
+    return PairSplit(rows[held:], np.sort(rows[:held]), np.flatnonzero(outside)), np.flatnonzero(between)
 
 
-def pick_encoding(log: Interactions, x: Array, tried: Mapping[str, Array], parts: Parts, rows: Index) -> dict[str, Any]:
+def pick_encoding(
+    log: Interactions, x: Array, tried: Mapping[str, Array], parts: PairSplit, rows: Index
+) -> dict[str, Any]:
     """Agreement of each encoding on personas for choices, and the best."""
     train = parts.train[:CHOICE_ROWS]
     found = {}
     for name, p in tried.items():
-        head = fit_head(log.user[train], log.item[train], log.value[train], x, p, sweeps=CHOICE_SWEEPS)
+        head = fit_rating_model(log.user[train], log.item[train], log.value[train], x, p, sweeps=CHOICE_SWEEPS)
         found[name] = rounded(spearman(head.score(log.user[rows], log.item[rows], x), log.value[rows]))
     means = item_means(log.item[train], log.value[train], len(x))
     best = max(found, key=lambda name: -1.0 if found[name] is None else float(found[name] or 0))
@@ -125,7 +127,7 @@ def run_division(
     parts, choosing = split_ratings(teacher, seed)
     choice = pick_encoding(log, x, tried, parts, choosing)
     say(f"division {seed}: {choice['best']} {choice['by_encoding'][choice['best']]} (means {choice['item_means']})")
-    found, head = curve(log, x, tried[choice["best"]], parts, POSITIVE, sizes, seed)
+    found, head = learning_curve(log, x, tried[choice["best"]], parts, POSITIVE, sizes, seed)
     last = found[-1]["unseen"]
     say(
         f"division {seed}: unseen personas, distilled {last['distilled']['spearman']}, "
@@ -171,7 +173,7 @@ def _auc_by_person(user: Index, value: Array, score: Array, rng: np.random.Gener
     """Mean over people of the chance that a film of 4 stars or more is scored above one of fewer."""
     order = np.argsort(user, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(user[order])) + 1)
-    own = np.array([ranking(user[g], value[g] >= 4, score[g]).auc for g in groups])
+    own = np.array([user_ranking(user[g], value[g] >= 4, score[g]).auc for g in groups])
     own = own[np.isfinite(own)]
     boot = own[rng.integers(0, len(own), (1_000, len(own)))].mean(axis=1)
     return {"auc": rounded(float(own.mean())), "auc_interval": limits(boot)}
@@ -197,7 +199,7 @@ def against_judge(
     there = np.isfinite(value)
     rows, value = rows[there], value[there]
     train = parts.train
-    head = fit_head(log.user[train], log.item[train], log.value[train], x, p)
+    head = fit_rating_model(log.user[train], log.item[train], log.value[train], x, p)
     means = item_means(log.item[train], log.value[train], len(x))
     scores = {
         "judge": value, "item_means": means[log.item[rows]], "distilled": head.score(log.user[rows], log.item[rows], x)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from recsim_llm.agents.logged.sgd_factorisation import Factors, fit
 from recsim_llm.datasets import Interactions, read_interactions
 from recsim_llm.errors import DataError
-from recsim_llm.fitting.heldout import TEST, ranking, split_log
+from recsim_llm.fitting.heldout import TEST, split_log
+from recsim_llm.metrics.ranking import user_ranking
 from recsim_llm.worlds.world import World, load_world
 
 FACTORS, EPOCHS, RATE, SHRINK_BIAS, SHRINK = 16, 30, 0.02, 0.02, 0.1
@@ -75,7 +76,7 @@ def compare(
     users = np.random.Generator(np.random.PCG64(seed)).permutation(len(loaded.population))[:episodes]
     returns = {name: serve(env, str(world), users, table[users], seed) for name, table in scores.items()}
     aucs = {
-        name: ranking(log.user[test], liked[test], table[log.user[test], log.item[test]]).auc
+        name: user_ranking(log.user[test], liked[test], table[log.user[test], log.item[test]]).auc
         for name, table in scores.items()
     }
     return _verdicts(aucs, returns)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recsim_llm.encoders.finetune.data import Engagements
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.fitting.heldout import TEST, VALIDATION, split_log
-from recsim_llm.metrics.ranking import ndcg, recall, recall_at, top
+from recsim_llm.metrics.ranking import ndcg, recall, recall_at, top_k
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -206,11 +206,11 @@ def ranking_quality(encodings: NDArray[np.floating], split: Split) -> dict[str, 
     found: dict[str, Any] = {"popularity": weight}
     open_items &= ~split.validation
     for name, scores in (("", alike), ("_popular", alike + weight * popular)):
-        ranked = top(scores[tested], DEPTH, open_items[tested])
+        ranked = top_k(scores[tested], DEPTH, open_items[tested])
         found[f"recall{name}"] = float(recall(ranked, split.test[tested]).mean())
         found[f"ndcg{name}"] = float(ndcg(ranked, split.test[tested]).mean())
     wanted = split.liked_cold[tested_cold][:, split.cold]
-    ranked = top(alike[tested_cold][:, split.cold], min(DEPTH, int(split.cold.sum())))
+    ranked = top_k(alike[tested_cold][:, split.cold], min(DEPTH, int(split.cold.sum())))
     found["recall_cold"], found["ndcg_cold"] = float(recall(ranked, wanted).mean()), float(ndcg(ranked, wanted).mean())
     return found
 
@@ -237,7 +237,7 @@ def references(split: Split) -> dict[str, dict[str, float]]:
     open_items &= ~split.validation
     found = {}
     for name, scores in (("popularity", np.tile(liked.sum(0), (len(liked), 1))), ("ease", best)):
-        ranked = top(scores[tested], DEPTH, open_items[tested])
+        ranked = top_k(scores[tested], DEPTH, open_items[tested])
         wanted = split.test[tested]
         found[name] = {"recall": float(recall(ranked, wanted).mean()), "ndcg": float(ndcg(ranked, wanted).mean())}
     return found

@@ -1,4 +1,4 @@
-"""Distillation at small size: a judge rates some pairs of a built-in world, a head learns them, the world runs."""
+"""Distillation at small size: a judge rates pairs of a built-in world, a model learns them, the world runs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 import recsim_llm  # noqa: F401  (registers the environments)
 from recsim_llm.files import temporary_sibling
 from recsim_llm.fitting.distillation import distill, distilled_world
-from recsim_llm.fitting.distillation_curve import summary
+from recsim_llm.fitting.distillation_curve import curve_table
 from recsim_llm.judges import load_judge
 from recsim_llm.paths import home
 from recsim_llm.worlds.world import load_world
 
 WORLD, PAIRS, PER_USER = "news", 36, 6
-"""Enough to see the parts at work, too few for a good head; the study has the numbers."""
+"""Enough to see the parts at work, too few for a good model; the study has the numbers."""
 
 
 def small(say: Callable[[str], None], pairs: int = PAIRS) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def small(say: Callable[[str], None], pairs: int = PAIRS) -> dict[str, Any]:
     start = time.perf_counter()
     found = distill(world, judge, pairs, per_user=PER_USER, sizes=(), say=say)
     asked = time.perf_counter() - start
-    rows = summary(found.metrics["curve"])
+    rows = curve_table(found.metrics["curve"])
     say(f"{name} on {WORLD}: {rows[-1]}")
     folder = temporary_sibling(home() / "distilled-world")
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.encoders import HashingEncoder, encode_cached, encode_images, fit_fusion, load_image_encoder
+from recsim_llm.encoders import HashingEncoder, encode_cached, encode_images, load_image_encoder
 from recsim_llm.encoders import load_text_encoder as load
 from recsim_llm.encoders.quantised import loss
 from recsim_llm.encoders.text import TextEncoder
-from recsim_llm.synthesis.build import encoded_text
+from recsim_llm.synthesis.build import ITEM_TEXT
 from recsim_llm.synthesis.domains import domain_named
-from recsim_llm.synthesis.persona_fidelity import measured
+from recsim_llm.synthesis.persona_fidelity import fidelity_of_profiles
 from recsim_llm.synthesis.personas import Persona, make_personas
-from recsim_llm.synthesis.visual_attributes import LOOK_OF
+from recsim_llm.synthesis.visual_attributes import ATTRIBUTE_OF_PHRASE
+from recsim_llm.worlds.embedding_space import fit_embedding_space, item_texts
 from recsim_llm.worlds.world import World, load_world
 
 Say = Callable[[str], None]
@@ -46,7 +47,9 @@ def small(say: Say) -> dict[str, Any]:
 def _text(world: World, say: Say) -> dict[str, Any]:
     full, small_one = load(), load(quantised=True)
     rows = sample(world)
-    items = [encoded_text(world.catalog.category[row], world.catalog.text[row]) for row in rows]
+    items = item_texts(
+        ITEM_TEXT, [world.catalog.category[row] for row in rows], [world.catalog.text[row] for row in rows]
+    )
     assert isinstance(full, TextEncoder)
     assert isinstance(small_one, TextEncoder)
     lost = loss(full, small_one, items)
@@ -75,27 +78,27 @@ def _auc(encoder: TextEncoder, items: list[str], category: list[str], people: li
     encodings = encoder.encode(items)
     middle = encodings.mean(axis=0)
     said = [[(s.object, s.valence) for s in person.statements] for person in people]
-    things = sorted({thing for statements in said for thing, _ in statements if thing not in LOOK_OF})
+    things = sorted({thing for statements in said for thing, _ in statements if thing not in ATTRIBUTE_OF_PHRASE})
     vector = dict(zip(things, encoder.encode(things) - middle, strict=True))
     profile: NDArray[Any] = np.stack(
         [np.sum([valence * vector[thing] for thing, valence in statements], axis=0) for statements in said]
     )
     liked, disliked = [set(person.liked) for person in people], [set(person.disliked) for person in people]
-    found = measured(profile, encodings - middle, category, liked, disliked)
+    found = fidelity_of_profiles(profile, encodings - middle, category, liked, disliked)
     return found.liked, found.disliked
 
 
 def _image(world: World, say: Say) -> dict[str, Any]:
     encoder = load_image_encoder()
     rows = sample(world)[::2]
-    assert world.pictures is not None
-    files = [world.pictures.png(str(world.catalog.image[row])) for row in rows]
+    assert world.item_images is not None
+    files = [world.item_images.png(str(world.catalog.image[row])) for row in rows]
     begin = time.perf_counter()
     shown = encode_images(encoder, files, [world.catalog.item_id[row] for row in rows])
     took = time.perf_counter() - begin
     words = encode_cached(load(), [world.catalog.text[row] for row in rows])
-    fusion = fit_fusion(words, shown, width=16, image_width=4)
-    fused = fusion.apply(words, shown).astype(np.float64)
+    space = fit_embedding_space(words, shown, width=16, image_width=4)
+    fused = space.embed(words, shown).astype(np.float64)
     share = fused[:, 12:].var(axis=0).sum() / fused.var(axis=0).sum()
     say(f"{encoder.name}: {len(files)} covers, {len(files) / took:.1f} a second; image share {share:.2f}")
     return {"pictures": len(files), "seconds": took, "image_share": float(share)}

@@ -25,7 +25,7 @@ PARTS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "encoders": ("tour_encoders", "text and image encoders, int8, fusion, the cache"),
         "judges": ("tour_judges", "a causal language model rates personas and items"),
         "server": ("tour_server", "a judge behind an OpenAI-compatible server; ratings that survive interruption"),
-        "distillation": ("tour_distillation", "a judge's ratings become a preference head"),
+        "distillation": ("tour_distillation", "a judge's ratings become a preference model"),
         "live": ("tour_live", "the judge asked at every step, against the distilled world"),
         "tuning": ("tour_tuning", "LoRA on the text encoder, from interactions"),
         "crossmodal": ("tour_crossmodal", "recommenders on texts and images"),

@@ -17,7 +17,7 @@ import numpy as np
 import recsim_llm  # noqa: F401  (registers the environments)
 from recsim_llm import agents
 from recsim_llm.synthesis.authoring.files import save_written
-from recsim_llm.synthesis.authoring.item_release import enter, reception
+from recsim_llm.synthesis.authoring.item_release import measure_reception, release_items
 from recsim_llm.synthesis.authoring.models import load_author
 from recsim_llm.synthesis.authoring.writer import Writer
 from recsim_llm.worlds.world import load_world
@@ -69,9 +69,9 @@ def small(say: Callable[[str], None], model: str = "smollm2", wanted: tuple[int,
 def _received(folder: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Written items enter while users are in the middle of their episodes."""
     env = gym.make_vec(NEWS, num_envs=1024, world=folder)
-    before = reception(env, steps=20, seed=SEED)
-    enter(env)
-    after = reception(env, steps=60, seed=-1)
+    before = measure_reception(env, steps=20, seed=SEED)
+    release_items(env)
+    after = measure_reception(env, steps=60, seed=-1)
     say(str(after))
     return {
         "looks_before": before.groups["generated"].looks,

@@ -148,17 +148,18 @@ def show_world(world: Any, json: bool) -> None:
 
     content: dict[str, Any] = {
         **_world_row(world),
-        "head": dataclasses.asdict(world.head),
+        "preference_model": dataclasses.asdict(world.preference_model),
         "parameters": dict(world.parameters),
         "metrics": dict(world.metrics),
         "encoder": dict(world.encoder),
         "notes": notes_on(world),
+        "encoding": dict(world.encoding),
     }
     if json:
         print_json(content)
         return
     console.print(table_of(f"world {world.name}", [_world_row(world)]))
-    for title, part in (("head", content["head"]), ("measured", world.metrics)):
+    for title, part in (("preference model", content["preference_model"]), ("measured", world.metrics)):
         console.print(table_of(title, [{"what": key, "value": value} for key, value in flat(part).items()]))
     for note in content["notes"]:
         console.print(f"note: {note}", highlight=False)
@@ -173,13 +174,13 @@ def show_world(world: Any, json: bool) -> None:
 
 def notes_on(world: Any) -> list[str]:
     """What to know before believing a world, in sentences: terms of the utility that explain nothing."""
-    nothing = {name: share for name, share in world.head.shares.items() if share <= 0}
+    nothing = {name: share for name, share in world.preference_model.shares.items() if share <= 0}
     if not nothing:
         return []
     listed = ", ".join(f"{name} ({share:.4g})" for name, share in nothing.items())
     why = (
         "the file has nothing for them to rest on, so they are left out"
-        if world.head.kind == "zero_shot"
+        if world.preference_model.kind == "zero_shot"
         else "ratings that were held out are foretold no better with them than without"
     )
     return [f"share of variance at or below 0: {listed}; {why}"]

@@ -11,7 +11,7 @@ import typer
 from recsim_llm.commands.common import AsJson, console, environment_id, notes, print_json
 
 if TYPE_CHECKING:
-    from recsim_llm.synthesis.authoring.writer import Written
+    from recsim_llm.synthesis.authoring.writer import WrittenEntries
 
 app = typer.Typer(help="Let a language model write items and personas into a world.", no_args_is_help=True)
 
@@ -70,7 +70,7 @@ def personas(
     seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
-    """Write personas into a new world: a text, its statements with valences, and tastes by the world's head."""
+    """Write personas into a new world: a text, its statements with valences, and tastes."""
     _write("personas", world, model, served_model, count, seed, out, [], 0.0, json, encoder)
 
 
@@ -82,7 +82,7 @@ def received(
         str | None, typer.Option(help="Who shows them; if left out, one slot of each slate goes to them.")
     ] = None,
     lanes: Annotated[int, typer.Option(help="Users at a time.", min=2)] = 64,
-    steps: Annotated[int, typer.Option(help="Steps of each user before they enter, and after.", min=1)] = 50,
+    steps: Annotated[int, typer.Option(help="Steps of each user before they are released, and after.", min=1)] = 50,
     seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
@@ -93,18 +93,18 @@ def received(
 
     from recsim_llm import agents
     from recsim_llm.synthesis.authoring.files import written_items
-    from recsim_llm.synthesis.authoring.item_release import enter, reception, waiting
+    from recsim_llm.synthesis.authoring.item_release import measure_reception, release_items, unreleased_items
     from recsim_llm.worlds.world import built_in_worlds, load_world
 
     generated = [] if world in built_in_worlds() else written_items(load_world(world), world)
     users = gym.make_vec(environment_id(env), num_envs=lanes, world=world)
     shown = None if agent is None else agents.make(agent, users, seed=seed)
-    late = waiting(users)
+    late = unreleased_items(users)
     chosen = generated or late
-    reception(users, shown, generated=chosen, steps=steps, seed=seed)
+    measure_reception(users, shown, generated=chosen, steps=steps, seed=seed)
     if late:
-        enter(users, late)
-    found = reception(users, shown, generated=chosen, steps=steps, seed=-1)
+        release_items(users, late)
+    found = measure_reception(users, shown, generated=chosen, steps=steps, seed=-1)
     if json:
         print_json(dataclasses.asdict(found))
     else:
@@ -157,7 +157,7 @@ def _write(
     )  # fmt: skip
 
 
-def _facts(written: Written) -> dict[str, Any]:
+def _facts(written: WrittenEntries) -> dict[str, Any]:
     return {
         "kind": written.kind, "accepted": len(written.rows), "attempts": written.attempts,
         "rejected": dict(written.rejected), "about": dict(written.about),

@@ -89,12 +89,11 @@ def distill(
     from recsim_llm.errors import ConfigError
     from recsim_llm.fitting.distillation import distill as learnt
     from recsim_llm.fitting.distillation import distilled_world
-    from recsim_llm.worlds.build import free_folder
-    from recsim_llm.worlds.world import load_world
+    from recsim_llm.worlds.world import load_world, writable_folder
 
     if (judge is None) == (ratings is None):
         raise ConfigError("give either --judge (who is asked) or --ratings (a file of ratings that are there already)")
-    target, base = free_folder(out, overwrite), load_world(world)
+    target, base = writable_folder(out, overwrite), load_world(world)
     if ratings is not None:
         source: Any = read_interactions(ratings, base.catalog.item_id, base.population.user_id)[0]
     else:
@@ -111,9 +110,11 @@ def distill(
         print_json({"world": str(out), "hash": made.hash, "metrics": found.metrics})
         return
     from recsim_llm.commands.listing import table_of
-    from recsim_llm.fitting.distillation_curve import summary
+    from recsim_llm.fitting.distillation_curve import curve_table
 
-    console.print(table_of("held-out agreement with the judge (Spearman over pairs)", summary(found.metrics["curve"])))
+    console.print(
+        table_of("held-out agreement with the judge (Spearman over pairs)", curve_table(found.metrics["curve"]))
+    )
     console.print(f'\nworld: {out}   gym.make("recsim_llm/News-v0", world="{out}")', highlight=False)
 
 
@@ -154,7 +155,7 @@ def rebuild(
     ] = None,
 ) -> None:
     """Write and encode the built-in worlds again, with the real text encoder."""
-    from recsim_llm.synthesis.build import rebuild as build_again
+    from recsim_llm.synthesis.build import rebuild_worlds as build_again
     from recsim_llm.worlds.world import BUILT_IN
 
     build_again([name], lambda line: console.print(line, highlight=False), out or BUILT_IN)

@@ -1,4 +1,4 @@
-"""The log: who met which item, and what came of it."""
+"""Reads interaction logs: ratings or clicks of users on items."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsim_llm.datasets.columns import Columns, first_true, identifiers, numbers, times
 from recsim_llm.datasets.items import ALIASES as ITEM_ALIASES
 from recsim_llm.datasets.readers import read_table
-from recsim_llm.datasets.text_table import Limits, Table
+from recsim_llm.datasets.tables import ColumnFinder, Limits, Table, first_true, identifiers, numbers, times
 from recsim_llm.datasets.users import ALIASES as USER_ALIASES
 from recsim_llm.errors import DataError
 
@@ -30,7 +29,7 @@ _TRUTH = {"true": "1", "false": "0", "True": "1", "False": "0", "TRUE": "1", "FA
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """N meetings of a user and an item.
+    """A log of N interactions of users with items.
 
     Attributes:
         user: [N] int64, index into the users.
@@ -83,7 +82,7 @@ def read_interactions(
     table = read_table(path, limits, separator)
     if not len(table):
         raise DataError(f"{table.path.name}: has a header and no rows; leave the file of interactions out instead")
-    found = Columns(table, ALIASES, columns or {})
+    found = ColumnFinder(table, ALIASES, columns or {})
     user_column = found.need("user", "Name the column of users: user=...")
     item_column = found.need("item", "Name the column of items: item=...")
     users = identifiers(table, user_column)
@@ -116,7 +115,7 @@ def _positions(
     return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def _values(table: Table, found: Columns) -> tuple[str, NDArray[np.float64]]:
+def _values(table: Table, found: ColumnFinder) -> tuple[str, NDArray[np.float64]]:
     rating, click = found.get("rating"), found.get("click")
     if rating is not None:
         return "rating", numbers(table, rating)

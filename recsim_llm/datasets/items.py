@@ -1,4 +1,4 @@
-"""The file of items: a text for each, everything else optional."""
+"""Reads files of items: a text for each, everything else optional."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.datasets.columns import (
+from recsim_llm.datasets.readers import read_table
+from recsim_llm.datasets.tables import (
     SECONDS_A_DAY,
-    Columns,
-    existing,
+    ColumnFinder,
+    Limits,
+    Table,
     identifiers,
+    is_inside,
     numbers,
+    require_column,
     times,
     unique_identifiers,
 )
-from recsim_llm.datasets.readers import read_table
-from recsim_llm.datasets.text_table import Limits, Table, is_inside
 from recsim_llm.errors import DataError
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -39,7 +41,7 @@ _TITLE_WORDS = 8
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """I items as read from a file.
+    """Items as read from a file, one row for each of I items.
 
     Attributes:
         item_id: Unique text.
@@ -91,7 +93,7 @@ def read_items(
     table = read_table(path, limits, separator)
     if not len(table):
         raise DataError(f"{table.path.name}: has a header and no rows; a world needs at least one item")
-    found = Columns(table, ALIASES, columns or {})
+    found = ColumnFinder(table, ALIASES, columns or {})
     item_id = unique_identifiers(table, found.get("item_id"))
     text = _texts(table, found, text_columns)
     if tags is not None:
@@ -112,14 +114,14 @@ def read_items(
     )
 
 
-def _texts(table: Table, found: Columns, names: Sequence[str] | None) -> list[str]:
+def _texts(table: Table, found: ColumnFinder, names: Sequence[str] | None) -> list[str]:
     if names is None:
         column = found.need("text", f"Name it text, or join others: text_columns {','.join(_guess(table))}")
         joined, blamed = [value.strip() for value in table.text(column)], column
     else:
         if not names:
             raise DataError("text_columns is empty; name at least one column")
-        parts = [[_spoken(value) for value in table.text(existing(table, name))] for name in names]
+        parts = [[_spoken(value) for value in table.text(require_column(table, name))] for name in names]
         joined, blamed = [_sentences(row) for row in zip(*parts, strict=True)], names[0]
     for row, value in enumerate(joined):
         if not value:
@@ -144,7 +146,7 @@ def _sentences(parts: Sequence[str]) -> str:
 
 
 def _with_tags(item_id: list[str], text: list[str], table: Table) -> list[str]:
-    found = Columns(table, {"item": ALIASES["item_id"], "tag": ("tag", "note", "label", "keyword")}, {})
+    found = ColumnFinder(table, {"item": ALIASES["item_id"], "tag": ("tag", "note", "label", "keyword")}, {})
     item = found.need("item", "Call the column that names the item item_id")
     tag = found.need("tag", "Call the column of notes tag")
     notes: dict[str, dict[str, None]] = {name: {} for name in item_id}

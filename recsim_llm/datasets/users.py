@@ -1,4 +1,4 @@
-"""The file of users: who they are in their own words, everything optional."""
+"""Reads files of users: personas, statements and groups, all optional."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsim_llm.datasets.columns import Columns, statements, unique_identifiers
 from recsim_llm.datasets.readers import read_table
-from recsim_llm.datasets.text_table import Limits
+from recsim_llm.datasets.tables import ColumnFinder, Limits, statements, unique_identifiers
 from recsim_llm.errors import DataError
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -23,7 +22,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Users:
-    """U users as read from a file.
+    """Users as read from a file, one row for each of U users.
 
     Attributes:
         user_id: Unique text.
@@ -45,7 +44,7 @@ class Users:
         return len(self.user_id)
 
     @classmethod
-    def nameless(cls, user_id: list[str]) -> Users:
+    def anonymous(cls, user_id: list[str]) -> Users:
         """Users of whom only the identifiers are known."""
         empty = [""] * len(user_id)
         return cls(user_id, empty, [[] for _ in user_id], empty, empty, empty)
@@ -72,7 +71,7 @@ def read_users(
     table = read_table(path, limits, separator)
     if not len(table):
         raise DataError(f"{table.path.name}: has a header and no rows; a world needs at least one user")
-    found = Columns(table, ALIASES, columns or {})
+    found = ColumnFinder(table, ALIASES, columns or {})
     said = found.get("statements")
     return Users(
         user_id=unique_identifiers(table, found.get("user_id")),

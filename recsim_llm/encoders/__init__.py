@@ -1,14 +1,11 @@
-"""Encoders of texts and pictures, their cache on disk, and the projection into the space of a world."""
+"""Text and image encoders, their cache on disk, and the stance classifier that splits personas into statements."""
 
 from __future__ import annotations
 
 from recsim_llm.encoders.cache import encode_cached
 from recsim_llm.encoders.colour_histogram import ColourEncoder
-from recsim_llm.encoders.fusion import Fusion, fit_fusion
 from recsim_llm.encoders.hashing import HashingEncoder
 from recsim_llm.encoders.images import DEFAULT_IMAGE_ENCODER, ImageEncoder, encode_images, load_image_encoder
-from recsim_llm.encoders.personas import profile_of, profiles_of
-from recsim_llm.encoders.projection import Projection, fit_projection
 from recsim_llm.encoders.stance import split_clauses, split_persona, split_personas
 from recsim_llm.encoders.text import DEFAULT_ENCODER, Encoder, TextEncoder, load_text_encoder
 from recsim_llm.paths import home
@@ -18,20 +15,14 @@ __all__ = [
     "DEFAULT_IMAGE_ENCODER",
     "ColourEncoder",
     "Encoder",
-    "Fusion",
     "HashingEncoder",
     "ImageEncoder",
-    "Projection",
     "TextEncoder",
     "encode_cached",
     "encode_images",
-    "fit_fusion",
-    "fit_projection",
     "home",
     "load_image_encoder",
     "load_text_encoder",
-    "profile_of",
-    "profiles_of",
     "split_clauses",
     "split_persona",
     "split_personas",

@@ -1,4 +1,4 @@
-"""An encoder without a model: hashed word and character n-grams.
+"""Feature-hashing text encoder: word and character n-grams, without a model.
 
 It hears words, not meaning. It is for tests, for machines without torch, and as a baseline that a language model must
 beat. Method: feature hashing with signs (Weinberger et al. 2009, arXiv:0902.2206).
@@ -25,7 +25,7 @@ _SCHEME = "hashing-1: words, word pairs, character 3- to 5-grams; square-root co
 
 @dataclass(frozen=True)
 class HashingEncoder:
-    """Counts of hashed n-grams, square-rooted, signed, scaled to length one.
+    """Text encoder by feature hashing: signed square-rooted counts of n-grams, scaled to length one.
 
     Attributes:
         name: Always ``"hashing"``.

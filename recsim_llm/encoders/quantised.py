@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError, require
+from recsim_llm.metrics.rank_correlation import spearman
 
 if TYPE_CHECKING:
     from recsim_llm.encoders.text import Encoder, TextEncoder
@@ -98,16 +98,10 @@ def loss(full: TextEncoder, small: TextEncoder, texts: Sequence[str]) -> Quantis
         texts=len(texts),
         cosine=float(cosine.mean()),
         worst_cosine=float(cosine.min()),
-        neighbours=float(np.corrcoef(_ranks((right @ right.T)[above]), _ranks((seen @ seen.T)[above]))[0, 1]),
+        neighbours=spearman((right @ right.T)[above], (seen @ seen.T)[above]),
         speed=(middle - begin) / (end - middle),
         megabytes=(_megabytes(full._model), _megabytes(small._model)),
     )
-
-
-def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
-    ranks = np.empty(len(values))
-    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
-    return ranks
 
 
 def _megabytes(model: Any) -> float:

@@ -1,4 +1,4 @@
-"""Finds what a free text about oneself likes and dislikes: clauses, and for each its valence.
+"""Stance classifier: splits free text about a person into clauses, each with a valence from dislike to like.
 
 A paragraph is split into clauses, and a logistic regression on their encodings tells likes, dislikes and lines that say
 nothing of taste apart. It is fitted to the generated statements of ``stance.txt`` (301 frames, 110 things that no
@@ -50,8 +50,8 @@ _SPLIT = re.compile(
 
 
 @dataclass(frozen=True)
-class Stance:
-    """A fitted classifier.
+class StanceClassifier:
+    """A fitted stance classifier: softmax regression on encodings of clauses.
 
     Attributes:
         weights: ``[3, E]`` for dislike, neutral, like.
@@ -104,7 +104,7 @@ def split_personas(texts: Sequence[str], encoder: Encoder, progress: bool = Fals
     """:func:`split_persona` for many texts at once, which is faster."""
     clauses = [split_clauses(text) for text in texts]
     flat = [clause for part in clauses for clause in part]
-    valence = stance_of(encoder).valence(encode_cached(encoder, flat, progress)) if flat else np.zeros(0)
+    valence = stance_classifier(encoder).valence(encode_cached(encoder, flat, progress)) if flat else np.zeros(0)
     out: list[list[tuple[str, float]]] = []
     start = 0
     for part in clauses:
@@ -114,7 +114,7 @@ def split_personas(texts: Sequence[str], encoder: Encoder, progress: bool = Fals
     return out
 
 
-def stance_of(encoder: Encoder) -> Stance:
+def stance_classifier(encoder: Encoder) -> StanceClassifier:
     """The classifier for an encoder: shipped, remembered, or fitted now."""
     shipped = resources.files(__package__).joinpath(SHIPPED)
     remembered = home() / "stance" / f"{encoder.digest[:32]}-{_recipe()[:16]}.safetensors"
@@ -130,27 +130,27 @@ def stance_of(encoder: Encoder) -> Stance:
     return stance
 
 
-def fit_stance(encoder: Encoder, progress: bool = False) -> Stance:
+def fit_stance(encoder: Encoder, progress: bool = False) -> StanceClassifier:
     """Fits the classifier to the generated statements (a minute on one core with all-MiniLM-L6-v2)."""
     linear = require("sklearn.linear_model", "llm")
-    texts, labels = statements()
+    texts, labels = training_statements()
     features = encode_cached(encoder, texts, progress)
     weight = np.where(labels == 0, _NEUTRAL_WEIGHT, 1.0)
     model = linear.LogisticRegression(C=PENALTY, max_iter=5_000, tol=1e-6)
     model.fit(features.astype(np.float64), labels, sample_weight=weight)
-    return Stance(model.coef_.astype(np.float32), model.intercept_.astype(np.float32))
+    return StanceClassifier(model.coef_.astype(np.float32), model.intercept_.astype(np.float32))
 
 
-def write_stance(stance: Stance, encoder: Encoder) -> bytes:
-    """A safetensors file that also says for which encoder and recipe it holds."""
+def write_stance(stance: StanceClassifier, encoder: Encoder) -> bytes:
+    """Serialises a stance classifier as safetensors, with the encoder and recipe that it holds for."""
     # safetensors writes memory as it lies; scikit-learn's coefficients lie column by column
     arrays = {"weights": np.ascontiguousarray(stance.weights), "bias": np.ascontiguousarray(stance.bias)}
     return bytes(save(arrays, metadata={"encoder": encoder.digest, "recipe": _recipe()}))
 
 
 @functools.lru_cache(maxsize=1)
-def statements() -> tuple[list[str], NDArray[np.int64]]:
-    """The generated statements and their labels: -1 dislike, 0 neutral, 1 like."""
+def training_statements() -> tuple[list[str], NDArray[np.int64]]:
+    """The training data of the classifier: generated statements and their labels, -1 dislike, 0 neutral, 1 like."""
     lines = _source().splitlines()
     by_kind: dict[str, list[str]] = {}
     for line in lines:
@@ -179,7 +179,7 @@ def _recipe() -> str:
     return hashlib.sha256(f"{THINGS_PER_FRAME} {PENALTY} {_NEUTRAL_WEIGHT}\n{_source()}".encode()).hexdigest()
 
 
-def _read(data: bytes, encoder: Encoder) -> Stance | None:
+def _read(data: bytes, encoder: Encoder) -> StanceClassifier | None:
     """The classifier in a file, if it was fitted for this encoder with this recipe."""
     try:
         length = int.from_bytes(data[:8], "little")
@@ -190,7 +190,9 @@ def _read(data: bytes, encoder: Encoder) -> Stance | None:
         logger.warning("passing over a damaged file of the stance classifier: %s", error)
         return None
     fits = encoder.digest.encode() in header and _recipe().encode() in header
-    return Stance(weights, bias) if fits and weights.shape == (3, encoder.width) and bias.shape == (3,) else None
+    return (
+        StanceClassifier(weights, bias) if fits and weights.shape == (3, encoder.width) and bias.shape == (3,) else None
+    )
 
 
 def _remember(path: Path, data: bytes) -> None:

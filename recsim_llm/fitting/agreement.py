@@ -1,4 +1,4 @@
-"""How well scores agree with ratings that were held out: over pairs, for each user, with intervals over users."""
+"""Agreement of scores with held-out ratings: Spearman and AUC, with bootstrap intervals over users."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.fitting.heldout import ranking
+from recsim_llm.metrics.rank_correlation import ranks, spearman
+from recsim_llm.metrics.ranking import user_ranking
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -16,23 +17,6 @@ Index = NDArray[np.int64]
 RESAMPLES = 400
 FEWEST = 3
 """Ratings of a user that a rank correlation of her own needs."""
-
-
-def ranks(values: Array) -> Array:
-    """Ranks from 1, [N]; ties share the mean of theirs."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    return np.asarray((last - (count - 1) / 2.0)[place], np.float64)
-
-
-def spearman(a: Array, b: Array) -> float:
-    """Rank correlation; NaN with fewer than two values or where one side is constant."""
-    if len(a) < 2:
-        return float("nan")
-    left, right = ranks(a), ranks(b)
-    left, right = left - left.mean(), right - right.mean()
-    scale = float(np.sqrt(np.sum(left**2) * np.sum(right**2)))
-    return float(left @ right) / scale if scale > 0 else float("nan")
 
 
 def agreement(
@@ -45,7 +29,7 @@ def agreement(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
-    """Measures scores on held-out ratings.
+    """Spearman correlation and AUC of scores on held-out ratings, with bootstrap intervals.
 
     Args:
         user: [N] positions of the users.
@@ -78,7 +62,7 @@ def agreement(
             "ahead": None if name == bar or bar not in ordered else rounded(whole - spearman(ordered[bar], value)),
             "ahead_interval": None if name == bar or bar not in ordered else limits(drawn[name] - drawn[bar]),
             "spearman_per_user": rounded(float(np.mean(own)) if own else float("nan")),
-            "auc": rounded(ranking(user, value >= threshold, score).auc),
+            "auc": rounded(user_ranking(user, value >= threshold, score).auc),
         }
     return out
 

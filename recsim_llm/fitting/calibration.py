@@ -1,4 +1,4 @@
-"""Fits the preference head to ratings or clicks, and measures it on ratings that it has not seen.
+"""Calibration: fits the preference model to ratings or clicks and measures it on held-out ones.
 
 The model is that of :mod:`mixed_model`, on the log's own scale. Its strengths are chosen on a validation part
 of each user's log; the numbers that are reported come from a test part that neither saw. Then the whole is brought to
@@ -9,7 +9,7 @@ regression of held-out ratings on the model's score.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from recsim_llm.datasets import Interactions
 from recsim_llm.errors import ConfigError, DataError
-from recsim_llm.fitting.heldout import TEST, TRAIN, VALIDATION, ranking, split_log
-from recsim_llm.fitting.mixed_model import Fit, Sample, Terms, fit
+from recsim_llm.fitting.heldout import TEST, TRAIN, VALIDATION, split_log
+from recsim_llm.fitting.mixed_model import MixedModelFit, ModelTerms, Observations, fit_mixed_model
+from recsim_llm.metrics.ranking import user_ranking
 from recsim_llm.worlds.catalog import FACTORS
-from recsim_llm.worlds.preference_model import Head, Preferences
+from recsim_llm.worlds.preference_model import PreferenceModel, Preferences
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -34,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A fitted preference head and what is known about it.
+    """A fitted preference model and its held-out metrics.
 
     Attributes:
         preferences: The arrays of users and items in units of utility [logit].
@@ -44,7 +45,7 @@ class Calibration:
 
     preferences: Preferences
     metrics: dict[str, Any]
-    fitted: Fit
+    fitted: MixedModelFit
 
 
 def fit_preferences(
@@ -90,7 +91,7 @@ def fit_preferences(
         raise DataError(
             f"all {len(log)} values of the interactions are {log.value[0]:g}; nothing can be learnt from them"
         )
-    threshold = least_liked(log) if positive is None else float(positive)
+    threshold = positive_threshold(log) if positive is None else float(positive)
     if not 0 < np.mean(log.value >= threshold) < 1:
         raise ConfigError(f"positive={threshold:g}: no rating, or every rating, is that high; choose one in between")
     part = split_log(log.user, log.item, seed=seed)
@@ -122,24 +123,24 @@ class _Task:
     def rows(self, *parts: int) -> Index:
         return np.flatnonzero(np.isin(self.part, parts))
 
-    def sample(self, *parts: int) -> Sample:
+    def sample(self, *parts: int) -> Observations:
         rows = self.rows(*parts)
         log = self.log
-        return Sample(log.user[rows], log.item[rows], log.value[rows], self.users, len(self.x))
+        return Observations(log.user[rows], log.item[rows], log.value[rows], self.users, len(self.x))
 
-    def fit(self, terms: Terms, *parts: int) -> Fit:
+    def fit(self, terms: ModelTerms, *parts: int) -> MixedModelFit:
         sample = self.sample(*parts)
         start = None
         if terms.factors:  # factors explain what the others leave
-            first = Terms(terms.item_text, terms.taste, 0.0, 15 if terms.taste else 8)
-            start = fit(sample, self.x, first, p=self.p)
-        return fit(sample, self.x, terms, p=self.p, start=start)
+            first = ModelTerms(terms.item_text, terms.taste, 0.0, 15 if terms.taste else 8)
+            start = fit_mixed_model(sample, self.x, first, p=self.p)
+        return fit_mixed_model(sample, self.x, terms, p=self.p, start=start)
 
-    def score(self, fitted: Fit, *parts: int) -> Array:
+    def score(self, fitted: MixedModelFit, *parts: int) -> Array:
         rows = self.rows(*parts)
         return fitted.predict(self.log.user[rows], self.log.item[rows], self.x)
 
-    def error(self, fitted: Fit, *parts: int) -> float:
+    def error(self, fitted: MixedModelFit, *parts: int) -> float:
         rows = self.rows(*parts)
         return float(np.mean((self.score(fitted, *parts) - self.log.value[rows]) ** 2)) if len(rows) else float("nan")
 
@@ -169,8 +170,8 @@ def _with_negatives(log: Interactions, items: int, seed: int) -> Interactions:
     )
 
 
-def least_liked(log: Interactions) -> float:
-    """The value from which on something was liked: 4 of 5 stars, else what parts the values of a log in halves."""
+def positive_threshold(log: Interactions) -> float:
+    """The rating from which on an item counts as liked: 4 of 5 stars, else about the median."""
     if log.kind == "click":
         return 0.5
     values = np.unique(log.value)
@@ -180,43 +181,49 @@ def least_liked(log: Interactions) -> float:
     return float(values[1:][np.argmin(np.abs(share - 0.5))])
 
 
-def _choose(task: _Task, tell: Say) -> tuple[dict[str, Terms], tuple[float, float]]:
+def _choose(task: _Task, tell: Say) -> tuple[dict[str, ModelTerms], tuple[float, float]]:
     """Strengths by squared error on the validation part, and the line from scores to log-odds there."""
     train = task.sample(TRAIN)
     tell("choosing strengths: bias and text")
-    bias = fit(train, task.x, Terms(sweeps=8))
-    text = fit(train, task.x, Terms(item_text=True, taste=True, sweeps=15), p=task.p)
+    bias = fit_mixed_model(train, task.x, ModelTerms(sweeps=8))
+    text = fit_mixed_model(train, task.x, ModelTerms(item_text=True, taste=True, sweeps=15), p=task.p)
     use_text = not task.error(text, VALIDATION) > task.error(bias, VALIDATION)
     tell("choosing strengths: factors")
-    mf, _ = _best_factors(task, train, bias, Terms(sweeps=8))
-    full, best = _best_factors(task, train, text if use_text else bias, Terms(use_text, use_text, 0.0, 8))
+    mf, _ = _best_factors(task, train, bias, ModelTerms(sweeps=8))
+    full, best = _best_factors(task, train, text if use_text else bias, ModelTerms(use_text, use_text, 0.0, 8))
     chosen = {
-        "bias": Terms(sweeps=8),
-        "text": Terms(item_text=True, taste=True, sweeps=15),
+        "bias": ModelTerms(sweeps=8),
+        "text": ModelTerms(item_text=True, taste=True, sweeps=15),
         "factors": mf,
         "full": full,
     }
     rows = task.rows(VALIDATION)
-    return chosen, log_odds(task.score(best, VALIDATION), task.log.value[rows] >= task.threshold, best, task.threshold)
+    return chosen, fit_log_odds(
+        task.score(best, VALIDATION), task.log.value[rows] >= task.threshold, best, task.threshold
+    )
 
 
-def _best_factors(task: _Task, train: Sample, start: Fit, terms: Terms) -> tuple[Terms, Fit]:
+def _best_factors(
+    task: _Task, train: Observations, start: MixedModelFit, terms: ModelTerms
+) -> tuple[ModelTerms, MixedModelFit]:
     best, error, fitted = terms, task.error(start, VALIDATION), start
     for share in FACTOR_SHARES:
-        tried = Terms(terms.item_text, terms.taste, share, 8)
-        candidate = fit(train, task.x, tried, p=task.p, start=start)
+        tried = ModelTerms(terms.item_text, terms.taste, share, 8)
+        candidate = fit_mixed_model(train, task.x, tried, p=task.p, start=start)
         if task.error(candidate, VALIDATION) < error:
             best, error, fitted = tried, task.error(candidate, VALIDATION), candidate
-    longer = Terms(best.item_text, best.taste, best.factors, 12) if best.factors else _alone(best)
+    longer = ModelTerms(best.item_text, best.taste, best.factors, 12) if best.factors else _alone(best)
     return longer, fitted
 
 
-def _alone(terms: Terms) -> Terms:
-    return Terms(terms.item_text, terms.taste, 0.0, 15 if terms.taste else 8)
+def _alone(terms: ModelTerms) -> ModelTerms:
+    return ModelTerms(terms.item_text, terms.taste, 0.0, 15 if terms.taste else 8)
 
 
-def log_odds(score: Array, liked: NDArray[np.bool_], fitted: Fit, threshold: float) -> tuple[float, float]:
-    """Intercept and slope of logistic regression of ``liked`` on the score (Newton's method).
+def fit_log_odds(
+    score: Array, liked: NDArray[np.bool_], fitted: MixedModelFit, threshold: float
+) -> tuple[float, float]:
+    """Logistic regression of ``liked`` on a score (Newton's method): intercept and slope.
 
     With too few rows the model's own noise gives them: log-odds of N(score, noise) being above the threshold, in the
     usual logistic approximation of the normal distribution.
@@ -239,7 +246,9 @@ def log_odds(score: Array, liked: NDArray[np.bool_], fitted: Fit, threshold: flo
     return float(weight[0] - weight[1] * centre), float(weight[1])
 
 
-def _metrics(task: _Task, fits: dict[str, Fit], chosen: dict[str, Terms], odds: tuple[float, float]) -> dict[str, Any]:
+def _metrics(
+    task: _Task, fits: dict[str, MixedModelFit], chosen: dict[str, ModelTerms], odds: tuple[float, float]
+) -> dict[str, Any]:
     rows, log = task.rows(TEST), task.log
     user, item, value = log.user[rows], log.item[rows], log.value[rows]
     liked = value >= task.threshold
@@ -249,7 +258,7 @@ def _metrics(task: _Task, fits: dict[str, Fit], chosen: dict[str, Terms], odds: 
     scores["popularity"] = count[item].astype(np.float64)
     scores["item_means"] = _item_means(task, known)[item]
     scores["random"] = np.random.Generator(np.random.PCG64(1)).random(len(rows))
-    ranked = {name: ranking(user, liked, score) for name, score in scores.items()}
+    ranked = {name: user_ranking(user, liked, score) for name, score in scores.items()}
     return {
         "split": "of each user's ratings 20 % test by hash; strengths chosen on 10 %, fitted to 80 % for these numbers",
         "ratings": {"train": len(known), "test": len(rows)},
@@ -273,7 +282,7 @@ def _item_means(task: _Task, rows: Index) -> Array:
     )
 
 
-def _shares(task: _Task, fitted: Fit, value: Array) -> dict[str, float]:
+def _shares(task: _Task, fitted: MixedModelFit, value: Array) -> dict[str, float]:
     """Share of the held-out variance that each term explains when it joins those before it; noise is the rest."""
     if len(value) < 2 or value.var() == 0:
         return {}
@@ -294,7 +303,7 @@ def _rounded(value: float) -> float | None:
 
 
 def _in_logits(
-    task: _Task, fitted: Fit, odds: tuple[float, float], metrics: dict[str, Any], seed: int | None
+    task: _Task, fitted: MixedModelFit, odds: tuple[float, float], metrics: dict[str, Any], seed: int | None
 ) -> Preferences:
     """Arrays in units of utility; who has no rating gets a draw from the population's spread (or its mean)."""
     intercept, slope = odds
@@ -320,9 +329,9 @@ def _in_logits(
     metrics["utility_spread"] = _rounded(spread)
     # The choice rule brings its own logistic noise; this one is of what she thinks of the item afterwards.
     noise = slope * float(np.sqrt(fitted.noise))
-    head = Head("calibrated", intercept + slope * fitted.mu, noise, metrics["shares"])
+    model = PreferenceModel("calibrated", intercept + slope * fitted.mu, noise, metrics["shares"])
     return Preferences(
-        head=head,
+        preference_model=model,
         appeal=(slope * appeal).astype(np.float32),
         item_factors=(balance * right).astype(np.float32),
         taste=(slope * taste).astype(np.float32),
@@ -336,9 +345,3 @@ def _root(known: Array) -> Array:
     moments = known.T @ known / max(len(known), 1)
     values, vectors = np.linalg.eigh(moments)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T)
-
-
-def order_of(names: Sequence[str], metrics: dict[str, Any], measure: str = "auc") -> list[str]:
-    """The named scores, best first on the held-out ratings; what could not be measured comes last."""
-    found = metrics[measure]
-    return sorted(names, key=lambda name: -(float("-inf") if found[name] is None else float(found[name])))

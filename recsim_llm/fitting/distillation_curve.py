@@ -11,22 +11,21 @@ from numpy.typing import NDArray
 
 from recsim_llm.datasets import Interactions
 from recsim_llm.fitting.agreement import agreement
-from recsim_llm.fitting.distillation_model import FittedHead, fit_head, item_means
+from recsim_llm.fitting.distillation_model import RatingModel, fit_rating_model, item_means
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 TEST_SHARE = 0.2
 """Share of the seen personas' ratings that is held out."""
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
-    """How ratings are divided.
+class PairSplit:
+    """The rows for training, for held-out ratings of seen personas, and for unseen personas.
 
     Attributes:
-        train: Rows of seen personas that a head may be fitted to, in random order.
+        train: Rows of seen personas that a model may be fitted to, in random order.
         seen: Held-out rows of seen personas.
         unseen: All rows of unseen personas.
     """
@@ -36,7 +35,7 @@ class Parts:
     unseen: Index
 
 
-def divide(user: Index, unseen: float, seed: int) -> Parts:
+def split_pairs(user: Index, unseen: float, seed: int) -> PairSplit:
     """Holds out whole personas and, of the others, a share of their ratings.
 
     Args:
@@ -50,50 +49,52 @@ def divide(user: Index, unseen: float, seed: int) -> Parts:
     outside = np.isin(user, away)
     rows = rng.permutation(np.flatnonzero(~outside))
     held = max(round(TEST_SHARE * len(rows)), 1) if len(rows) > 1 else 0
-    return Parts(rows[held:], np.sort(rows[:held]), np.flatnonzero(outside))
+    return PairSplit(rows[held:], np.sort(rows[:held]), np.flatnonzero(outside))
 
 
-def curve(
+def learning_curve(
     log: Interactions,
     x: NDArray[Any],
     p: NDArray[Any],
-    parts: Parts,
+    parts: PairSplit,
     threshold: float,
     sizes: Sequence[int],
     seed: int = 0,
-) -> tuple[list[dict[str, Any]], FittedHead]:
-    """Fits heads to more and more of the training rows and measures each on the held-out ones.
+) -> tuple[list[dict[str, Any]], RatingModel]:
+    """Fits models to more and more of the training rows and measures each on the held-out ones.
 
     Returns:
-        One entry for each size (``pairs``, ``users``, ``seen``, ``unseen``), and the head of the largest.
+        One entry for each size (``pairs``, ``users``, ``seen``, ``unseen``), and the model of the largest.
     """
     wanted = sorted({min(size, len(parts.train)) for size in (*sizes, len(parts.train))})
     found = []
     for size in wanted:
         rows = parts.train[:size]
-        head = fit_head(log.user[rows], log.item[rows], log.value[rows], x, p)
+        model = fit_rating_model(log.user[rows], log.item[rows], log.value[rows], x, p)
         means = item_means(log.item[rows], log.value[rows], len(x))
-        told = parts.seen[head.known[log.user[parts.seen]]]
-        entry: dict[str, Any] = {"pairs": size, "users": int(head.known.sum())}
+        told = parts.seen[model.known[log.user[parts.seen]]]
+        entry: dict[str, Any] = {"pairs": size, "users": int(model.known.sum())}
         for name, held in (("seen", told), ("unseen", parts.unseen)):
-            scores = scores_of(head, means, log, held, x)
+            scores = compared_scores(model, means, log, held, x)
             entry[name] = agreement(log.user[held], log.value[held], scores, threshold, seed=seed)
         found.append(entry)
-    return found, head
+    return found, model
 
 
-def scores_of(head: FittedHead, means: Array, log: Interactions, rows: Index, x: NDArray[Any]) -> dict[str, Array]:
-    """The scores that are compared: the head, its item appeal alone, and the items' mean ratings."""
+def compared_scores(
+    model: RatingModel, means: Array, log: Interactions, rows: Index, x: NDArray[Any]
+) -> dict[str, Array]:
+    """Scores to compare: the model, its item appeal alone, and the items' mean ratings."""
     user, item = log.user[rows], log.item[rows]
     return {
-        "distilled": head.score(user, item, np.asarray(x, np.float64)),
-        "appeal_alone": head.appeal[item],
+        "distilled": model.score(user, item, np.asarray(x, np.float64)),
+        "appeal_alone": model.appeal[item],
         "item_means": means[item],
     }
 
 
-def summary(learning: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The curve as rows of a table: Spearman over pairs by number of pairs, head beside the items' means."""
+def curve_table(learning: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The curve as rows of a table: Spearman over pairs by number of pairs, model beside the items' means."""
     return [
         {
             "pairs": entry["pairs"],

@@ -1,4 +1,4 @@
-"""The preference head behind a judge's ratings: what a persona predicts, for users who were in the sample and others.
+"""The model of a judge's ratings: bias and taste predicted from personas, with residuals for rated users.
 
 The mixed model of :mod:`mixed_model` without collaborative factors (a judge knows users by their texts, so
 there is nothing that no text explains), with one thing more: a persona also predicts how generous its owner is. To
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.fitting.mixed_model import Fit, Sample, Terms, fit, paired_dots
+from recsim_llm.fitting.mixed_model import MixedModelFit, ModelTerms, Observations, fit_mixed_model, paired_dots
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -23,8 +23,8 @@ SWEEPS = 15
 
 
 @dataclass(frozen=True, eq=False)
-class FittedHead:
-    """A head on the judge's own scale.
+class RatingModel:
+    """A preference model on the judge's own rating scale.
 
     Attributes:
         mu: Mean of the ratings.
@@ -57,10 +57,10 @@ class FittedHead:
         return self.mu + self.bias[user] + self.appeal[item] + paired_dots(self.taste, x, user, item)
 
 
-def fit_head(
+def fit_rating_model(
     user: Index, item: Index, value: Array, x: NDArray[Any], p: NDArray[Any], *, sweeps: int = SWEEPS
-) -> FittedHead:
-    """Fits the head to ratings.
+) -> RatingModel:
+    """Fits the rating model to a judge's ratings.
 
     Args:
         user: [N] positions of the users.
@@ -75,14 +75,14 @@ def fit_head(
     features = np.concatenate([np.full((len(things), 1), constant), things], axis=1)
     personas = np.concatenate([np.zeros((len(people), 1)), people], axis=1)
     asked = np.unique(user)  # the model need not go through the others
-    sample = Sample(np.searchsorted(asked, user), item, value, len(asked), len(things))
-    state = fit(sample, features, Terms(item_text=True, taste=True, sweeps=sweeps), p=personas[asked])
+    sample = Observations(np.searchsorted(asked, user), item, value, len(asked), len(things))
+    state = fit_mixed_model(sample, features, ModelTerms(item_text=True, taste=True, sweeps=sweeps), p=personas[asked])
     return _opened(state, features, personas, asked, constant, np.bincount(item, minlength=len(things)) > 0)
 
 
 def _opened(
-    state: Fit, features: Array, personas: Array, asked: Index, constant: float, rated: NDArray[np.bool_]
-) -> FittedHead:
+    state: MixedModelFit, features: Array, personas: Array, asked: Index, constant: float, rated: NDArray[np.bool_]
+) -> RatingModel:
     """The model of encodings with a constant in front, written as bias and taste."""
     expected = personas @ state.persona_map.T
     bias, taste = constant * expected[:, 0], expected[:, 1:].copy()
@@ -90,7 +90,7 @@ def _opened(
     taste[asked] = state.taste[:, 1:]
     known = np.zeros(len(personas), np.bool_)
     known[asked] = True
-    return FittedHead(
+    return RatingModel(
         mu=state.mu,
         appeal=state.appeal(features),
         bias=bias,
@@ -106,6 +106,6 @@ def _opened(
 
 
 def item_means(item: Index, value: Array, items: int, prior: float = 5.0) -> Array:
-    """The bar to beat, [I]: means of the items' ratings less the overall one, shrunk by ``prior`` ratings' worth."""
+    """Shrunk mean ratings of items less the overall mean, [I]: the baseline of every model."""
     centred = value - value.mean()
     return np.asarray(np.bincount(item, centred, items) / (np.bincount(item, minlength=items) + prior))

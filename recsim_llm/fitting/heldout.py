@@ -1,15 +1,11 @@
-"""Held-out ratings: a fixed split of each user's log, and how well a score orders what she liked before the rest."""
+"""Splits a log into training, validation and test rows by a hash, the same on every machine."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
@@ -61,52 +57,3 @@ def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(word ^ (word >> np.uint64(31)))
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """How well a score orders held-out rows, averaged over the users who have both kinds.
-
-    Attributes:
-        auc: Chance that a liked item stands before one that was not liked; ties count half.
-        ndcg: Normalised discounted cumulative gain of the best five, gain 1 for a liked item.
-        users: How many users have both kinds.
-    """
-
-    auc: float
-    ndcg: float
-    users: int
-
-
-def ranking(user: Index, liked: Mask, score: Array, *, depth: int = 5) -> Ranking:
-    """Measures a score on held-out rows.
-
-    Args:
-        user: [N] index of the user.
-        liked: [N] whether she liked the item.
-        score: [N] higher is recommended first. Ties share their ranks (AUC) and gains (NDCG).
-        depth: How many places count for NDCG.
-    """
-    if not len(user):
-        return Ranking(float("nan"), float("nan"), 0)
-    order = np.lexsort((score, user))
-    person, good, value = user[order], liked[order].astype(np.float64), score[order]
-    new_user = np.r_[True, np.diff(person) != 0]
-    new_tie = new_user | np.r_[True, np.diff(value) != 0]
-    of_user, of_tie = np.cumsum(new_user) - 1, np.cumsum(new_tie) - 1
-    rank = np.arange(len(order)) - np.flatnonzero(new_user)[of_user] + 1.0  # 1 is the lowest score of a user
-    size = np.bincount(of_user).astype(np.float64)
-    middle = np.bincount(of_tie, rank) / np.bincount(of_tie)
-    positives = np.bincount(of_user, good)
-    both = (positives > 0) & (positives < size)
-    users = int(both.sum())
-    if users == 0:
-        return Ranking(float("nan"), float("nan"), 0)
-    above = np.bincount(of_user, middle[of_tie] * good) - positives * (positives + 1) / 2
-    auc = above[both] / (positives * (size - positives))[both]
-    from_top = size[of_user] - rank
-    weight = np.where(from_top < depth, 1 / np.log2(from_top + 2), 0.0)
-    shared = np.bincount(of_tie, good) / np.bincount(of_tie)
-    gained = np.bincount(of_user, weight * shared[of_tie])
-    ideal = np.cumsum(1 / np.log2(np.arange(depth) + 2))[np.minimum(positives[both], depth).astype(np.int64) - 1]
-    return Ranking(float(auc.mean()), float((gained[both] / ideal).mean()), users)

@@ -1,4 +1,4 @@
-"""The mixed model behind calibration: who likes what, split into bias, text and factors, each shrunk by the data.
+"""The mixed model behind calibration: biases, text and latent factors by variational empirical Bayes.
 
     y(u, i) = mu + b_u + b_i + w_u . x_i + l_u . m_i + e        e ~ N(0, s2)
     b_i = v . x_i + q_i        q_i ~ N(0, t2), v ~ N(0, .)      item: what its text predicts, and a residual
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,8 @@ _CHUNK = 2048
 
 
 @dataclass(frozen=True)
-class Terms:
-    """Which terms a fit has.
+class ModelTerms:
+    """Which terms of the mixed model are fitted.
 
     Attributes:
         item_text: Whether an item's text predicts its appeal (v).
@@ -48,8 +48,8 @@ class Terms:
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """N observations, sorted by user, with the bounds of each user's and each item's rows.
+class Observations:
+    """N ratings sorted by user, with the bounds of each user's and each item's rows.
 
     Attributes:
         user: [N] index of the user.
@@ -82,8 +82,8 @@ class Sample:
 
 
 @dataclass(eq=False)
-class Fit:
-    """Posterior means of every term, the variances, and what the covariances need.
+class MixedModelFit:
+    """A fitted mixed model: posterior means and covariances of its terms, and the variances.
 
     Attributes:
         mu: Mean of the observations.
@@ -120,7 +120,7 @@ class Fit:
     map_variance: float = 1.0
 
     def appeal(self, x: Array) -> Array:
-        """b_i, [I]."""
+        """Item appeal b_i, [I]."""
         return np.asarray(x @ self.text_weight + self.item_residual)
 
     def predict(self, user: Index, item: Index, x: Array) -> Array:
@@ -138,7 +138,7 @@ class Fit:
 
 
 def paired_dots(left: Array, right: Array, rows: Index, columns: Index) -> Array:
-    """left[rows[n]] . right[columns[n]] for each n, without a large temporary."""
+    """Dot products left[rows[n]] . right[columns[n]] for each n, in chunks."""
     out = np.empty(len(rows))
     for start in range(0, len(rows), 1 << 16):
         part = slice(start, start + (1 << 16))
@@ -146,8 +146,10 @@ def paired_dots(left: Array, right: Array, rows: Index, columns: Index) -> Array
     return out
 
 
-def fit(sample: Sample, x: Array, terms: Terms, *, p: Array | None = None, start: Fit | None = None) -> Fit:
-    """Fits the model.
+def fit_mixed_model(
+    sample: Observations, x: Array, terms: ModelTerms, *, p: Array | None = None, start: MixedModelFit | None = None
+) -> MixedModelFit:
+    """Fits the mixed model to ratings.
 
     Args:
         sample: The observations.
@@ -178,11 +180,11 @@ def fit(sample: Sample, x: Array, terms: Terms, *, p: Array | None = None, start
     return state
 
 
-def _begin(sample: Sample, x: Array) -> Fit:
+def _begin(sample: Observations, x: Array) -> MixedModelFit:
     width = x.shape[1]
     length = max(float(np.sum(x * x)) / len(x), _FLOOR)
     variance = max(float(sample.value.var()), _FLOOR)
-    return Fit(
+    return MixedModelFit(
         mu=float(sample.value.mean()),
         bias=np.zeros(sample.users),
         taste=np.zeros((sample.users, width)),
@@ -200,7 +202,7 @@ def _begin(sample: Sample, x: Array) -> Fit:
     )
 
 
-def _begin_factors(state: Fit, sample: Sample, share: float) -> None:
+def _begin_factors(state: MixedModelFit, sample: Observations, share: float) -> None:
     rng = np.random.Generator(np.random.PCG64(0))  # a start off the saddle at zero; any start does
     state.factor_variance = share * state.noise / FACTORS
     state.item_factors = 0.5 * rng.standard_normal((sample.items, FACTORS))
@@ -208,7 +210,7 @@ def _begin_factors(state: Fit, sample: Sample, share: float) -> None:
     state.item_covariance = np.broadcast_to(np.eye(FACTORS), (sample.items, FACTORS, FACTORS))
 
 
-def _items(state: Fit, sample: Sample, x: Array, terms: Terms, rest: Array) -> float:
+def _items(state: MixedModelFit, sample: Observations, x: Array, terms: ModelTerms, rest: Array) -> float:
     """Updates v, q and their variances; returns the posterior variance summed over observations."""
     count = np.diff(sample.item_bounds).astype(np.float64)
     total = np.bincount(sample.item, rest, sample.items)
@@ -229,7 +231,7 @@ def _items(state: Fit, sample: Sample, x: Array, terms: Terms, rest: Array) -> f
     return float(variance @ count)
 
 
-def _biases(state: Fit, sample: Sample, rest: Array) -> float:
+def _biases(state: MixedModelFit, sample: Observations, rest: Array) -> float:
     count = np.diff(sample.user_bounds).astype(np.float64)
     variance = 1 / (count / state.noise + 1 / state.bias_variance)
     state.bias = variance * np.bincount(sample.user, rest, sample.users) / state.noise
@@ -237,7 +239,7 @@ def _biases(state: Fit, sample: Sample, rest: Array) -> float:
     return float(variance @ count)
 
 
-def _tastes(state: Fit, sample: Sample, x: Array, p: Array | None, rest: Array) -> float:
+def _tastes(state: MixedModelFit, sample: Observations, x: Array, p: Array | None, rest: Array) -> float:
     """Updates b_u and w_u jointly, their variances and A."""
     width = x.shape[1]
     prior = 1 / np.concatenate([[state.bias_variance], state.taste_variance])  # precision
@@ -270,7 +272,7 @@ def _tastes(state: Fit, sample: Sample, x: Array, p: Array | None, rest: Array) 
     return uncertain
 
 
-def _persona_map(state: Fit, p: Array, taste: Array) -> None:
+def _persona_map(state: MixedModelFit, p: Array, taste: Array) -> None:
     """A, a ridge regression of tastes on personas that shrinks towards alpha I."""
     width = p.shape[1]
     centre = np.eye(width) * float(np.sum(taste * p) / max(np.sum(p * p), _FLOOR))
@@ -283,16 +285,15 @@ def _persona_map(state: Fit, p: Array, taste: Array) -> None:
     state.persona_map = centre + deviation
 
 
-def _factors(state: Fit, sample: Sample, rest: Array) -> float:
+def _factors(state: MixedModelFit, sample: Observations, rest: Array) -> float:
     """Updates l_u given m_i, then m_i given l_u, each with its covariance."""
-    in_order = np.arange(len(sample))
-    users = (sample.user_bounds, in_order, sample.item, rest)
-    items = (sample.item_bounds, sample.by_item, sample.user, rest)
+    users = _Groups(sample.user_bounds, np.arange(len(sample)), sample.item)
+    items = _Groups(sample.item_bounds, sample.by_item, sample.user)
     state.user_factors, state.user_covariance, _ = _half(
-        *users, state.item_factors, state.item_covariance, state.noise, 1 / state.factor_variance
+        users, rest, state.item_factors, state.item_covariance, noise=state.noise, prior=1 / state.factor_variance
     )
     state.item_factors, state.item_covariance, square = _half(
-        *items, state.user_factors, state.user_covariance, state.noise, 1.0
+        items, rest, state.user_factors, state.user_covariance, noise=state.noise, prior=1.0
     )
     means = paired_dots(state.user_factors, state.item_factors, sample.user, sample.item)
     return square - float(means @ means)
@@ -302,21 +303,30 @@ def _outer(rows: Array) -> Array:
     return np.asarray(rows[:, :, None] * rows[:, None, :])
 
 
+class _Groups(NamedTuple):
+    """The rows of each user, or of each item."""
+
+    bounds: Index  # [groups + 1] where the rows of each group begin in ``order``
+    order: Index  # [N] rows by group
+    partner: Index  # [N] the item of each row, or the user
+
+
 def _half(
-    bounds: Index, order: Index, partner: Index, rest: Array, mean: Array, covariance: Any, noise: float, prior: float
+    groups: _Groups, rest: Array, mean: Array, covariance: Any, *, noise: float, prior: float
 ) -> tuple[Array, Array, float]:
     """Ridge regression of every group's rows on its partners' factors, whose uncertainty counts too.
 
     Returns:
         Means [groups, F], covariances [groups, F, F], and the expected squares of l . m summed over all rows.
     """
-    groups, width = len(bounds) - 1, mean.shape[1]
+    bounds, order, partner = groups
+    count, width = len(bounds) - 1, mean.shape[1]
     upper = np.triu_indices(width)
     # Second moments of the partners, upper triangle, in single precision: this loop is bound by memory.
     second = np.asarray((covariance + _outer(mean))[:, upper[0], upper[1]], dtype=np.float32)
-    out, spread, square = np.zeros((groups, width)), np.empty((groups, width, width)), 0.0
+    out, spread, square = np.zeros((count, width)), np.empty((count, width, width)), 0.0
     first = 0
-    while first < groups:
+    while first < count:
         last = max(int(np.searchsorted(bounds, bounds[first] + _CHUNK, "right")) - 1, first + 1)
         rows = order[bounds[first] : bounds[last]]
         gram, moment = np.zeros((last - first, width, width)), np.zeros((last - first, width))

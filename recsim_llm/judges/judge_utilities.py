@@ -282,7 +282,7 @@ def _given(line: Sequence[float]) -> Line:
 def _utility(world: World, table: Tables, users: Index, items: Index) -> NDArray[np.float64]:
     """The head's utilities of pairs [N] as the rules compute them, from exact integer products."""
     products = (table.user_code[users].astype(np.int64) * table.item_code[items]).sum(1)
-    constant = world.head.mu + table.user["bias"][users].astype(np.float64) + table.item["appeal"][items]
+    constant = world.preference_model.mu + table.user["bias"][users].astype(np.float64) + table.item["appeal"][items]
     return np.asarray(constant + table.units["utility_unit"] * products)
 
 
@@ -291,7 +291,7 @@ def _mean_utility(world: World, table: Tables) -> NDArray[np.float32]:
     users = len(table.user_code)
     total = table.user_code.sum(0, dtype=np.int64)
     products = (table.item_code.astype(np.int64) * total).sum(1) / users
-    constant = world.head.mu + math.fsum(table.user["bias"].tolist()) / users
+    constant = world.preference_model.mu + math.fsum(table.user["bias"].tolist()) / users
     return np.asarray(constant + table.item["appeal"] + table.units["utility_unit"] * products, np.float32)
 
 

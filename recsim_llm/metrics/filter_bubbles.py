@@ -1,4 +1,4 @@
-"""Filter bubbles: how narrow tastes have become, and how narrow what was shown is."""
+"""Filter-bubble metrics: effective numbers of themes in tastes and in what was shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 
 def effective_themes(leaning: NDArray[Any]) -> Floats:
-    """How many themes a taste is spread over: exp of the entropy of softmax(leaning).
+    """Effective number of themes of a taste: exp of the entropy of softmax(leaning).
 
     1 is a taste for one theme alone, T one for all alike (Hill number of order 1; Jost 2006).
 
@@ -27,7 +27,7 @@ def effective_themes(leaning: NDArray[Any]) -> Floats:
 
 
 def effective_shown(counts: NDArray[Any]) -> Floats:
-    """The same number for what was shown: counts of each theme (or creator) [..., T].
+    """Effective number of themes (or creators) shown, from the counts of each [..., T].
 
     Raises:
         ConfigError: If nothing was shown or a count is negative.
@@ -40,7 +40,7 @@ def effective_shown(counts: NDArray[Any]) -> Floats:
 
 
 def narrowing(before: NDArray[Any], after: NDArray[Any]) -> Floats:
-    """Share of the themes that a taste has lost: 1 - effective themes after / before; negative where it widened.
+    """Narrowing of a taste: 1 - effective themes after / before; negative where it widened.
 
     Args:
         before: ``truth_leaning`` [..., T] at the beginning.

@@ -1,8 +1,9 @@
-"""How well scores rank held-out items: recall, precision, hit rate, NDCG and MRR, each at k."""
+"""Ranking metrics of held-out items: recall, precision, hit rate, NDCG and MRR at k; AUC and NDCG within users."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from recsim_llm.errors import ConfigError
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
-def top(scores: ArrayLike, k: int, allowed: ArrayLike | None = None) -> NDArray[np.int64]:
+def top_k(scores: ArrayLike, k: int, allowed: ArrayLike | None = None) -> NDArray[np.int64]:
     """The k items of highest score [N, k], best first, of equals the lower number first.
 
     Args:
@@ -63,32 +65,32 @@ def _counts(relevant: ArrayLike) -> Floats:
 
 
 def recall(ranked: ArrayLike, relevant: ArrayLike) -> Floats:
-    """Share of the relevant items that are in the list, [N]."""
+    """Recall: share of the relevant items that are in the list, [N]."""
     share: Floats = hits(ranked, relevant).sum(1) / _counts(relevant)
     return share
 
 
 def precision(ranked: ArrayLike, relevant: ArrayLike) -> Floats:
-    """Share of the list that is relevant, [N]."""
+    """Precision: share of the list that is relevant, [N]."""
     found = hits(ranked, relevant)
     share: Floats = found.sum(1) / found.shape[1]
     return share
 
 
 def hit(ranked: ArrayLike, relevant: ArrayLike) -> Floats:
-    """1 where something in the list is relevant, else 0, [N]."""
+    """Hit rate: 1 where something in the list is relevant, else 0, [N]."""
     return np.asarray(hits(ranked, relevant).any(1), np.float64)
 
 
 def mrr(ranked: ArrayLike, relevant: ArrayLike) -> Floats:
-    """Reciprocal of the place of the first relevant item, 0 where none is in the list, [N]."""
+    """Reciprocal rank of the first relevant item, 0 where none is in the list, [N]."""
     found = hits(ranked, relevant)
     place: Floats = np.where(found.any(1), 1.0 / (1.0 + found.argmax(1)), 0.0)
     return place
 
 
 def ndcg(ranked: ArrayLike, relevant: ArrayLike) -> Floats:
-    """Discounted cumulative gain, sum of 1 / log2(1 + place) over the relevant items, over its highest value, [N].
+    """Normalised discounted cumulative gain: sum of 1 / log2(1 + place) over relevant items, over its maximum, [N].
 
     Järvelin and Kekäläinen (2002), with relevance 0 or 1.
     """
@@ -107,7 +109,7 @@ METRICS: dict[str, Callable[[ArrayLike, ArrayLike], Floats]] = {
 def ranking_metrics(
     scores: ArrayLike, relevant: ArrayLike, ks: tuple[int, ...] = (10,), allowed: ArrayLike | None = None
 ) -> dict[str, float]:
-    """Means over rows of all measures, by names as "recall@10".
+    """Means over rows of all ranking metrics, by names as "recall@10".
 
     Args:
         scores: [N, I].
@@ -115,7 +117,7 @@ def ranking_metrics(
         ks: Lengths of lists.
         allowed: [N, I] items that may be ranked; None for all.
     """
-    ranked = top(scores, max(ks), allowed)
+    ranked = top_k(scores, max(ks), allowed)
     return {
         f"{name}@{k}": float(measure(ranked[:, :k], relevant).mean()) for k in ks for name, measure in METRICS.items()
     }
@@ -123,4 +125,53 @@ def ranking_metrics(
 
 def recall_at(scores: ArrayLike, relevant: ArrayLike, k: int, allowed: ArrayLike | None = None) -> float:
     """Mean recall@k; arguments as for :func:`ranking_metrics`."""
-    return float(recall(top(scores, k, allowed), relevant).mean())
+    return float(recall(top_k(scores, k, allowed), relevant).mean())
+
+
+@dataclass(frozen=True)
+class UserRanking:
+    """AUC and NDCG of a score within each user, averaged over the users who liked some items and others not.
+
+    Attributes:
+        auc: Chance that a liked item stands before one that was not liked; ties count half.
+        ndcg: Normalised discounted cumulative gain of the best five, gain 1 for a liked item.
+        users: How many users have both kinds.
+    """
+
+    auc: float
+    ndcg: float
+    users: int
+
+
+def user_ranking(user: Ints, liked: NDArray[np.bool_], score: Floats, *, depth: int = 5) -> UserRanking:
+    """AUC and NDCG of a score on the rows of a log, within each user.
+
+    Args:
+        user: [N] index of the user.
+        liked: [N] whether she liked the item.
+        score: [N] higher is recommended first. Ties share their ranks (AUC) and gains (NDCG).
+        depth: How many places count for NDCG.
+    """
+    if not len(user):
+        return UserRanking(float("nan"), float("nan"), 0)
+    order = np.lexsort((score, user))
+    person, good, value = user[order], liked[order].astype(np.float64), score[order]
+    new_user = np.r_[True, np.diff(person) != 0]
+    new_tie = new_user | np.r_[True, np.diff(value) != 0]
+    of_user, of_tie = np.cumsum(new_user) - 1, np.cumsum(new_tie) - 1
+    rank = np.arange(len(order)) - np.flatnonzero(new_user)[of_user] + 1.0  # 1 is the lowest score of a user
+    size = np.bincount(of_user).astype(np.float64)
+    middle = np.bincount(of_tie, rank) / np.bincount(of_tie)
+    positives = np.bincount(of_user, good)
+    both = (positives > 0) & (positives < size)
+    users = int(both.sum())
+    if users == 0:
+        return UserRanking(float("nan"), float("nan"), 0)
+    above = np.bincount(of_user, middle[of_tie] * good) - positives * (positives + 1) / 2
+    auc = above[both] / (positives * (size - positives))[both]
+    from_top = size[of_user] - rank
+    weight = np.where(from_top < depth, 1 / np.log2(from_top + 2), 0.0)
+    shared = np.bincount(of_tie, good) / np.bincount(of_tie)
+    gained = np.bincount(of_user, weight * shared[of_tie])
+    ideal = np.cumsum(1 / np.log2(np.arange(depth) + 2))[np.minimum(positives[both], depth).astype(np.int64) - 1]
+    return UserRanking(float(auc.mean()), float((gained[both] / ideal).mean()), users)

@@ -123,8 +123,9 @@ class Simulator:
         number, choice = choice_of(rules.choice)
         self._dynamics = dynamics
         self._step = _built(choice, dynamics_of(dynamics))
+        model = world.preference_model
         self._parameters = rules.packed(
-            choice=number, mu=world.head.mu, noise=world.head.noise, units=self.tables.units, protocol=self.protocol
+            choice=number, mu=model.mu, noise=model.noise, units=self.tables.units, protocol=self.protocol
         )
         self._weights = reward_weights(dict(weights or {"click": 1.0}))
         self.state = new_state(lanes, slate_size, len(SIGNALS), self.tables, rules, self.protocol)

@@ -1,6 +1,6 @@
-"""Rebuilds the built-in worlds from their grammars: ``python -m recsim_llm.synthesis.build [WORLD|all]``.
+"""Builds the built-in worlds from their grammars: ``python -m recsim_llm.synthesis.build [WORLD|all]``.
 
-    grammar -> texts, covers and personas -> encodings -> projection -> profiles -> preference head -> folder
+    grammar -> items, covers and personas -> the pipeline of :mod:`recsim_llm.worlds.build` -> measures -> folder
 
 The texts depend on :data:`SEED` alone. The encodings come from the real text encoder and may differ in their last bits
 between processors, which is why the worlds ship as data and a test compares a sample with what the encoder says here.
@@ -10,54 +10,39 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.encoders import (
-    DEFAULT_ENCODER,
-    Encoder,
-    Fusion,
-    ImageEncoder,
-    Projection,
-    encode_cached,
-    fit_fusion,
-    load_image_encoder,
-    load_text_encoder,
-    profiles_of,
-)
+from recsim_llm.datasets import Items, Users
+from recsim_llm.encoders import DEFAULT_ENCODER, Encoder, ImageEncoder, load_image_encoder, load_text_encoder
 from recsim_llm.encoders.stance import SHIPPED, fit_stance, split_personas, write_stance
 from recsim_llm.errors import RecsimError
 from recsim_llm.files import write_file
 from recsim_llm.synthesis import demographics as people_tables
 from recsim_llm.synthesis.domains import DOMAINS, Domain, domain_named
-from recsim_llm.synthesis.free_text_personas import plain_paragraph
+from recsim_llm.synthesis.free_text_personas import free_text_persona
 from recsim_llm.synthesis.grammar import read_themes
-from recsim_llm.synthesis.image_block import Appearance, appearance_of, looks_found, visual_profiles
+from recsim_llm.synthesis.image_block import EncodedCovers, attribute_auc, encode_covers
 from recsim_llm.synthesis.items import Item, make_items
-from recsim_llm.synthesis.persona_fidelity import Fidelity, fidelity_of, measured
+from recsim_llm.synthesis.persona_fidelity import Fidelity, fidelity_of_profiles, world_fidelity
 from recsim_llm.synthesis.personas import Persona, make_personas
-from recsim_llm.synthesis.provider_quality import characters_of
-from recsim_llm.worlds.catalog import Catalog
-from recsim_llm.worlds.item_images import Pictures
-from recsim_llm.worlds.population import Population
-from recsim_llm.worlds.preference_model import SHARES_WITH_IMAGES, balanced, zero_shot
+from recsim_llm.synthesis.provider_quality import provider_qualities
+from recsim_llm.worlds.build import WorldInputs, make_world
+from recsim_llm.worlds.catalog import empty_column
+from recsim_llm.worlds.embedding_space import EmbeddingSpace, persona_profiles
+from recsim_llm.worlds.preference_model import LatentColumns, PreferenceSettings
 from recsim_llm.worlds.world import BUILT_IN, World
-
-logger = logging.getLogger(__name__)
 
 SEED = 2025
 WIDTH = 64
-MU = {"music": 0.0, "news": 0.0, "ads": 0.0, "video": 0.0, "ecommerce": 0.0, "social": 0.0}
-"""Constant of the utility [logit]."""
-SPREAD = 2.0
+ITEM_TEXT = "category: text"
+"""What is encoded of an item: a catalogue shows the category beside the text, so the encoder reads both."""
 PRICE_EFFECT = 0.3
 """Standard deviation of price times price sensitivity over users and items [logit]."""
 WALLET_SPREAD = 0.6
@@ -68,19 +53,7 @@ PLAIN_SAMPLE = 500
 """Personas whose plain paragraphs are measured when a world is built."""
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What a world is made from before any preference is drawn."""
-
-    items: list[Item]
-    personas: list[Persona]
-    fusion: Fusion
-    embedding: NDArray[np.float32]
-    profile: NDArray[np.float32]
-    appearance: Appearance | None = None
-
-
-def build_built_in(
+def build_builtin_world(
     name: str,
     encoder: Encoder | None = None,
     progress: bool = False,
@@ -103,22 +76,19 @@ def build_built_in(
     """
     domain = domain_named(name)
     model = encoder or load_text_encoder(DEFAULT_ENCODER)
-    parts = _parts(domain, model, image_encoder, progress)
-    world = _world(domain, model, parts)
-    if parts.appearance is not None:
-        seen = image_encoder or load_image_encoder()
-        described = {"id": seen.name, "digest": seen.digest, "width": seen.width}
-        world = dataclasses.replace(world, encoder={**world.encoder, "image": described})
-    built_in = fidelity_of(world.half())
+    items, personas = make_items(domain, SEED), make_personas(domain, SEED)
+    covers = encode_covers(items, image_encoder or load_image_encoder(), SEED, progress) if domain.covers else None
+    inputs = _inputs(domain, items, personas, covers)
+    world = make_world(inputs, model, PreferenceSettings(seed=SEED), width=WIDTH, progress=progress)
     plain = {}
     if plain_sample:
-        plain["plain_paragraphs"] = plain_fidelity(world, parts.personas[:plain_sample], model, progress).as_dict()
+        plain["plain_paragraphs"] = free_text_fidelity(world, personas[:plain_sample], model, progress).as_dict()
     metrics = {
-        "built_in_personas": built_in.as_dict(),
+        "built_in_personas": world_fidelity(world.half()).as_dict(),
         **plain,
-        "shares_of_variance": dict(world.head.shares),
-        "projection_explains": _explained(parts),
-        **_images_explained(parts),
+        "shares_of_variance": dict(world.preference_model.shares),
+        "projection_explains": _explained(world),
+        **_images_explained(world, covers),
         "proportions": {
             "gender": people_tables.GENDERS,
             "age_band": people_tables.AGE_BANDS,
@@ -129,10 +99,10 @@ def build_built_in(
     return dataclasses.replace(world, metrics=metrics)
 
 
-def plain_fidelity(
+def free_text_fidelity(
     world: World, personas: Sequence[Persona], encoder: Encoder, progress: bool = False, seed: int = 0
 ) -> Fidelity:
-    """Measures personas given as plain paragraphs in held-out phrasings, through the splitter.
+    """Fidelity of profiles when personas come as free text in held-out phrasings, through the stance splitter.
 
     Args:
         world: The built-in world.
@@ -142,119 +112,94 @@ def plain_fidelity(
         seed: Seed of the wording.
     """
     themes = read_themes(DOMAINS[world.name].file)
-    texts = [plain_paragraph(persona, themes, seed) for persona in personas]
-    projection = Projection(
-        world.projection["mean"], world.projection["components"], float(world.projection["scale"][0])
-    )
-    profile = profiles_of(encoder, split_personas(texts, encoder, progress), projection, progress)
+    texts = [free_text_persona(persona, themes, seed) for persona in personas]
+    space = EmbeddingSpace.of(world.projection, world.catalog.blocks)
+    profile = persona_profiles(encoder, split_personas(texts, encoder, progress), space.text, progress)
     liked = [set(persona.liked) for persona in personas]
     disliked = [set(persona.disliked) for persona in personas]
-    return measured(profile, world.catalog.embedding, world.catalog.category, liked, disliked)
+    return fidelity_of_profiles(profile, world.catalog.embedding, world.catalog.category, liked, disliked)
 
 
-def encoded_text(category: str, text: str) -> str:
-    """What is encoded of an item: a catalogue shows the category beside the text, so the encoder reads both."""
-    return f"{category}: {text}"
+def _inputs(
+    domain: Domain, items: Sequence[Item], personas: Sequence[Persona], covers: EncodedCovers | None
+) -> WorldInputs:
+    """Items and personas as the pipeline takes them."""
+    price = np.array([item.price for item in items], dtype=np.float32)
+    quality = np.array([item.quality for item in items])
+    bids = _economy(domain, [item.provider for item in items])
+    return WorldInputs(
+        name=domain.name,
+        items=Items(
+            item_id=[item.item_id for item in items],
+            text=[item.text for item in items],
+            title=[item.title for item in items],
+            category=[item.theme for item in items],
+            provider=[item.provider for item in items],
+            price=price.astype(np.float64),
+            released_at=np.array([item.released_at for item in items]),
+            image=list(covers.files) if covers is not None else [None] * len(items),
+        ),
+        users=Users(
+            user_id=[persona.user_id for persona in personas],
+            persona=[persona.text for persona in personas],
+            statements=[persona.all_statements for persona in personas],
+            gender=[persona.gender for persona in personas],
+            age_band=[persona.age_band for persona in personas],
+            region=[persona.region for persona in personas],
+        ),
+        latent=LatentColumns(
+            quality=((quality - quality.mean()) / quality.std()).astype(np.float32),
+            clickbait=np.array([item.clickbait for item in items], dtype=np.float32),
+            price_sensitivity=_price_sensitivity(personas, price),
+            bid=bids.bid,
+            bid_event=bids.bid_event,
+            provider_budget=bids.provider_budget,
+            wallet=_wallet(domain, personas),
+        ),
+        images=None if covers is None else covers.inputs(personas),
+        item_text=ITEM_TEXT,
+        statements=[[(said.object, said.valence) for said in persona.statements] for persona in personas],
+    )
 
 
-def _parts(domain: Domain, model: Encoder, pictures: ImageEncoder | None, progress: bool) -> Parts:
-    items = make_items(domain, SEED)
-    personas = make_personas(domain, SEED)
-    encodings = encode_cached(model, [encoded_text(item.theme, item.text) for item in items], progress)
-    look = appearance_of(items, pictures or load_image_encoder(), SEED, progress) if domain.covers else None
-    fusion = fit_fusion(encodings, None if look is None else look.encodings, width=WIDTH)
-    embedding = fusion.apply(encodings, None if look is None else look.encodings)
-    said = [[(s.object, s.valence) for s in persona.statements] for persona in personas]
-    profile = profiles_of(model, said, fusion.text, progress)
-    if look is not None and fusion.image is not None:
-        first, last = fusion.blocks["image"]
-        profile[:, first:last] = visual_profiles(personas, look.directions, fusion.image)
-        profile = balanced(profile, embedding, fusion.blocks, SHARES_WITH_IMAGES)
-    return Parts(items, personas, fusion, embedding, profile, look)
-
-
-def _explained(parts: Parts) -> float:
+def _explained(world: World) -> float:
     """Share of the variance of the encodings that the components keep (encodings have length one)."""
-    first, last = parts.fusion.blocks["text"]
-    projection = parts.fusion.text
-    kept = float(np.square(parts.embedding[:, first:last] / projection.scale).sum(axis=1).mean())
+    first, last = world.catalog.blocks["text"]
+    projection = EmbeddingSpace.of(world.projection, world.catalog.blocks).text
+    kept = float(np.square(world.catalog.embedding[:, first:last] / projection.scale).sum(axis=1).mean())
     return round(kept / (1.0 - float(np.square(projection.mean).sum())), 4)
 
 
-def _images_explained(parts: Parts) -> dict[str, Any]:
+def _images_explained(world: World, covers: EncodedCovers | None) -> dict[str, Any]:
     """What the image block keeps of the encodings of covers, and how well it finds what people say of looks."""
-    look, projection = parts.appearance, parts.fusion.image
-    if look is None or projection is None:
+    projection = EmbeddingSpace.of(world.projection, world.catalog.blocks).image
+    if covers is None or projection is None:
         return {}
-    first, last = parts.fusion.blocks["image"]
-    block = parts.embedding[:, first:last]
-    kept = float(np.square(block / projection.scale).sum()) / float(look.encodings.var(axis=0).sum() * len(block))
-    vectors = projection.apply(np.stack(list(look.directions.values())), centre=False)
-    return {"image_projection_explains": round(kept, 4), "auc_of_looks": looks_found(block, look.looks, vectors)}
+    first, last = world.catalog.blocks["image"]
+    block = world.catalog.embedding[:, first:last]
+    kept = float(np.square(block / projection.scale).sum()) / float(covers.encodings.var(axis=0).sum() * len(block))
+    vectors = projection.apply(np.stack(list(covers.directions.values())), centre=False)
+    return {
+        "image_projection_explains": round(kept, 4),
+        "auc_of_looks": attribute_auc(block, covers.attributes, vectors),
+    }
 
 
-def _world(domain: Domain, model: Encoder, parts: Parts) -> World:
-    blocks = parts.fusion.blocks
-    drawn = zero_shot(parts.profile, parts.embedding, mu=MU[domain.name], spread=SPREAD, blocks=blocks, seed=SEED)
-    items, personas = parts.items, parts.personas
-    covers = {} if parts.appearance is None else parts.appearance.covers
-    price = np.array([item.price for item in items], dtype=np.float32)
-    quality = np.array([item.quality for item in items])
-    bid, bid_event, budget = _economy(domain, [item.provider for item in items])
-    catalog = Catalog(
-        item_id=[item.item_id for item in items],
-        title=[item.title for item in items],
-        text=[item.text for item in items],
-        category=[item.theme for item in items],
-        provider=[item.provider for item in items],
-        embedding=parts.embedding,
-        price=price,
-        released_at=np.array([item.released_at for item in items], dtype=np.float32),
-        appeal=drawn.appeal,
-        factors=drawn.item_factors,
-        quality=((quality - quality.mean()) / quality.std()).astype(np.float32),
-        clickbait=np.array([item.clickbait for item in items], dtype=np.float32),
-        image=list(covers),
-        bid=bid,
-        bid_event=bid_event,
-        provider_budget=budget,
-        blocks=blocks,
-    )
-    population = Population(
-        user_id=[persona.user_id for persona in personas],
-        persona=[persona.text for persona in personas],
-        statements=[persona.said for persona in personas],
-        gender=[persona.gender for persona in personas],
-        age_band=[persona.age_band for persona in personas],
-        region=[persona.region for persona in personas],
-        profile=parts.profile,
-        taste=drawn.taste,
-        factors=drawn.user_factors,
-        bias=drawn.bias,
-        price_sensitivity=_price_sensitivity(personas, price),
-        wallet=_wallet(domain, personas),
-    )
-    return World(
-        name=domain.name,
-        catalog=catalog,
-        population=population,
-        head=drawn.head,
-        encoder={"id": model.name, "digest": model.digest, "width": model.width},
-        projection=parts.fusion.arrays(),
-        pictures=Pictures(covers) if covers else None,
-    )
+class _Bids(NamedTuple):
+    """What advertisers pay: [I], what they are charged for [I], and [G] in the catalogue's order of providers."""
+
+    bid: NDArray[np.float32]
+    bid_event: NDArray[np.float32]
+    provider_budget: NDArray[np.float32]
 
 
-def _economy(
-    domain: Domain, providers: Sequence[str]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Bids [I], what they are charged for [I], budgets [G] in the catalogue's order; all empty without advertisers."""
+def _economy(domain: Domain, providers: Sequence[str]) -> _Bids:
+    """Draws bids and budgets; all empty without advertisers."""
     if domain.economy is None:
-        empty = np.zeros(0, np.float32)
-        return empty, empty, empty
-    drawn = domain.economy(np.random.Generator(np.random.PCG64([SEED, 8])), providers, characters_of(domain, SEED))
+        return _Bids(empty_column(), empty_column(), empty_column())
+    drawn = domain.economy(np.random.Generator(np.random.PCG64([SEED, 8])), providers, provider_qualities(domain, SEED))
     budget = np.array([drawn.budget[name] for name in sorted(set(providers))], dtype=np.float32)
-    return drawn.bid.astype(np.float32), drawn.bid_event.astype(np.float32), budget
+    return _Bids(drawn.bid.astype(np.float32), drawn.bid_event.astype(np.float32), budget)
 
 
 def _price_sensitivity(personas: Sequence[Persona], price: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -273,21 +218,21 @@ def _wallet(domain: Domain, personas: Sequence[Persona]) -> NDArray[np.float32]:
     return (domain.wallet * earning * rng.lognormal(0.0, WALLET_SPREAD, len(personas))).astype(np.float32)
 
 
-def save_built_in(world: World, folder: Path = BUILT_IN) -> Path:
-    """Writes a built-in world where the package keeps them, as float16."""
+def save_builtin_world(world: World, folder: Path = BUILT_IN) -> Path:
+    """Saves a built-in world in the package's data folder, as float16."""
     return world.save(folder / world.name, overwrite=True, half=True)
 
 
 def save_stance(encoder: Encoder, progress: bool = False) -> Path:
-    """Fits the stance classifier and writes it where the package keeps it."""
+    """Fits the stance classifier and saves it in the package's data folder."""
     with resources.as_file(resources.files("recsim_llm.encoders")) as folder:
         path = Path(folder) / SHIPPED
         write_file(path, write_stance(fit_stance(encoder, progress), encoder))
     return path
 
 
-def lines_of(world: World) -> list[str]:
-    """What was measured, as lines of text."""
+def summary_lines(world: World) -> list[str]:
+    """The measurements of a built-in world as lines of text."""
     metrics = world.metrics
     kinds = (("built-in personas", "built_in_personas"), ("plain paragraphs", "plain_paragraphs"))
     lines = [f"{world.name}: {len(world.catalog)} items, {len(world.population)} personas"]
@@ -311,8 +256,10 @@ def lines_of(world: World) -> list[str]:
     return lines
 
 
-def rebuild(names: Sequence[str], say: Callable[[str], None], folder: Path = BUILT_IN, progress: bool = True) -> None:
-    """Builds and saves worlds.
+def rebuild_worlds(
+    names: Sequence[str], say: Callable[[str], None], folder: Path = BUILT_IN, progress: bool = True
+) -> None:
+    """Builds and saves built-in worlds.
 
     Args:
         names: Worlds by name; "all" stands for every one and for the stance classifier.
@@ -325,10 +272,10 @@ def rebuild(names: Sequence[str], say: Callable[[str], None], folder: Path = BUI
     if folder == BUILT_IN and "all" in names:
         save_stance(encoder, progress)
     for name in wanted:
-        world = build_built_in(name, encoder, progress)
-        path = save_built_in(world, folder)
+        world = build_builtin_world(name, encoder, progress)
+        path = save_builtin_world(world, folder)
         size = sum(file.stat().st_size for file in path.iterdir())
-        for line in lines_of(world):
+        for line in summary_lines(world):
             say(line)
         say(f"  saved {path} ({size / 1e6:.2f} MB)")
 
@@ -343,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     options = parser.parse_args(arguments)
     try:
-        rebuild([options.world], lambda line: print(line), options.out, progress=not options.quiet)
+        rebuild_worlds([options.world], lambda line: print(line), options.out, progress=not options.quiet)
     except RecsimError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

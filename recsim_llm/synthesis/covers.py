@@ -1,4 +1,4 @@
-"""Draws a cover for every product: colour, silhouette, pattern and style say what no text says.
+"""Draws product covers whose colour, silhouette, pattern and style are in no text.
 
     background < shadow < plaque (silhouette, colour, pattern, style) < pictogram of the category
 
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError, DataError
-from recsim_llm.synthesis.visual_attributes import Look
+from recsim_llm.synthesis.visual_attributes import VisualAttributes
 
-__all__ = ["SIDE", "draw", "draw_covers", "pictograms", "png_of"]
+__all__ = ["SIDE", "draw_cover", "draw_covers", "encode_png", "pictograms"]
 
 Plane = NDArray[np.float64]  # [H, W], or the same for each pixel
 Pixels = NDArray[np.uint8]  # [H, W, 3]
@@ -41,8 +41,8 @@ _SHADOW = 7.0  # how far a shadow fades [pixel]
 _SIZES = {"disc": 3, "ring": 4, "box": 5, "bar": 5, "oval": 5}
 
 
-def draw(category: str, look: Look, rng: np.random.Generator) -> Pixels:
-    """Draws one cover.
+def draw_cover(category: str, look: VisualAttributes, rng: np.random.Generator) -> Pixels:
+    """Draws the cover of one product.
 
     Args:
         category: Decides the pictogram.
@@ -78,8 +78,8 @@ def draw(category: str, look: Look, rng: np.random.Generator) -> Pixels:
     return np.asarray(np.clip(np.round(canvas / 3) * 3, 0, 255), np.uint8)
 
 
-def draw_covers(items: Sequence[tuple[str, str]], looks: Sequence[Look], seed: int) -> dict[str, bytes]:
-    """Covers of products as PNG files by name.
+def draw_covers(items: Sequence[tuple[str, str]], looks: Sequence[VisualAttributes], seed: int) -> dict[str, bytes]:
+    """Draws the covers of products as PNG files by name.
 
     Args:
         items: Item id and category of each product.
@@ -87,13 +87,15 @@ def draw_covers(items: Sequence[tuple[str, str]], looks: Sequence[Look], seed: i
         seed: Seed of slight differences.
     """
     return {
-        f"{item_id}.png": png_of(draw(category, look, np.random.Generator(np.random.PCG64([seed, 12, number]))))
+        f"{item_id}.png": encode_png(
+            draw_cover(category, look, np.random.Generator(np.random.PCG64([seed, 12, number])))
+        )
         for number, ((item_id, category), look) in enumerate(zip(items, looks, strict=True))
     }
 
 
-def png_of(pixels: Pixels) -> bytes:
-    """Writes a picture as PNG, with a palette where it has at most 256 colours.
+def encode_png(pixels: Pixels) -> bytes:
+    """Encodes an image as PNG, with a palette where it has at most 256 colours.
 
     Args:
         pixels: uint8 [H, W, 3].
@@ -213,7 +215,7 @@ def _pictogram(category: str, x: Plane, y: Plane) -> Plane:
 
 @lru_cache(maxsize=1)
 def pictograms() -> dict[str, list[tuple[bool, str, tuple[float, ...]]]]:
-    """The steps of every pictogram of ``covers.txt``: whether to add or to cut out, what, and its numbers.
+    """Reads the drawing steps of the pictograms in ``covers.txt``: add or cut out, which shape, its numbers.
 
     Raises:
         DataError: If a line cannot be read.

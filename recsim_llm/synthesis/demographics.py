@@ -1,4 +1,4 @@
-"""Who the built-in personas are: proportions of groups, names and places, and how groups lean towards themes.
+"""Demographics of the built-in personas: group proportions, names, places, and which themes groups prefer.
 
 The proportions are set by hand to be plausible for an international service, not taken from a census. They are
 published here and in ``world.json`` so that measures of fairness know what they stand on.

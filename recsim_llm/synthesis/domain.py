@@ -1,4 +1,4 @@
-"""The form of a built-in domain: what :mod:`recsim_llm.synthesis.domains` fills in for each world."""
+"""The specification of a built-in domain; :mod:`recsim_llm.synthesis.domains` fills it in for each world."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Domain", "Economy"]
 
 @dataclass(frozen=True)
 class Economy:
-    """What advertisers pay.
+    """Bids and budgets of advertisers.
 
     Attributes:
         bid: [I] [money per event].
@@ -32,7 +32,7 @@ class Economy:
 
 @dataclass(frozen=True)
 class Domain:
-    """A built-in domain.
+    """The specification of a built-in world: grammar files, sizes, and how numbers are drawn.
 
     Attributes:
         name: Name of the world.
@@ -47,9 +47,9 @@ class Domain:
         released: Draws release times [day].
         price: Draws a price from the release time.
         listed: Template of the price that the text names; if given, it is written first and becomes the price.
-        channels: Name of the list of providers that each theme holds; if given, each provider has a character of its
+        channels: Name of the list of providers that each theme holds; if given, each provider has a quality of its
             own, which moves the quality of its items and how often their titles promise too much.
-        economy: Draws bids and budgets from the provider of each item and from the characters of providers.
+        economy: Draws bids and budgets from the provider of each item and from the quality of providers.
         arranged: Sets numbers of the finished items that depend on all of them: prices by category, even times.
         wallet: Median of what a user can spend [currency / 30 days]; 0 where there is no limit.
         covers: Whether every item has a drawn cover, with taste for what it shows.

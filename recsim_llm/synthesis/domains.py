@@ -1,4 +1,4 @@
-"""What makes a built-in domain: its files, sizes, providers, prices and the times at which items appear."""
+"""The built-in domains by name, and those of music and news: prices and release times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worlds of a shop and of a social network: what products cost, who can pay, and creators who post all the time."""
+"""The built-in domains of a shop and a social network: product prices, and creators who post regularly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worlds of advertisements and of videos: what advertisers pay, and channels that are good or bad as a whole."""
+"""The built-in domains of advertisements and videos: bids and budgets, and channels of different quality."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PER_CLICK, PER_CONVERSION = 0.5, 8.0
 CLICK_SHARE = 0.6
 """Share of the advertisers that are charged per click; the others pay a commission per conversion."""
 HASTE = 0.35
-"""How much more the advertisers of low quality bid: log bid per standard deviation of character."""
+"""How much more the advertisers of low quality bid: log bid per standard deviation of quality."""
 
 
 def _released_ads(rng: np.random.Generator, count: int) -> NDArray[Any]:
@@ -40,15 +40,15 @@ def _price_video(rng: np.random.Generator, day: float) -> float:
     return float(rng.choice([0.0, 2.99], p=[0.96, 0.04]))
 
 
-def _economy(rng: np.random.Generator, providers: Sequence[str], characters: dict[str, float]) -> Economy:
+def _economy(rng: np.random.Generator, providers: Sequence[str], qualities: dict[str, float]) -> Economy:
     """Draws what each advertisement bids and what each advertiser spends on one user a day.
 
     The bids of an advertiser lie close together. Its budget pays for two to six clicks or one to two conversions, and
     in any case once for the dearest of its advertisements.
     """
-    names = sorted(characters)
+    names = sorted(qualities)
     converts = rng.permutation(len(names)) >= round(CLICK_SHARE * len(names))  # [G]
-    own = rng.normal(0.0, 0.3, len(names)) - HASTE * np.array([characters[name] for name in names])
+    own = rng.normal(0.0, 0.3, len(names)) - HASTE * np.array([qualities[name] for name in names])
     median = np.where(converts, PER_CONVERSION, PER_CLICK) * np.exp(own)
     events = np.where(
         converts,

@@ -1,4 +1,4 @@
-"""The same personas as plain paragraphs, in other words: for tests of what happens to people's own free text.
+"""Rewrites built-in personas as free text in held-out phrasings, to test the stance splitter.
 
 Frames and names of things come from ``heldout.txt`` and from the phrases that the themes reserve; neither the built-in
 paragraphs nor the stance classifier use any of them.
@@ -6,17 +6,17 @@ paragraphs nor the stance classifier use any of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from recsim_llm.synthesis.grammar import Theme, Writer, polish, read_words
+from recsim_llm.synthesis.grammar import TemplateWriter, Theme, polish, read_words
 from recsim_llm.synthesis.personas import Persona, Voice
 
 _LINKS = (". ", "; ", ", but ", ", while ", ". ", ", and ")
 
 
-def plain_paragraph(persona: Persona, themes: Sequence[Theme], seed: int = 0) -> str:
+def free_text_persona(persona: Persona, themes: Sequence[Theme], seed: int = 0) -> str:
     """Writes what a persona likes and dislikes as a paragraph in held-out phrasings.
 
     Args:
@@ -31,7 +31,7 @@ def plain_paragraph(persona: Persona, themes: Sequence[Theme], seed: int = 0) ->
     words = read_words("heldout.txt")
     decade = f"{'twenties thirties forties fifties sixties seventies eighties'.split()[max(persona.age // 10 - 2, 0)]}"
     facts = {"age": (str(persona.age),), "place": (persona.place,), "job": (persona.job,), "decade": (decade,)}
-    writer = Writer((facts, words), rng)
+    writer = TemplateWriter((facts, words), rng)
     voice = Voice("first" if rng.random() < 0.6 else persona.gender, persona.name)
     clauses = [
         _clause(writer, voice, statement.valence, reserved[statement.theme, statement.facet])
@@ -46,15 +46,10 @@ def plain_paragraph(persona: Persona, themes: Sequence[Theme], seed: int = 0) ->
     return polish(paragraph.replace("?, ", "? ").replace("?; ", "? ") + ".")
 
 
-def _clause(writer: Writer, voice: Voice, valence: float, thing: str) -> str:
+def _clause(writer: TemplateWriter, voice: Voice, valence: float, thing: str) -> str:
     frame = voice.speak(writer.phrase("like" if valence > 0 else "dislike"))
     return frame.replace("{o}", thing)
 
 
-def _neutral(writer: Writer, voice: Voice, kind: str) -> str:
+def _neutral(writer: TemplateWriter, voice: Voice, kind: str) -> str:
     return writer.expand(voice.speak(writer.phrase(kind), named=True))
-
-
-def plain_paragraphs(personas: Sequence[Persona], themes: Sequence[Theme], seed: int = 0) -> Mapping[str, str]:
-    """:func:`plain_paragraph` of each, by user id."""
-    return {persona.user_id: plain_paragraph(persona, themes, seed) for persona in personas}

@@ -1,4 +1,4 @@
-"""A small template language for texts, and the files that hold its themes.
+"""A template language for synthetic texts, and the reader of the files that hold their themes.
 
 In a template
 
@@ -58,7 +58,7 @@ _AS_CONSONANT = re.compile(
 
 @dataclass(frozen=True)
 class Story:
-    """What one text is about: titles, first sentences and details that belong together."""
+    """Templates of one kind of text: titles, first sentences and details that belong together."""
 
     titles: tuple[str, ...]
     leads: tuple[str, ...]
@@ -67,7 +67,7 @@ class Story:
 
 @dataclass(frozen=True)
 class Facet:
-    """A side of a theme.
+    """A subtopic of a theme, with its texts and the phrases that personas use for it.
 
     Attributes:
         name: Short name.
@@ -84,7 +84,7 @@ class Facet:
 
 @dataclass(frozen=True)
 class Theme:
-    """A theme: its own lists of phrases, its facets, and sentences that suit all of them."""
+    """A topic of a world's catalogue: phrase lists, subtopics, and sentences that suit all of them."""
 
     name: str
     group: str
@@ -94,8 +94,8 @@ class Theme:
 
 
 @dataclass
-class Writer:
-    """Expands templates of one text; remembers marks and what was already used.
+class TemplateWriter:
+    """Expands the templates of one text, with memory of marks and used phrases.
 
     Attributes:
         words: Lists of phrases, the first mapping that has a list wins.
@@ -180,7 +180,7 @@ class Writer:
 
 
 def polish(text: str) -> str:
-    """One space between words, a/an that agrees, capital letters at the start of sentences."""
+    """Fixes spaces, a/an, ordinals and capital letters of an expanded template."""
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r" ([.,;:!?])", r"\1", text)
     text = text.replace("s's ", "s' ")

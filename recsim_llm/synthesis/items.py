@@ -1,4 +1,4 @@
-"""Writes the items of a built-in world: titles, texts and what the catalogue says of them.
+"""Generates the items of a built-in world: titles, texts, providers, prices, release times, quality.
 
 Everything comes from one generator with an explicit seed, so that the same seed writes the same catalogue.
 """
@@ -12,8 +12,8 @@ import numpy as np
 
 from recsim_llm.errors import ConfigError
 from recsim_llm.synthesis.domain import Domain
-from recsim_llm.synthesis.grammar import Facet, Story, Theme, Writer, polish, read_themes, read_words
-from recsim_llm.synthesis.provider_quality import BAIT, NOISE, WEIGHT, bait_shares, characters_of
+from recsim_llm.synthesis.grammar import Facet, Story, TemplateWriter, Theme, polish, read_themes, read_words
+from recsim_llm.synthesis.provider_quality import BAIT, NOISE, WEIGHT, clickbait_rates, provider_qualities
 
 _MARK = re.compile(r"\{(\w+#\w+)")
 _FOR_ONE = re.compile(r"([12])\) (.*)")
@@ -23,7 +23,7 @@ _ARRANGED = 4  # stream of what is drawn when all items are there
 
 @dataclass(frozen=True)
 class Item:
-    """One item.
+    """One synthetic item.
 
     Attributes:
         item_id: Unique name.
@@ -51,7 +51,7 @@ class Item:
 
 
 def make_items(domain: Domain, seed: int = 0, count: int | None = None) -> list[Item]:
-    """Writes a catalogue.
+    """Generates the catalogue of a built-in world.
 
     Args:
         domain: Which world.
@@ -64,8 +64,8 @@ def make_items(domain: Domain, seed: int = 0, count: int | None = None) -> list[
     rng = np.random.Generator(np.random.PCG64(seed))
     themes = read_themes(domain.file)
     total = domain.items if count is None else count
-    characters = characters_of(domain, seed)
-    baits = bait_shares(characters, domain.clickbait_share)
+    qualities = provider_qualities(domain, seed)
+    baits = clickbait_rates(qualities, domain.clickbait_share)
     drafts: list[_Draft] = []
     titles: set[str] = set()
     texts: set[str] = set()
@@ -76,7 +76,7 @@ def make_items(domain: Domain, seed: int = 0, count: int | None = None) -> list[
     order = rng.permutation(total)
     released = domain.released(rng, total)
     items = [
-        _finished(domain, rng, number, drafts[draft], float(released[number]), characters)
+        _finished(domain, rng, number, drafts[draft], float(released[number]), qualities)
         for number, draft in enumerate(order)
     ]
     return (
@@ -100,13 +100,13 @@ class _Draft:
 
 
 def _finished(
-    domain: Domain, rng: np.random.Generator, number: int, draft: _Draft, day: float, characters: dict[str, float]
+    domain: Domain, rng: np.random.Generator, number: int, draft: _Draft, day: float, qualities: dict[str, float]
 ) -> Item:
     clickbait = rng.uniform(0.8, 1.6) if draft.bait else min(rng.exponential(0.08), 0.4)
     price = domain.price(rng, day) if draft.price is None else draft.price
     quality = float(rng.standard_normal())
-    if draft.provider in characters:
-        quality = WEIGHT * characters[draft.provider] + NOISE * quality - (BAIT if draft.bait else 0.0)
+    if draft.provider in qualities:
+        quality = WEIGHT * qualities[draft.provider] + NOISE * quality - (BAIT if draft.bait else 0.0)
     else:
         quality -= 0.9 if draft.bait else -0.1
     return Item(
@@ -150,7 +150,7 @@ def _draft(domain: Domain, theme: Theme, facet: Facet, rng: np.random.Generator,
         for name, phrases in theme.words.items()
         if name.endswith(f" {facet.name}")
     }
-    writer = Writer((of_facet, theme.words, read_words(domain.words), read_words("words.txt")), rng)
+    writer = TemplateWriter((of_facet, theme.words, read_words(domain.words), read_words("words.txt")), rng)
     provider = writer.expand(domain.provider.replace("GROUP", theme.group))
     price = float(writer.expand(domain.listed)) if domain.listed else None
     story = facet.stories[int(rng.integers(len(facet.stories)))]
@@ -159,15 +159,15 @@ def _draft(domain: Domain, theme: Theme, facet: Facet, rng: np.random.Generator,
     headline = polish(writer.expand(title))
     sentences = [writer.expand(story.leads[which]), *_details(writer, theme, story, which, rng)]
     about = {"facet": (facet.name,), "theme": (theme.name,)}
-    sentences = [*sentences[:3], Writer((about, *writer.words), rng).expand(domain.filing)]
+    sentences = [*sentences[:3], TemplateWriter((about, *writer.words), rng).expand(domain.filing)]
     bait = bool(rng.random() < baits.get(provider, domain.clickbait_share))
     if bait:
         about = {"title": (headline,), "facet": (facet.name,), "theme": (theme.name,)}
-        headline = polish(Writer((about, *writer.words), rng).expand(domain.bait))
+        headline = polish(TemplateWriter((about, *writer.words), rng).expand(domain.bait))
     return _Draft(theme, facet, headline, polish(" ".join(sentences)), provider, bait, price)
 
 
-def _details(writer: Writer, theme: Theme, story: Story, which: int, rng: np.random.Generator) -> list[str]:
+def _details(writer: TemplateWriter, theme: Theme, story: Story, which: int, rng: np.random.Generator) -> list[str]:
     """One to three further sentences that name nobody who was not introduced."""
     own = [_FOR_ONE.sub(r"\2", detail) for detail in story.details if _suits(detail, which)]
     own = [detail for detail in own if all(writer.knows(mark) for mark in _MARK.findall(detail))]

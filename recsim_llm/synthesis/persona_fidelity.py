@@ -1,4 +1,4 @@
-"""Do the encodings recover what the personas say? Measured on themes: liked, disliked, and those not spoken of.
+"""Fidelity of profiles: whether encodings recover the themes that personas like and dislike.
 
 For a persona u and a theme t the score is ``p_u . m_t`` with ``m_t`` the mean embedding of the theme's items. The two
 numbers are areas under the ROC curve over pairs of themes of one persona: the chance that a liked theme scores above a
@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.metrics.rank_correlation import auc
 from recsim_llm.synthesis.domains import DOMAINS
 from recsim_llm.synthesis.grammar import read_themes
-from recsim_llm.synthesis.visual_attributes import LOOK_OF
+from recsim_llm.synthesis.visual_attributes import ATTRIBUTE_OF_PHRASE
 from recsim_llm.worlds.world import World
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How well profiles recover statements.
+    """AUCs of how well profiles recover the themes that personas name.
 
     Attributes:
         liked: AUC of liked against neutral themes.
@@ -39,8 +40,8 @@ class Fidelity:
         return {"auc_liked": round(self.liked, 4), "auc_disliked": round(self.disliked, 4), "personas": self.personas}
 
 
-def fidelity_of(world: World) -> Fidelity:
-    """Measures a built-in world from its stored arrays and statements.
+def world_fidelity(world: World) -> Fidelity:
+    """Fidelity of the profiles of a built-in world, from its stored arrays and statements.
 
     Args:
         world: A world made by :mod:`recsim_llm.synthesis.build`: its statements are phrases of its grammar.
@@ -54,20 +55,22 @@ def fidelity_of(world: World) -> Fidelity:
     liked: list[set[str]] = []
     disliked: list[set[str]] = []
     for statements in world.population.statements:
-        of_themes = [(theme_of[thing], valence) for thing, valence in statements if thing not in LOOK_OF]
+        of_themes = [(theme_of[thing], valence) for thing, valence in statements if thing not in ATTRIBUTE_OF_PHRASE]
         liked.append({theme for theme, valence in of_themes if valence > 0})
         disliked.append({theme for theme, valence in of_themes if valence < 0})
-    return measured(world.population.profile, world.catalog.embedding, world.catalog.category, liked, disliked)
+    return fidelity_of_profiles(
+        world.population.profile, world.catalog.embedding, world.catalog.category, liked, disliked
+    )
 
 
-def measured(
+def fidelity_of_profiles(
     profile: NDArray[Any],
     embedding: NDArray[Any],
     category: Sequence[str],
     liked: Sequence[set[str]],
     disliked: Sequence[set[str]],
 ) -> Fidelity:
-    """Measures profiles against the themes that people name.
+    """Fidelity of profiles, given the themes that users like and dislike.
 
     Args:
         profile: ``[U, D]``.
@@ -83,14 +86,15 @@ def measured(
     likes = np.array([[name in mine for name in names] for mine in liked])
     dislikes = np.array([[name in mine for name in names] for mine in disliked])
     neutral = ~(likes | dislikes)
-    return Fidelity(_auc(score, likes, neutral), _auc(score, dislikes, neutral), len(profile))
+    return Fidelity(_pooled_auc(score, likes, neutral), _pooled_auc(score, dislikes, neutral), len(profile))
 
 
-def _auc(score: NDArray[Any], first: NDArray[Any], second: NDArray[Any]) -> float:
+def _pooled_auc(score: NDArray[Any], first: NDArray[Any], second: NDArray[Any]) -> float:
     """Share of pairs of one user's themes in which the first kind scores higher; ties count half."""
     higher = pairs = 0.0
-    for row, mine, others in zip(score, first, second, strict=True):
-        difference = row[mine][:, None] - row[others][None, :]
-        higher += float((difference > 0).sum()) + 0.5 * float((difference == 0).sum())
-        pairs += difference.size
+    for row, likes, others in zip(score, first, second, strict=True):
+        chosen, count = likes | others, float(likes.sum()) * float(others.sum())
+        if count:
+            higher += count * auc(row[chosen], likes[chosen])
+            pairs += count
     return higher / pairs if pairs else float("nan")

@@ -1,4 +1,4 @@
-"""Writes the people of a built-in world: what they like and dislike as data, and a paragraph that says so."""
+"""Generates the personas of a built-in world: likes and dislikes as data, and a paragraph that says so."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.synthesis import demographics as tables
 from recsim_llm.synthesis.domains import Domain
-from recsim_llm.synthesis.grammar import Theme, Words, Writer, polish, read_themes, read_words
+from recsim_llm.synthesis.grammar import TemplateWriter, Theme, Words, polish, read_themes, read_words
 from recsim_llm.synthesis.visual_attributes import ATTRIBUTES, PHRASES
 
 _VERB = re.compile(r"<([\w']+)>")
@@ -29,7 +29,7 @@ _SPLIT_FAMILY = 0.15  # relative odds of disliking a theme of the same family as
 
 @dataclass(frozen=True)
 class Statement:
-    """One thing that a persona says.
+    """One statement of taste in a persona, with its valence.
 
     Attributes:
         object: What it is about, without like or dislike; this is what is encoded.
@@ -48,7 +48,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Persona:
-    """One person.
+    """One synthetic persona.
 
     Attributes:
         user_id: Unique name.
@@ -63,7 +63,8 @@ class Persona:
         place: Town.
         liked: Themes with a statement above zero.
         disliked: Themes with a statement below zero.
-        looks: What it says of how things look, where items have covers: theme and facet are attribute and value.
+        visual_statements: What it says of how things look, where items have covers; theme and facet are attribute and
+            value.
         person: In which person the text is written: "first", or the gender of the third.
     """
 
@@ -79,22 +80,22 @@ class Persona:
     place: str
     liked: tuple[str, ...]
     disliked: tuple[str, ...]
-    looks: tuple[Statement, ...] = ()
+    visual_statements: tuple[Statement, ...] = ()
     person: str = "first"
 
     @property
-    def said(self) -> list[tuple[str, float]]:
+    def all_statements(self) -> list[tuple[str, float]]:
         """Everything it says as (statement, valence), of themes first."""
-        return [(statement.object, statement.valence) for statement in (*self.statements, *self.looks)]
+        return [(statement.object, statement.valence) for statement in (*self.statements, *self.visual_statements)]
 
     def neutral(self, themes: Sequence[str]) -> list[str]:
-        """The themes of which the persona says nothing."""
+        """The themes that the persona does not mention."""
         return [theme for theme in themes if theme not in self.liked and theme not in self.disliked]
 
 
 @dataclass(frozen=True)
 class Voice:
-    """In which person a text is written.
+    """Grammatical person of a text, with conjugation and pronouns.
 
     Attributes:
         person: "first", or the gender of the third person.
@@ -125,7 +126,7 @@ def _conjugated(verb: str, column: int) -> str:
 
 
 def make_personas(domain: Domain, seed: int = 0, count: int | None = None) -> list[Persona]:
-    """Writes a population.
+    """Generates the personas of a built-in world.
 
     Args:
         domain: Which world.
@@ -149,7 +150,7 @@ def _with_looks(person: Persona, seed: int, number: int) -> Persona:
     """The same persona with one or two looks that it likes and one or two that it does not, of different attributes."""
     rng = np.random.Generator(np.random.PCG64([seed, 13, number]))
     voice = Voice(person.person, person.name)
-    frames = Writer((read_words("people.txt"),), rng)
+    frames = TemplateWriter((read_words("people.txt"),), rng)
     attributes = [list(ATTRIBUTES)[int(i)] for i in rng.permutation(len(ATTRIBUTES))]
     liked, disliked = (int(rng.choice([1, 2])) for _ in range(2))
     made = []
@@ -161,7 +162,7 @@ def _with_looks(person: Persona, seed: int, number: int) -> Persona:
         valence = (1 if likes else -1) * (FIRM if first else MILD)
         made.append(Statement(thing, sentence, valence, attribute, value))
     more = polish(" ".join(f"{statement.sentence}." for statement in made))
-    return dataclasses.replace(person, text=f"{person.text} {more}", looks=tuple(made))
+    return dataclasses.replace(person, text=f"{person.text} {more}", visual_statements=tuple(made))
 
 
 def _persona(
@@ -225,7 +226,7 @@ def _tastes(
 def _statements(
     liked: Sequence[Theme], disliked: Sequence[Theme], voice: Voice, rng: np.random.Generator
 ) -> list[Statement]:
-    frames = Writer((read_words("people.txt"),), rng)
+    frames = TemplateWriter((read_words("people.txt"),), rng)
     made: list[Statement] = []
     for theme, likes in [(t, True) for t in liked] + [(t, False) for t in disliked]:
         facets = rng.permutation(len(theme.facets))[: 2 if rng.random() < 0.3 else 1]
@@ -248,7 +249,7 @@ def _paragraph(
     rng: np.random.Generator,
 ) -> str:
     words = read_words("people.txt")
-    writer = Writer((facts, words), rng)
+    writer = TemplateWriter((facts, words), rng)
     intro = writer.expand(voice.speak(writer.phrase("intro_old" if retired else "intro"), named=True))
     kinds = ["life", f"also_{domain.name}"]
     asides = [writer.expand(voice.speak(writer.phrase(kind))) for kind in kinds if rng.random() < 0.7]

@@ -1,4 +1,4 @@
-"""The character of a provider: one number that moves the quality of all its items and how often they promise too much.
+"""Provider quality: one number for each provider that shifts its items' quality and clickbait rate.
 
     quality = WEIGHT c_p + NOISE e_i - BAIT b_i        c_p, e_i ~ N(0, 1), b_i in {0, 1} whether the title is bait
     P(b_i = 1) = sigma(m - STEEP c_p)                  m such that the mean over providers is the domain's share of bait
@@ -19,8 +19,8 @@ _STREAM = 3
 _HALVINGS = 60
 
 
-def characters_of(domain: Domain, seed: int) -> dict[str, float]:
-    """The character of every provider that the themes of a domain list; empty if the domain has none.
+def provider_qualities(domain: Domain, seed: int) -> dict[str, float]:
+    """Draws the quality of every provider of a domain; empty if its providers do not differ.
 
     Args:
         domain: Which world; its ``channels`` names the list of providers in each theme.
@@ -37,11 +37,11 @@ def characters_of(domain: Domain, seed: int) -> dict[str, float]:
     return {name: float(value) for name, value in zip(names, drawn, strict=True)}
 
 
-def bait_shares(characters: dict[str, float], share: float) -> dict[str, float]:
-    """How often each provider's titles promise too much; the mean over providers is ``share``."""
-    if not characters:
+def clickbait_rates(qualities: dict[str, float], share: float) -> dict[str, float]:
+    """Clickbait rate of each provider; the mean over providers is ``share``."""
+    if not qualities:
         return {}
-    value = np.array(list(characters.values()))
+    value = np.array(list(qualities.values()))
     low, high = -20.0, 20.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -50,4 +50,4 @@ def bait_shares(characters: dict[str, float], share: float) -> dict[str, float]:
         else:
             high = middle
     shares = 1 / (1 + np.exp(STEEP * value - low))
-    return {name: float(found) for name, found in zip(characters, shares, strict=True)}
+    return {name: float(found) for name, found in zip(qualities, shares, strict=True)}

@@ -1,4 +1,4 @@
-"""The looks of products: four attributes that only their covers show, and what people say of them.
+"""Visual attributes of products: four that only covers show, and the phrases that personas use for them.
 
 They are drawn independently of the text and of each other, each value about equally often.
 """
@@ -9,7 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["ATTRIBUTES", "COLOURS", "LOOK_OF", "PATTERNS", "PHRASES", "SILHOUETTES", "STYLES", "Look", "draw_looks"]
+__all__ = [
+    "ATTRIBUTES",
+    "ATTRIBUTE_OF_PHRASE",
+    "COLOURS",
+    "PATTERNS",
+    "PHRASES",
+    "SILHOUETTES",
+    "STYLES",
+    "VisualAttributes",
+    "draw_visual_attributes",
+]
 
 COLOURS = ("red", "yellow", "green", "blue", "purple", "grey")
 SILHOUETTES = ("disc", "square", "diamond", "arch", "pill")
@@ -37,13 +47,13 @@ PHRASES = {
     ("style", "shaded"): ("soft shading", "shadows that give depth"),
 }
 """What a value of an attribute is called in what people say."""
-LOOK_OF = {phrase: value for value, phrases in PHRASES.items() for phrase in phrases}
+ATTRIBUTE_OF_PHRASE = {phrase: value for value, phrases in PHRASES.items() for phrase in phrases}
 """The attribute and value that a phrase is about."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a cover shows beside the pictogram of its category."""
+class VisualAttributes:
+    """The visual attributes of one cover."""
 
     colour: str
     silhouette: str
@@ -51,10 +61,10 @@ class Look:
     style: str
 
 
-def draw_looks(count: int, rng: np.random.Generator) -> list[Look]:
-    """Draws looks, every value of an attribute as often as the others."""
+def draw_visual_attributes(count: int, rng: np.random.Generator) -> list[VisualAttributes]:
+    """Draws visual attributes, every value of an attribute equally often."""
     columns = [
         [names[int(i)] for i in rng.permutation(np.arange(count) % len(names))]
         for names in (COLOURS, SILHOUETTES, PATTERNS, STYLES)
     ]
-    return [Look(*values) for values in zip(*columns, strict=True)]
+    return [VisualAttributes(*values) for values in zip(*columns, strict=True)]

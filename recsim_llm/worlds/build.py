@@ -1,15 +1,15 @@
-"""Builds a world from people's own files: items, and any of users and interactions.
+"""Builds worlds from texts: one pipeline for people's own files and for the built-in worlds.
 
-    tables, pictures -> encodings (cached) -> space -> categories -> personas by stance -> preference head -> folder
+    items, users -> encodings (cached) -> embedding space -> item embeddings, user profiles -> preferences -> World
 
-Nothing is written until all of it has worked.
+:func:`make_world` is the pipeline. :func:`build_world` reads people's own files for it;
+:mod:`recsim_llm.synthesis.build` writes the built-in worlds for it. Nothing is saved until all of it has worked.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,40 +18,250 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.datasets import Interactions, Items, Limits, Users, read_interactions, read_items, read_users
-from recsim_llm.datasets.item_images import pictures_in
-from recsim_llm.encoders import (
-    DEFAULT_ENCODER,
-    DEFAULT_IMAGE_ENCODER,
-    Encoder,
-    ImageEncoder,
-    load_image_encoder,
-    load_text_encoder,
-    profiles_of,
+from recsim_llm.datasets import (
+    ColumnNames,
+    Interactions,
+    Items,
+    Limits,
+    Users,
+    read_interactions,
+    read_items,
+    read_users,
 )
+from recsim_llm.datasets.item_images import encode_item_images, find_item_images, paths_from
+from recsim_llm.encoders.cache import encode_cached
+from recsim_llm.encoders.images import DEFAULT_IMAGE_ENCODER, ImageEncoder, load_image_encoder
+from recsim_llm.encoders.stance import split_personas
+from recsim_llm.encoders.text import DEFAULT_ENCODER, Encoder, load_text_encoder
 from recsim_llm.errors import ConfigError
 from recsim_llm.fitting.calibration import fit_preferences
 from recsim_llm.worlds.catalog import Catalog, Floats
-from recsim_llm.worlds.embedding_space import Space, described, space_of
+from recsim_llm.worlds.embedding_space import (
+    EmbeddingSpace,
+    TextEncoding,
+    fit_embedding_space,
+    item_texts,
+    persona_profile,
+    persona_sums,
+    unit_scaled,
+)
+from recsim_llm.worlds.item_images import ItemImages
 from recsim_llm.worlds.population import Population
-from recsim_llm.worlds.preference_model import SHARES, SHARES_WITH_IMAGES, Preferences, zero_shot
-from recsim_llm.worlds.topic_clusters import themes_of
-from recsim_llm.worlds.world import World
+from recsim_llm.worlds.preference_model import (
+    VARIANCE_SHARES_WITH_IMAGES,
+    LatentColumns,
+    Preferences,
+    PreferenceSettings,
+    draw_latent_columns,
+    scale_profile_blocks,
+    zero_shot_preferences,
+)
+from recsim_llm.worlds.topic_clusters import name_topic_clusters
+from recsim_llm.worlds.world import World, writable_folder
+
+Say = Callable[[str], None]
 
 _LOG = logging.getLogger(__name__)
 DRAWN_USERS = 1000
 """How many users are drawn where neither users nor interactions are given."""
-PRICE_EFFECT = 0.3
-"""Standard deviation of price times price sensitivity where items have prices [logit]."""
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Columns that the user names, by role; see the ``ALIASES`` of each module of :mod:`recsim_llm.datasets`."""
+@dataclass(frozen=True, eq=False)
+class ImageInputs:
+    """Encoded images of items, and what personas say about visual attributes.
 
-    items: Mapping[str, str | None] | None = None
-    users: Mapping[str, str | None] | None = None
-    interactions: Mapping[str, str | None] | None = None
+    Attributes:
+        encoder: The image encoder.
+        encodings: [I, E], zeros for items without an image.
+        has_image: [I].
+        phrases: [N, E] what phrases on visual attributes mean to the encoder, as directions; None where nobody
+            speaks of them.
+        said: For each user the (row of ``phrases``, valence) pairs.
+        files: The images themselves, where the world keeps them.
+    """
+
+    encoder: ImageEncoder
+    encodings: Floats
+    has_image: NDArray[np.bool_]
+    phrases: Floats | None = None
+    said: Sequence[Sequence[tuple[int, float]]] = ()
+    files: ItemImages | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class WorldInputs:
+    """The inputs of the pipeline: items, users, and what else is known about them.
+
+    Attributes:
+        name: Name of the world.
+        items: The items.
+        users: The users, with the statements that their personas make.
+        latent: What neither texts nor ratings tell; None draws it, or leaves it at zero beside interactions.
+        interactions: A log to fit preferences to; None draws them around what personas say.
+        images: Encoded images; None makes a space of text alone.
+        item_text: What is encoded of items, one of :data:`recsim_llm.worlds.embedding_space.ITEM_TEXTS`.
+        statements: The statements that are encoded as text; None takes all of the users'.
+    """
+
+    name: str
+    items: Items
+    users: Users
+    latent: LatentColumns | None = None
+    interactions: Interactions | None = None
+    images: ImageInputs | None = None
+    item_text: str = "text"
+    statements: Sequence[Sequence[tuple[str, float]]] | None = None
+
+
+def make_world(
+    inputs: WorldInputs,
+    encoder: Encoder,
+    settings: PreferenceSettings,
+    *,
+    width: int = 64,
+    progress: bool = False,
+    say: Say | None = None,
+) -> World:
+    """Makes a world in memory: encodes items and personas, then draws or fits preferences.
+
+    Args:
+        inputs: Items, users and what else is known.
+        encoder: Text encoder.
+        settings: How preferences are drawn or fitted.
+        width: D, width of the embeddings; a quarter of the columns are the images', where there are any.
+        progress: Show progress bars on standard error.
+        say: Is told what is being done.
+
+    Raises:
+        ConfigError: If a setting does not fit, or there are too few images.
+        DataError: If the log cannot be fitted.
+    """
+    tell = say or (lambda text: _LOG.info("%s", text))
+    items, users, images, log = inputs.items, inputs.users, inputs.images, inputs.interactions
+    tell(f"encoding {len(items)} items")
+    texts = encode_cached(encoder, item_texts(inputs.item_text, items.category, items.text), progress)
+    seen = (None, None) if images is None else (images.encodings, images.has_image)
+    space = fit_embedding_space(texts, *seen, width=width, image_width=max(width // 4, 1))
+    embedding = space.embed(texts, *seen)
+    sums = persona_sums(encoder, inputs.statements or users.statements, space.text, progress)
+    profile = _profiles(sums, embedding, space, images)
+    preferences, metrics = _preferences(space, embedding, profile, log, settings, tell)
+    latent = inputs.latent or draw_latent_columns(items.price, len(users), settings.seed, fitted=log is not None)
+    encoding = TextEncoding(inputs.item_text, profile_scale=_scale(sums, profile, space.blocks["text"]))
+    return World(
+        name=inputs.name,
+        catalog=_catalog(items, embedding, space.blocks, preferences, latent, settings.seed),
+        population=_population(users, profile, preferences, latent),
+        preference_model=preferences.preference_model,
+        encoder=_described(encoder, images),
+        encoding=dataclasses.asdict(encoding),
+        projection=space.arrays(),
+        parameters=_parameters(items),
+        metrics=metrics,
+        item_images=None if images is None else images.files,
+    )
+
+
+def _profiles(sums: Floats, embedding: Floats, space: EmbeddingSpace, images: ImageInputs | None) -> Floats:
+    """Profiles [U, D] in [-1, 1]: what personas say of texts and, in the image block, of visual attributes."""
+    profile = unit_scaled(sums)
+    if images is None or images.phrases is None or space.image is None:
+        return profile
+    first, last = space.blocks["image"]
+    places = space.image.apply(images.phrases, centre=False)
+    for user, said in enumerate(images.said):
+        profile[user, first:last] = persona_profile(places[[row for row, _ in said]], [valence for _, valence in said])
+    return scale_profile_blocks(profile, embedding, space.blocks, VARIANCE_SHARES_WITH_IMAGES)
+
+
+def _scale(sums: Floats, profile: Floats, block: tuple[int, int]) -> float:
+    """The factor from signed sums of statements to profiles; 1 where nobody says anything."""
+    of_text = slice(*block)
+    place = np.unravel_index(np.abs(sums[:, of_text]).argmax(), sums[:, of_text].shape)
+    largest = float(sums[:, of_text][place])
+    return float(profile[:, of_text][place]) / largest if largest else 1.0
+
+
+def _described(encoder: Encoder, images: ImageInputs | None) -> dict[str, Any]:
+    """Which encoders made the embeddings, for ``world.json``."""
+    text = {"id": encoder.name, "digest": encoder.digest, "width": encoder.width}
+    if images is None:
+        return text
+    seen = images.encoder
+    return {**text, "image": {"id": seen.name, "digest": seen.digest, "width": seen.width}}
+
+
+def _preferences(
+    space: EmbeddingSpace,
+    embedding: Floats,
+    profile: Floats,
+    log: Interactions | None,
+    settings: PreferenceSettings,
+    tell: Say,
+) -> tuple[Preferences, dict[str, Any]]:
+    """Preferences fitted to the log, or drawn around what personas say where there is none; and what was measured."""
+    if log is not None:
+        fitted = fit_preferences(
+            log, embedding, profile, positive=settings.positive, use=settings.use, seed=settings.seed, say=tell
+        )
+        return fitted.preferences, {"held_out": fitted.metrics, "dropped_rows": log.dropped}
+    drawn = zero_shot_preferences(
+        profile, embedding, mu=settings.mu, spread=settings.spread, shares=settings.shares,
+        blocks=space.blocks, seed=settings.seed,
+    )  # fmt: skip
+    return drawn, {}
+
+
+def _catalog(
+    items: Items,
+    embedding: Floats,
+    blocks: Mapping[str, tuple[int, int]],
+    preferences: Preferences,
+    latent: LatentColumns,
+    seed: int,
+) -> Catalog:
+    named = [value or "other" for value in items.category] if any(items.category) else None
+    return Catalog(
+        item_id=items.item_id,
+        title=items.title,
+        text=items.text,
+        category=named or name_topic_clusters(items.text, embedding, seed=seed),
+        provider=[value or "unknown" for value in items.provider],
+        embedding=embedding,
+        blocks=blocks,
+        price=items.price.astype(np.float32),
+        released_at=items.released_at.astype(np.float32),
+        appeal=preferences.appeal,
+        factors=preferences.item_factors,
+        quality=latent.quality,
+        clickbait=latent.clickbait,
+        bid=latent.bid,
+        bid_event=latent.bid_event,
+        provider_budget=latent.provider_budget,
+        image=items.image,
+    )
+
+
+def _population(users: Users, profile: Floats, preferences: Preferences, latent: LatentColumns) -> Population:
+    return Population(
+        user_id=users.user_id,
+        persona=users.persona,
+        statements=users.statements,
+        gender=users.gender,
+        age_band=users.age_band,
+        region=users.region,
+        profile=profile,
+        taste=preferences.taste,
+        factors=preferences.user_factors,
+        bias=preferences.bias,
+        price_sensitivity=latent.price_sensitivity,
+        wallet=latent.wallet,
+    )
+
+
+def _parameters(items: Items) -> dict[str, float]:
+    """Items without dates neither age nor leave the shelf, whatever the scenario."""
+    return {} if np.ptp(items.released_at) > 0 else {"freshness": 0.0, "shelf_life": 0.0}
 
 
 def build_world(
@@ -64,7 +274,7 @@ def build_world(
     encoder: str | Encoder = DEFAULT_ENCODER,
     width: int = 64,
     text_columns: Sequence[str] | None = None,
-    columns: Columns | None = None,
+    columns: ColumnNames | None = None,
     tags: str | Path | None = None,
     images: str | Path | None = None,
     image_encoder: str | ImageEncoder | None = None,
@@ -82,14 +292,14 @@ def build_world(
     progress: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> World:
-    """Reads files, encodes the texts, finds or fits preferences, and saves the world.
+    """Builds a world from files of items, users and interactions.
 
     Args:
         items: CSV or Parquet file of items; a text for each is needed, everything else is optional.
         users: File of users; their personas become tastes.
         interactions: File of ratings or clicks. With it item appeal and tastes are fitted
             (:func:`recsim_llm.fitting.calibration.fit_preferences`); without it personas are taken at their word
-            (:func:`recsim_llm.worlds.preference_model.zero_shot`).
+            (:func:`recsim_llm.worlds.preference_model.zero_shot_preferences`).
         out: Folder of the new world, in a folder that exists; None saves nothing.
         name: Name of the world; None takes the folder's.
         encoder: Id of a text encoder, or one that is loaded.
@@ -97,17 +307,17 @@ def build_world(
         text_columns: Columns of the items that are joined to the text that is encoded.
         columns: Columns named by role where they are not found by themselves.
         tags: File of notes on items (item, tag), put behind their texts.
-        images: Folder of pictures named by item_id, in the folder of the items' file; None takes the paths of their
+        images: Folder of images named by item_id, in the folder of the items' file; None takes the paths of their
             column "image".
         image_encoder: Id of an image encoder, or one that is loaded. With it a quarter of the encodings' columns is
-            what pictures show, and users have taste for it; without it pictures are only listed.
+            what images show, and users have taste for it; without it images are only listed.
         drop_unknown: Leave out interactions with unknown items or users instead of refusing them.
         positive: Ratings from here on are positive; None finds the value.
         use: "train" keeps a test part of the interactions unseen, "all" fits the world to all of them.
         n_users: How many users are drawn where there are neither users nor interactions.
         mu: Constant of the utility [logit]; without interactions.
         spread: Standard deviation of the utility [logit]; without interactions.
-        shares: Share of variance of each term (:data:`SHARES`); without interactions.
+        shares: Share of variance of each term (:data:`VARIANCE_SHARES`); without interactions.
         seed: Seed of the split and of everything that is drawn.
         limits: Most rows, columns and bytes of the files.
         separator: Separator of CSV files; None finds it.
@@ -124,128 +334,49 @@ def build_world(
         MissingExtraError: If an encoder needs packages that are not installed.
     """
     tell = say or (lambda text: _LOG.info("%s", text))
-    target = None if out is None else free_folder(Path(out), overwrite)
+    target = None if out is None else writable_folder(Path(out), overwrite)
     if not 1 <= width <= 256:
         raise ConfigError(f"width={width}: encodings in a world are 1 to 256 wide")
     tell("reading files")
-    reading = _Reading(columns or Columns(), {"limits": limits, "separator": separator}, drop_unknown, n_users)
-    things = read_items(items, text_columns=text_columns, columns=reading.columns.items, tags=tags, **reading.options)
+    options: dict[str, Any] = {"limits": limits, "separator": separator}
+    named = columns or ColumnNames()
+    things = read_items(items, text_columns=text_columns, columns=named.items, tags=tags, **options)
     if images is not None:
-        things = dataclasses.replace(things, image=pictures_in(images, items, things.item_id))
+        things = dataclasses.replace(things, image=find_item_images(images, items, things.item_id))
         image_encoder = image_encoder or DEFAULT_IMAGE_ENCODER
-    people, log = _people_and_log(reading, things, users, interactions)
+    people = None if users is None else read_users(users, columns=named.users, **options)
+    log = None
+    if interactions is not None:
+        known = None if people is None else people.user_id
+        log, user_id = read_interactions(
+            interactions, things.item_id, known, columns=named.interactions, drop_unknown=drop_unknown, **options
+        )
+        people = people or Users.anonymous(user_id)
+    if n_users < 1:
+        raise ConfigError(f"n_users={n_users}: at least one user has to be drawn")
+    people = people or Users.anonymous([str(number + 1) for number in range(n_users)])
     model = load_text_encoder(encoder) if isinstance(encoder, str) else encoder
     seer = load_image_encoder(image_encoder) if isinstance(image_encoder, str) else image_encoder
-    space = space_of(things, items, model, seer, width, progress, tell)
-    statements = _statements(people, model, progress, tell)
-    profile = profiles_of(model, statements, space.fusion.text, progress)
-    drawing = _Drawing(mu, spread, shares, positive, use, seed)
-    preferences, metrics = _preferences(space, profile, log, drawing, tell)
-    latent = _unmeasured(things, len(people), log, seed)
-    world = World(
+    inputs = WorldInputs(
         name=name or (target.name if target is not None else Path(items).stem),
-        catalog=_catalog(things, space, preferences, latent, _moved(items, things.image, target), seed),
-        population=_population(people, statements, profile, preferences, latent),
-        head=preferences.head,
-        encoder=described(model, seer),
-        projection=space.fusion.arrays(),
-        parameters=_parameters(things),
-        metrics=metrics,
+        items=dataclasses.replace(things, image=paths_from(target, items, things.image)),
+        users=dataclasses.replace(people, statements=_statements(people, model, progress, tell)),
+        interactions=log,
+        images=None if seer is None else _image_inputs(things, items, seer, width, progress, tell),
     )
+    settings = PreferenceSettings(mu, spread, shares, positive, use, seed)
+    world = make_world(inputs, model, settings, width=width, progress=progress, say=tell)
     if target is not None:
         tell(f"saving {target}")
         world.save(target, overwrite=overwrite)
     return world
 
 
-@dataclass(frozen=True)
-class _Drawing:
-    """How preferences are drawn or fitted; see :func:`build_world`."""
-
-    mu: float
-    spread: float
-    shares: dict[str, float] | None
-    positive: float | None
-    use: str
-    seed: int
-
-
-def _preferences(
-    space: Space, profile: Floats, log: Interactions | None, how: _Drawing, tell: Callable[[str], None]
-) -> tuple[Preferences, dict[str, Any]]:
-    """Fitted where there is a log, else drawn around what personas say; and what was measured."""
-    if log is not None:
-        fitted = fit_preferences(
-            log, space.embedding, profile, positive=how.positive, use=how.use, seed=how.seed, say=tell
-        )
-        return fitted.preferences, {"held_out": fitted.metrics, "dropped_rows": log.dropped}
-    blocks = space.fusion.blocks
-    shares = how.shares or _possible_shares(profile, SHARES if len(blocks) == 1 else SHARES_WITH_IMAGES)
-    drawn = zero_shot(
-        profile, space.embedding, mu=how.mu, spread=how.spread, shares=shares, blocks=blocks, seed=how.seed
-    )
-    return drawn, {}
-
-
-def _parameters(things: Items) -> dict[str, float]:
-    """Items without dates neither age nor leave the shelf, whatever the scenario."""
-    return {} if np.ptp(things.released_at) > 0 else {"freshness": 0.0, "shelf_life": 0.0}
-
-
-def free_folder(target: Path, overwrite: bool) -> Path:
-    """Refuses, before any work is done, a folder that could not be written in the end."""
-    if not target.parent.is_dir():
-        raise ConfigError(f"{target.parent} is not a folder; make it first, the world will be saved in it")
-    if target.exists() or target.is_symlink():
-        if not overwrite:
-            raise ConfigError(f"{target} exists already; name another folder or pass overwrite")
-        if not (target / "world.json").is_file():
-            raise ConfigError(f"{target} holds no world, it will not be overwritten; name another folder")
-    return target
-
-
-@dataclass(frozen=True)
-class _Reading:
-    columns: Columns
-    options: dict[str, Any]
-    drop_unknown: bool
-    n_users: int
-
-
-def _people_and_log(
-    reading: _Reading, things: Items, users: str | Path | None, interactions: str | Path | None
-) -> tuple[Users, Interactions | None]:
-    """The users of the file, else those of the log, else nameless ones."""
-    named = reading.columns
-    people = None if users is None else read_users(users, columns=named.users, **reading.options)
-    if interactions is None:
-        return people or _drawn(reading.n_users), None
-    log, user_id = read_interactions(
-        interactions,
-        things.item_id,
-        None if people is None else people.user_id,
-        columns=named.interactions,
-        drop_unknown=reading.drop_unknown,
-        **reading.options,
-    )
-    return people or Users.nameless(user_id), log
-
-
-def _drawn(count: int) -> Users:
-    if count < 1:
-        raise ConfigError(f"n_users={count}: at least one user has to be drawn")
-    return Users.nameless([str(number + 1) for number in range(count)])
-
-
-def _statements(
-    people: Users, model: Encoder, progress: bool, tell: Callable[[str], None]
-) -> list[list[tuple[str, float]]]:
+def _statements(people: Users, model: Encoder, progress: bool, tell: Say) -> list[list[tuple[str, float]]]:
     """Statements as the file gives them; a persona without any is split by stance."""
     open_rows = [row for row, own in enumerate(people.statements) if not own and people.persona[row]]
     out = [list(own) for own in people.statements]
     if open_rows:
-        from recsim_llm.encoders.stance import split_personas  # fits a classifier for encoders that it does not know
-
         tell(f"splitting {len(open_rows)} personas into statements; users.parquet shows them, to be corrected")
         found = split_personas([people.persona[row] for row in open_rows], model, progress)
         for row, pairs in zip(open_rows, found, strict=True):
@@ -253,98 +384,15 @@ def _statements(
     return out
 
 
-def _possible_shares(profile: Floats, usual: Mapping[str, float]) -> dict[str, float]:
-    """The usual shares; where nobody says anything, the text's share is drawn like other taste."""
-    if np.any(profile):
-        return dict(usual)
-    return {**usual, "text": 0.0, "residual": usual["residual"] + usual["text"]}
-
-
-@dataclass(frozen=True, eq=False)
-class _Latent:
-    """What neither texts nor ratings tell."""
-
-    quality: Floats
-    clickbait: Floats
-    price_sensitivity: Floats
-
-
-def _unmeasured(things: Items, users: int, log: Interactions | None, seed: int) -> _Latent:
-    """Quality, clickbait and price sensitivity: drawn, but zero in a world that is fitted to a log.
-
-    A log of ratings holds what people got; that something attracts without satisfying cannot be told from it, and
-    price is in the items' fitted appeal already.
-    """
-    if log is not None:
-        nothing = np.zeros(len(things), np.float32)
-        return _Latent(nothing, nothing, np.zeros(users, np.float32))
-    rng = np.random.Generator(np.random.PCG64([seed, 11]))
-    quality = rng.standard_normal(len(things))
-    clickbait = np.maximum(rng.standard_normal(len(things)) - 0.5, 0.0)
-    deviation = float(things.price.std())
-    scale = PRICE_EFFECT / deviation if deviation > 0 else 0.0
-    sensitivity = np.abs(rng.standard_normal(users)) * scale
-    return _Latent(*(np.asarray(values, dtype=np.float32) for values in (quality, clickbait, sensitivity)))
-
-
-def _catalog(
-    things: Items,
-    space: Space,
-    preferences: Preferences,
-    latent: _Latent,
-    image: list[str | None],
-    seed: int,
-) -> Catalog:
-    return Catalog(
-        item_id=things.item_id,
-        title=things.title,
-        text=things.text,
-        category=_categories(things, space.embedding, seed),
-        provider=[value or "unknown" for value in things.provider],
-        embedding=space.embedding,
-        blocks=space.fusion.blocks,
-        price=things.price.astype(np.float32),
-        released_at=things.released_at.astype(np.float32),
-        appeal=preferences.appeal,
-        factors=preferences.item_factors,
-        quality=latent.quality,
-        clickbait=latent.clickbait,
-        image=image,
-    )
-
-
-def _population(
-    people: Users,
-    statements: list[list[tuple[str, float]]],
-    profile: Floats,
-    preferences: Preferences,
-    latent: _Latent,
-) -> Population:
-    return Population(
-        user_id=people.user_id,
-        persona=people.persona,
-        statements=statements,
-        gender=people.gender,
-        age_band=people.age_band,
-        region=people.region,
-        profile=profile,
-        taste=preferences.taste,
-        factors=preferences.user_factors,
-        bias=preferences.bias,
-        price_sensitivity=latent.price_sensitivity,
-    )
-
-
-def _categories(things: Items, embedding: NDArray[Any], seed: int) -> list[str]:
-    """Categories of the file; where it has none, themes found in the encodings."""
-    if any(things.category):
-        return [value or "other" for value in things.category]
-    return themes_of(things.text, embedding, seed=seed)
-
-
-def _moved(items: str | Path, images: list[str | None], target: Path | None) -> list[str | None]:
-    """Paths of pictures, relative to the folder of the world instead of that of the file of items."""
-    if target is None:
-        return images
-    source = Path(items).resolve().parent
-    return [None if image is None else os.path.relpath(source / image, target.resolve()) for image in images]
+def _image_inputs(
+    items: Items, file: str | Path, encoder: ImageEncoder, width: int, progress: bool, tell: Say
+) -> ImageInputs:
+    """Encodes the images of items that were read from a file."""
+    has_image = np.array([image is not None for image in items.image])
+    if has_image.sum() < 2 or width < 2:
+        raise ConfigError(
+            f"{int(has_image.sum())} of {len(items)} items have a picture and width={width}; a world with pictures "
+            f"needs two of both: name files in a column image, or a folder of them (images)"
+        )
+    tell(f"encoding {int(has_image.sum())} pictures")
+    return ImageInputs(encoder, encode_item_images(encoder, file, items.image, items.item_id, progress), has_image)

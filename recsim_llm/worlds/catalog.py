@@ -1,4 +1,4 @@
-"""The catalogue: everything that can be recommended, as columns of text and arrays.
+"""The item catalogue, as columns of text and arrays.
 
 What a recommender may know (texts, categories, prices, encodings) and what only the simulator knows (appeal, factors,
 quality, clickbait) stand in one object here; :meth:`Catalog.public` gives agents the first part alone.
@@ -25,14 +25,14 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 
-def nothing() -> Floats:
-    """The default of optional columns: not given, zeros when the table is made."""
+def empty_column() -> Floats:
+    """The default of an optional column: an empty array, replaced by zeros when the table is made."""
     return np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """I items.
+    """The items of a world: public features and latent columns, one row for each of I items.
 
     Attributes:
         item_id: Names of the items, unique text.
@@ -47,7 +47,7 @@ class Catalog:
         factors: [I, 16] latent; what no text explains.
         quality: [I] latent; about N(0, 1), what the user gets beyond what attracted her.
         clickbait: [I] latent; >= 0, attracts without satisfying.
-        image: Names of pictures, or None: those the world keeps (``World.image``), else paths relative to it.
+        image: Names of images, or None: those the world keeps (``World.image``), else paths relative to it.
         bid: [I] what the provider pays the platform for an event, in the world's currency; zeros where nobody bids.
         bid_event: [I] the event: 0 a click, 1 a purchase (a commission).
         provider_budget: [G] what each of ``providers`` pays at most [currency / day and user]; zeros where there is no
@@ -72,9 +72,9 @@ class Catalog:
     quality: Floats
     clickbait: Floats
     image: list[str | None] = dataclasses.field(default_factory=list)
-    bid: Floats = dataclasses.field(default_factory=nothing)
-    bid_event: Floats = dataclasses.field(default_factory=nothing)
-    provider_budget: Floats = dataclasses.field(default_factory=nothing)
+    bid: Floats = dataclasses.field(default_factory=empty_column)
+    bid_event: Floats = dataclasses.field(default_factory=empty_column)
+    provider_budget: Floats = dataclasses.field(default_factory=empty_column)
     blocks: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     topics: list[str] = dataclasses.field(init=False)
     topic: Ints = dataclasses.field(init=False)
@@ -94,7 +94,7 @@ class Catalog:
         width = self.embedding.shape[-1]
         shapes = {"embedding": (count, width), "factors": (count, FACTORS)}
         for name in ("embedding", "price", "released_at", "appeal", "factors", "quality", "clickbait"):
-            object.__setattr__(self, name, checked(name, getattr(self, name), shapes.get(name, (count,))))
+            object.__setattr__(self, name, checked_array(name, getattr(self, name), shapes.get(name, (count,))))
         if width > 256:
             raise ConfigError(
                 f"embedding is {width} wide; exact integer dot products take at most 256. Project it first"
@@ -106,7 +106,7 @@ class Catalog:
             object.__setattr__(self, codes, np.fromiter(map(place.__getitem__, getattr(self, column)), np.int32, count))
         for name, size in (("bid", count), ("bid_event", count), ("provider_budget", len(self.providers))):
             given = getattr(self, name)
-            object.__setattr__(self, name, checked(name, given if given.size else np.zeros(size), (size,)))
+            object.__setattr__(self, name, checked_array(name, given if given.size else np.zeros(size), (size,)))
         object.__setattr__(self, "blocks", checked_blocks(self.blocks or {"text": (0, width)}, width))
 
     def __len__(self) -> int:
@@ -125,7 +125,7 @@ class Catalog:
         )
 
 
-def checked(name: str, array: object, shape: tuple[int, ...]) -> Floats:
+def checked_array(name: str, array: object, shape: tuple[int, ...]) -> Floats:
     """Returns ``array`` as finite, contiguous, read-only float32 of the given shape, or raises ConfigError.
 
     An array that is all that already, and not a view of another, is taken as it is; others are copied.
@@ -143,7 +143,7 @@ def checked(name: str, array: object, shape: tuple[int, ...]) -> Floats:
 
 
 def checked_blocks(blocks: Mapping[str, Sequence[int]], width: int) -> dict[str, tuple[int, int]]:
-    """Returns blocks in the order of their columns, or raises ConfigError if they do not part all columns."""
+    """Returns feature blocks in column order, or raises ConfigError if they do not cover all columns exactly once."""
     try:
         found = sorted(
             ((str(name), int(start), int(stop)) for name, (start, stop) in blocks.items()), key=lambda b: b[1]

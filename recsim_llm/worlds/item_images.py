@@ -1,4 +1,4 @@
-"""Pictures of items: PNG files of a world in one Parquet file, read when the first is asked for.
+"""Item images: PNG files of a world in one Parquet file, read on first use.
 
 A picture is decoded only if its header says that it is small; nothing but PNG is understood.
 """
@@ -18,25 +18,25 @@ from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError, DataError, require
 
-__all__ = ["FILE", "Pictures", "decoded"]
+__all__ = ["FILE", "ItemImages", "decode_png"]
 
 FILE = "images.parquet"
-"""Name of the file in the folder of a world; worlds without pictures have none."""
+"""Name of the file in the folder of a world; worlds without images have none."""
 LARGEST_FILE = 256 * 2**20
-"""Largest file of pictures [byte]."""
+"""Largest file of images [byte]."""
 LARGEST_PICTURE = 2**20
-"""Largest PNG of one picture [byte]."""
+"""Largest PNG of one image [byte]."""
 MOST_PIXELS = 2**20
-"""Most pixels of one picture."""
+"""Most pixels of one image."""
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = 24  # bytes up to the end of width and height
 
 
-class Pictures:
-    """PNG files by name.
+class ItemImages:
+    """The images of a world's items: PNG files by name.
 
     Args:
-        source: The pictures, or the Parquet file that holds them, which is read when the first one is asked for.
+        source: The images, or the Parquet file that holds them, which is read when the first one is asked for.
         expected: Size and SHA-256 of that file as ``world.json`` gives them.
     """
 
@@ -49,14 +49,14 @@ class Pictures:
         """PNG bytes by name.
 
         Raises:
-            DataError: If the file was altered since the world was loaded or is not a table of pictures.
+            DataError: If the file was altered since the world was loaded or is not a table of images.
         """
         if isinstance(self._source, Path):
             return _read(self._source, self._expected)
         return dict(self._source)
 
     def png(self, name: str) -> bytes:
-        """The file of one picture.
+        """The PNG file of one image.
 
         Raises:
             ConfigError: If there is no picture of that name.
@@ -66,7 +66,7 @@ class Pictures:
         return self.files[name]
 
     def packed(self) -> bytes:
-        """The Parquet file of all pictures."""
+        """All images as the bytes of a Parquet file."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -76,7 +76,7 @@ class Pictures:
         return bytes(sink.getvalue().to_pybytes())
 
 
-def decoded(png: bytes) -> NDArray[np.uint8]:
+def decode_png(png: bytes) -> NDArray[np.uint8]:
     """The pixels of a PNG file, uint8 [H, W, 3].
 
     Raises:

@@ -1,4 +1,4 @@
-"""The population: who is recommended to, with the text that describes them and their latent tastes."""
+"""The user population: persona texts, groups, profiles and latent tastes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError, unknown
-from recsim_llm.worlds.catalog import FACTORS, Floats, checked, nothing
+from recsim_llm.worlds.catalog import FACTORS, Floats, checked_array, empty_column
 
 SPLITS = ("all", "train", "test")
 TEST_SHARE = 0.25
@@ -19,7 +19,7 @@ TEST_SHARE = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """U users.
+    """The users of a world: public columns and latent tastes, one row for each of U users.
 
     Attributes:
         user_id: Names of the users, unique text.
@@ -47,7 +47,7 @@ class Population:
     gender: list[str] = dataclasses.field(default_factory=list)
     age_band: list[str] = dataclasses.field(default_factory=list)
     region: list[str] = dataclasses.field(default_factory=list)
-    wallet: Floats = dataclasses.field(default_factory=nothing)
+    wallet: Floats = dataclasses.field(default_factory=empty_column)
 
     def __post_init__(self) -> None:
         count = len(self.user_id)
@@ -67,13 +67,13 @@ class Population:
         if not self.wallet.size:
             object.__setattr__(self, "wallet", np.zeros(count, np.float32))
         for name in ("profile", "taste", "factors", "bias", "price_sensitivity", "wallet"):
-            object.__setattr__(self, name, checked(name, getattr(self, name), shapes.get(name, (count,))))
+            object.__setattr__(self, name, checked_array(name, getattr(self, name), shapes.get(name, (count,))))
 
     def __len__(self) -> int:
         return len(self.user_id)
 
     def split(self, name: str) -> NDArray[np.int32]:
-        """Indices of the users of a split.
+        """Indices of the users in the training split, the test split, or all of them.
 
         The split of a user depends on her id alone, so that it survives additions to the population.
 

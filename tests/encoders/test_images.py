@@ -1,4 +1,4 @@
-"""Image encoders, fusion by blocks, worlds with pictures: the shop's and a user's own."""
+"""Image encoders, space by blocks, worlds with pictures: the shop's and a user's own."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsim_llm.encoders import Fusion, encode_images, fit_fusion, load_image_encoder
+from recsim_llm.encoders import encode_images, load_image_encoder
 from recsim_llm.encoders import images as image_module
 from recsim_llm.encoders.text import quiet
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.synthesis.build import SEED
-from recsim_llm.synthesis.covers import png_of
-from recsim_llm.synthesis.image_block import looks_found, looks_of
-from recsim_llm.synthesis.visual_attributes import ATTRIBUTES, LOOK_OF
+from recsim_llm.synthesis.covers import encode_png
+from recsim_llm.synthesis.image_block import attribute_auc, product_attributes
+from recsim_llm.synthesis.visual_attributes import ATTRIBUTE_OF_PHRASE, ATTRIBUTES
 from recsim_llm.worlds.build import build_world
-from recsim_llm.worlds.preference_model import SHARES_WITH_IMAGES, zero_shot
+from recsim_llm.worlds.embedding_space import EmbeddingSpace, fit_embedding_space
+from recsim_llm.worlds.preference_model import VARIANCE_SHARES_WITH_IMAGES, zero_shot_preferences
 from recsim_llm.worlds.world import World, load_world
 from tests.conftest import needs
 
@@ -43,7 +44,7 @@ def shop() -> World:
 
 
 def plain(red: int, green: int = 0, blue: int = 0, side: int = 8) -> bytes:
-    return png_of(np.full((side, side, 3), (red, green, blue), np.uint8))
+    return encode_png(np.full((side, side, 3), (red, green, blue), np.uint8))
 
 
 def bomb() -> bytes:
@@ -71,37 +72,39 @@ class TestBlocks:
             with pytest.raises(ConfigError, match="blocks"):
                 dataclasses.replace(world.catalog, blocks=bad)
 
-    def test_fusion_shares_variance_and_leaves_what_is_unknown_at_zero(self) -> None:
+    def test_space_shares_variance_and_leaves_what_is_unknown_at_zero(self) -> None:
         rng = np.random.Generator(np.random.PCG64(0))
         text, image = rng.normal(size=(90, 20)), 7 * rng.normal(size=(90, 30)) + 3
         seen = np.arange(90) % 3 > 0
-        fusion = fit_fusion(text, image, seen, width=12, image_width=4, image_share=0.25)
-        x = fusion.apply(text, image, seen)
-        assert fusion.blocks == {"text": (0, 8), "image": (8, 12)}
+        space = fit_embedding_space(text, image, seen, width=12, image_width=4, image_share=0.25)
+        x = space.embed(text, image, seen)
+        assert space.blocks == {"text": (0, 8), "image": (8, 12)}
         assert not x[~seen, 8:].any()
         assert np.abs(x).max() == pytest.approx(1, abs=1e-5)
         total = x[:, :8].astype(float).var(axis=0).sum() + x[seen, 8:].astype(float).var(axis=0).sum()
         assert x[seen, 8:].astype(float).var(axis=0).sum() / total == pytest.approx(0.25, abs=0.01)
-        again = Fusion.of(fusion.arrays(), fusion.blocks)
-        np.testing.assert_allclose(again.apply(text, image, seen), x, atol=1e-6)
-        np.testing.assert_allclose(again.apply(text)[:, :8], x[:, :8], atol=1e-6)
+        again = EmbeddingSpace.of(space.arrays(), space.blocks)
+        np.testing.assert_allclose(again.embed(text, image, seen), x, atol=1e-6)
+        np.testing.assert_allclose(again.embed(text)[:, :8], x[:, :8], atol=1e-6)
         with pytest.raises(ConfigError, match="image_width=12"):
-            fit_fusion(text, image, seen, width=12, image_width=12)
+            fit_embedding_space(text, image, seen, width=12, image_width=12)
 
     def test_taste_has_the_shares_of_its_blocks(self) -> None:
         rng = np.random.Generator(np.random.PCG64(1))
         profile, items = rng.normal(size=(400, 12)), rng.normal(size=(300, 12))
         blocks = {"text": (0, 8), "image": (8, 12)}
-        shares = {**SHARES_WITH_IMAGES, "residual": 0.0, "noise": 0.30}
+        shares = {**VARIANCE_SHARES_WITH_IMAGES, "residual": 0.0, "noise": 0.30}
         silent = profile.copy()
         silent[:, 8:] = 0  # nobody speaks of looks: taste for them is drawn
         for said in (profile, silent):
-            taste = zero_shot(said, items, spread=2.0, shares=shares, blocks=blocks, seed=2).taste.astype(float)
+            taste = zero_shot_preferences(said, items, spread=2.0, shares=shares, blocks=blocks, seed=2).taste.astype(
+                float
+            )
             for name, (first, last) in blocks.items():
                 variance = (taste[:, first:last] @ items[:, first:last].T).var(axis=1).mean()
                 assert variance == pytest.approx(4 * shares[name], rel=1e-3)
         with pytest.raises(ConfigError, match="'image'"):
-            zero_shot(profile, items, blocks=blocks, shares={"text": 1.0})
+            zero_shot_preferences(profile, items, blocks=blocks, shares={"text": 1.0})
 
 
 @needs_pillow
@@ -141,15 +144,15 @@ class TestFiles:
 @needs_network
 class TestNetwork:
     def test_shipped_blocks_are_what_the_network_says(self, shop: World) -> None:
-        fusion = Fusion.of(shop.projection, shop.catalog.blocks)
+        space = EmbeddingSpace.of(shop.projection, shop.catalog.blocks)
         encoder = load_image_encoder()
         assert shop.encoder["image"]["digest"] == encoder.digest
         rows = [3, 400, 900]
-        assert shop.pictures is not None
-        shown = encoder.encode([shop.pictures.png(str(shop.catalog.image[row])) for row in rows])
+        assert shop.item_images is not None
+        shown = encoder.encode([shop.item_images.png(str(shop.catalog.image[row])) for row in rows])
         np.testing.assert_allclose(np.linalg.norm(shown, axis=1), 1, atol=1e-5)
-        assert fusion.image is not None
-        np.testing.assert_allclose(fusion.image.apply(shown), shop.catalog.embedding[rows, 48:], atol=2e-3)
+        assert space.image is not None
+        np.testing.assert_allclose(space.image.apply(shown), shop.catalog.embedding[rows, 48:], atol=2e-3)
 
     def test_weights_are_taken_only_if_they_are_the_examined_ones(self, own_home: Path, monkeypatch, tmp_path) -> None:
         data = image_module._package_file().read_bytes()
@@ -188,13 +191,15 @@ class TestShop:
         said = np.zeros((len(people), len(values)))
         for user, statements in enumerate(people.statements):
             for text, valence in statements:
-                if text in LOOK_OF:
-                    said[user, values.index(LOOK_OF[text])] += valence
+                if text in ATTRIBUTE_OF_PHRASE:
+                    said[user, values.index(ATTRIBUTE_OF_PHRASE[text])] += valence
         assert (np.abs(said).sum(axis=1) > 0).all()
         block = people.profile[:, first:last].astype(float)
         directions, residual, _, _ = np.linalg.lstsq(said, block, rcond=None)
         assert residual.sum() < 1e-3 * np.square(block).sum()  # nothing else is in it
-        auc = looks_found(shop.catalog.embedding[:, first:last], looks_of(len(shop.catalog), SEED), directions)
+        auc = attribute_auc(
+            shop.catalog.embedding[:, first:last], product_attributes(len(shop.catalog), SEED), directions
+        )
         published = shop.metrics["auc_of_looks"]
         assert auc == pytest.approx(published, abs=0.01)
         assert np.mean(list(auc.values())) > 0.85

@@ -264,7 +264,7 @@ class TestUtility:
         users, items = np.arange(min(len(chosen.population), 400)), np.arange(len(chosen.catalog))
         codes = table.user_code[users].astype(np.int64) @ table.item_code.astype(np.int64).T
         assert np.abs(codes).max() < 2**31
-        seen = chosen.head.mu + table.user["bias"][users][:, None] + table.item["appeal"][None]
+        seen = chosen.preference_model.mu + table.user["bias"][users][:, None] + table.item["appeal"][None]
         seen = seen + table.units["utility_unit"] * codes
         exact = chosen.utility(users, items).astype(np.float64)
         error, spread = seen - exact, exact.std()
@@ -310,7 +310,12 @@ class TestTruth:
         catalog, people = world.catalog, world.population
         table = tables(world)
         codes = table.user_code.astype(np.int64) @ table.item_code.astype(np.int64).T
-        base = world.head.mu + people.bias[:, None] + catalog.appeal[None] + table.units["utility_unit"] * codes
+        base = (
+            world.preference_model.mu
+            + people.bias[:, None]
+            + catalog.appeal[None]
+            + table.units["utility_unit"] * codes
+        )
         satiation = np.zeros((lanes, len(catalog.topics)))
         remembered: list[dict[int, tuple[float, float]]] = [{} for _ in range(lanes)]
         rng = np.random.Generator(np.random.PCG64(1))

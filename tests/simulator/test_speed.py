@@ -16,7 +16,7 @@ from recsim_llm.simulator.jit import jit
 from recsim_llm.simulator.simulator import Simulator
 from recsim_llm.simulator.slates import MARKS
 from recsim_llm.simulator.state import ROWS_AT_ONCE, STEPS, Tables, tables
-from recsim_llm.worlds.catalog import checked
+from recsim_llm.worlds.catalog import checked_array
 from recsim_llm.worlds.world import World
 
 MEGABYTE = 10**6
@@ -80,12 +80,12 @@ def test_blocks_give_the_same_integers() -> None:
 
 def test_read_only_arrays_are_shared_and_others_copied() -> None:
     mine = np.ones(3, np.float32)
-    copied = checked("x", mine, (3,))
+    copied = checked_array("x", mine, (3,))
     mine[0] = 7.0
     np.testing.assert_array_equal(copied, 1.0)
     mine.flags.writeable = False
-    assert checked("x", mine, (3,)) is mine
-    assert checked("x", mine[:2], (2,)).base is None
+    assert checked_array("x", mine, (3,)) is mine
+    assert checked_array("x", mine[:2], (2,)).base is None
 
 
 def test_random_world_has_the_sizes_asked_for() -> None:

@@ -16,9 +16,9 @@ import pytest
 
 from recsim_llm.errors import ConfigError, DataError, MissingExtraError
 from recsim_llm.synthesis.build import SEED
-from recsim_llm.synthesis.covers import SIDE, draw, pictograms, png_of
-from recsim_llm.synthesis.visual_attributes import ATTRIBUTES, Look, draw_looks
-from recsim_llm.worlds.item_images import FILE, MOST_PIXELS, Pictures, decoded
+from recsim_llm.synthesis.covers import SIDE, draw_cover, encode_png, pictograms
+from recsim_llm.synthesis.visual_attributes import ATTRIBUTES, VisualAttributes, draw_visual_attributes
+from recsim_llm.worlds.item_images import FILE, MOST_PIXELS, ItemImages, decode_png
 from recsim_llm.worlds.world import BUILT_IN, World, load_world
 
 needs_pillow = pytest.mark.skipif(
@@ -39,8 +39,8 @@ def shop() -> World:
 
 
 @pytest.fixture(scope="module")
-def looks(shop: World) -> list[Look]:
-    return draw_looks(len(shop.catalog), generator(SEED, 9))
+def looks(shop: World) -> list[VisualAttributes]:
+    return draw_visual_attributes(len(shop.catalog), generator(SEED, 9))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def pixels(shop: World) -> np.ndarray:
     return np.stack([shop.image(item) for item in range(len(shop.catalog))])  # [I, H, W, 3]
 
 
-def column(looks: list[Look], attribute: str) -> np.ndarray:
+def column(looks: list[VisualAttributes], attribute: str) -> np.ndarray:
     return np.array([ATTRIBUTES[attribute].index(getattr(look, attribute)) for look in looks])
 
 
@@ -60,7 +60,7 @@ def nearest_mean(features: np.ndarray, label: np.ndarray) -> float:
 
 
 def test_every_value_is_drawn_equally_often_and_independently() -> None:
-    drawn = draw_looks(1_200, generator(5))
+    drawn = draw_visual_attributes(1_200, generator(5))
     for attribute, names in ATTRIBUTES.items():
         counts = Counter(getattr(look, attribute) for look in drawn)
         assert set(counts) == set(names)
@@ -71,7 +71,7 @@ def test_every_value_is_drawn_equally_often_and_independently() -> None:
 
 
 @needs_pillow
-def test_attributes_can_be_seen(pixels: np.ndarray, looks: list[Look]) -> None:
+def test_attributes_can_be_seen(pixels: np.ndarray, looks: list[VisualAttributes]) -> None:
     flat = pixels.astype(float)
     mean = flat.mean(axis=(1, 2))
     mean -= 0.95 * mean.min(axis=1, keepdims=True)  # hue and saturation more than how much paper is left
@@ -83,7 +83,7 @@ def test_attributes_can_be_seen(pixels: np.ndarray, looks: list[Look]) -> None:
 
 @needs_pillow
 @needs_sklearn
-def test_pattern_and_style_can_be_seen(pixels: np.ndarray, looks: list[Look]) -> None:
+def test_pattern_and_style_can_be_seen(pixels: np.ndarray, looks: list[VisualAttributes]) -> None:
     """Patterns by a linear classifier on the spectrum, styles by one on the histogram of greys."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -102,7 +102,7 @@ def test_pattern_and_style_can_be_seen(pixels: np.ndarray, looks: list[Look]) ->
 
 @needs_sklearn
 @pytest.mark.parametrize("attribute", list(ATTRIBUTES))
-def test_texts_do_not_tell(shop: World, looks: list[Look], attribute: str) -> None:
+def test_texts_do_not_tell(shop: World, looks: list[VisualAttributes], attribute: str) -> None:
     from sklearn.linear_model import LogisticRegression
 
     first, last = shop.catalog.blocks["text"]
@@ -113,17 +113,17 @@ def test_texts_do_not_tell(shop: World, looks: list[Look], attribute: str) -> No
     assert abs(found - chance) < 4 * error  # a normal deviate, two-sided alpha 6e-5
 
 
-def test_covers_are_what_the_drawing_makes(shop: World, looks: list[Look]) -> None:
+def test_covers_are_what_the_drawing_makes(shop: World, looks: list[VisualAttributes]) -> None:
     """Whoever changes a drawing must rebuild: python -m recsim_llm.synthesis.build ecommerce."""
     assert set(pictograms()) == set(shop.catalog.topics)
     assert shop.catalog.image == [f"{item_id}.png" for item_id in shop.catalog.item_id]
     for item in range(0, len(shop.catalog), 60):
-        drawn = draw(shop.catalog.category[item], looks[item], generator(SEED, 12, item))
+        drawn = draw_cover(shop.catalog.category[item], looks[item], generator(SEED, 12, item))
         assert drawn.shape == (SIDE, SIDE, 3)
         if importlib.util.find_spec("PIL") is not None:
             np.testing.assert_allclose(shop.image(item).astype(int), drawn.astype(int), atol=3)
     with pytest.raises(ConfigError, match=r"no pictogram of 'submarines'"):
-        draw("submarines", looks[0], generator(0))
+        draw_cover("submarines", looks[0], generator(0))
 
 
 @needs_pillow
@@ -131,7 +131,7 @@ def test_covers_are_what_the_drawing_makes(shop: World, looks: list[Look]) -> No
 def test_png_round_trip(colours: int) -> None:
     rng = generator(colours)
     picture = rng.integers(0, 256, (colours, 3), dtype=np.uint8)[rng.integers(0, colours, (50, 70))]
-    np.testing.assert_array_equal(decoded(png_of(picture)), picture)
+    np.testing.assert_array_equal(decode_png(encode_png(picture)), picture)
 
 
 def header(width: int, height: int) -> bytes:
@@ -148,12 +148,12 @@ def header(width: int, height: int) -> bytes:
         (header(1_024, MOST_PIXELS // 1_024 + 1), "at most"),
         (header(96, 96) + bytes(2**20), "at most"),
         pytest.param(header(96, 96), "damaged", marks=needs_pillow),
-        pytest.param(png_of(np.zeros((9, 9, 3), np.uint8))[:60], "damaged", marks=needs_pillow),
+        pytest.param(encode_png(np.zeros((9, 9, 3), np.uint8))[:60], "damaged", marks=needs_pillow),
     ],
 )
 def test_pictures_that_are_not_read(data: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        decoded(data)
+        decode_png(data)
 
 
 def test_without_pillow(shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,9 +168,9 @@ class TestFiles:
     def folder(self, shop: World, make_world, tmp_path: Path) -> Path:
         small = make_world()
         names = [f"{number}.png" for number in range(len(small.catalog))]
-        files = {name: png_of(np.full((4, 6, 3), number, np.uint8)) for number, name in enumerate(names[:-1])}
+        files = {name: encode_png(np.full((4, 6, 3), number, np.uint8)) for number, name in enumerate(names[:-1])}
         catalog = dataclasses.replace(small.catalog, image=[*names[:-1], None])
-        return dataclasses.replace(small, catalog=catalog, pictures=Pictures(files)).save(tmp_path / "w")
+        return dataclasses.replace(small, catalog=catalog, item_images=ItemImages(files)).save(tmp_path / "w")
 
     @needs_pillow
     def test_round_trip(self, folder: Path, tmp_path: Path) -> None:
@@ -206,10 +206,10 @@ class TestFiles:
             path = tmp_path / f"{number}.parquet"
             pq.write_table(table, path)
             with pytest.raises(DataError, match="expected name"):
-                Pictures(path).png("a")
+                ItemImages(path).png("a")
         (tmp_path / "no.parquet").write_bytes(b"PAR1")
         with pytest.raises(DataError, match="cannot be read as Parquet"):
-            Pictures(tmp_path / "no.parquet").png("a")
+            ItemImages(tmp_path / "no.parquet").png("a")
 
     def test_pictures_are_listed_only_where_they_are(self) -> None:
         for name in ("music", "news", "social", "ecommerce"):

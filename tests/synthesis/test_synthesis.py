@@ -11,8 +11,8 @@ import pytest
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.synthesis import demographics as people_tables
 from recsim_llm.synthesis.domains import DOMAINS, domain_named
-from recsim_llm.synthesis.free_text_personas import plain_paragraph
-from recsim_llm.synthesis.grammar import Writer, polish, read_themes, read_words
+from recsim_llm.synthesis.free_text_personas import free_text_persona
+from recsim_llm.synthesis.grammar import TemplateWriter, polish, read_themes, read_words
 from recsim_llm.synthesis.items import make_items
 from recsim_llm.synthesis.personas import Voice, make_personas
 
@@ -26,8 +26,8 @@ def written(request):
     return domain, make_items(domain, SEED), make_personas(domain, SEED, count=600)
 
 
-def writer(seed: int = 0, **words: tuple[str, ...]) -> Writer:
-    return Writer((words,), np.random.Generator(np.random.PCG64(seed)))
+def writer(seed: int = 0, **words: tuple[str, ...]) -> TemplateWriter:
+    return TemplateWriter((words,), np.random.Generator(np.random.PCG64(seed)))
 
 
 def test_slots_alternatives_and_marks() -> None:
@@ -204,7 +204,7 @@ def test_voices() -> None:
 
 def test_held_out_phrasings_are_held_out(written) -> None:
     """No frame and no name of a thing is shared with built-in paragraphs or with what the classifier was fitted on."""
-    from recsim_llm.encoders.stance import statements
+    from recsim_llm.encoders.stance import training_statements
 
     domain, _, people = written
     themes = read_themes(domain.file)
@@ -214,7 +214,7 @@ def test_held_out_phrasings_are_held_out(written) -> None:
     def bare(frame: str) -> str:
         return re.sub(r"[^a-z ]", "", frame.lower().replace("{o}", "").replace("{i}", "i")).strip()
 
-    fitted = " | ".join(text.lower() for text in statements()[0])
+    fitted = " | ".join(text.lower() for text in training_statements()[0])
     for kind in ("like", "dislike"):
         shown = {bare(frame) for name in (kind, f"{kind}_mild") for frame in known[name]}
         for frame in held[kind]:
@@ -227,8 +227,8 @@ def test_held_out_phrasings_are_held_out(written) -> None:
         for facet in theme.facets:
             assert facet.reserved
             assert not set(facet.reserved) & public
-    text = plain_paragraph(people[0], themes, 0)
-    assert text == plain_paragraph(people[0], themes, 0)
+    text = free_text_persona(people[0], themes, 0)
+    assert text == free_text_persona(people[0], themes, 0)
     assert all(statement.object.lower() not in text.lower() for statement in people[0].statements)
 
 

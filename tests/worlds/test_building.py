@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recsim_llm.datasets import Limits
+from recsim_llm.datasets import ColumnNames, Limits
 from recsim_llm.errors import ConfigError, DataError
-from recsim_llm.fitting.heldout import TEST, ranking, split_log
-from recsim_llm.worlds.build import Columns, build_world
+from recsim_llm.fitting.heldout import TEST, split_log
+from recsim_llm.metrics.ranking import user_ranking
+from recsim_llm.worlds.build import build_world
 from recsim_llm.worlds.world import World
 
 THEMES = {
@@ -94,7 +95,7 @@ def test_a_world_from_items_alone_has_drawn_users(tmp_path: Path) -> None:
     assert len(world.population) == 50
     assert world.catalog.item_id[:2] == ["000", "001"]
     assert world.catalog.category[:4] == list(THEMES)
-    assert world.head.kind == "zero_shot"
+    assert world.preference_model.kind == "zero_shot"
     assert not world.population.profile.any()
     assert world.population.taste.std() > 0
     loaded = World.load(tmp_path / "world")
@@ -142,7 +143,7 @@ def test_ratings_make_a_calibrated_world_in_the_order_of_held_out_ratings(tmp_pa
     world = build(films(tmp_path), None, ratings(tmp_path), out=tmp_path / "world")
     held_out = World.load(tmp_path / "world").metrics["held_out"]
     auc = held_out["auc"]
-    assert world.head.kind == "calibrated"
+    assert world.preference_model.kind == "calibrated"
     assert auc["full"] > auc["item_means"] + 0.03
     assert auc["full"] > auc["popularity"] > auc["random"]
     assert auc["factors"] > auc["popularity"]
@@ -153,7 +154,7 @@ def test_ratings_make_a_calibrated_world_in_the_order_of_held_out_ratings(tmp_pa
     user, item = table[:, 0].astype(np.int64) - 1, table[:, 1].astype(np.int64)
     unseen = split_log(user, item) == TEST
     score = world.utility(np.arange(60), np.arange(120))[user, item].astype(float)
-    found = ranking(user[unseen], table[unseen, 2].astype(float) >= 4, score[unseen])
+    found = user_ranking(user[unseen], table[unseen, 2].astype(float) >= 4, score[unseen])
     assert found.auc == pytest.approx(auc["full"], abs=2e-3)
 
 
@@ -312,7 +313,7 @@ def test_arguments_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="n_users=0"):
         build(items, out=None, n_users=0)
     with pytest.raises(ConfigError, match="no column role 'label'"):
-        build(items, out=None, columns=Columns(items={"label": "title"}))
+        build(items, out=None, columns=ColumnNames(items={"label": "title"}))
 
 
 @pytest.mark.skipif(MOVIELENS is None, reason="RECSIM_LLM_MOVIELENS names no folder of ml-latest-small")

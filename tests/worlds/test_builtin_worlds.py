@@ -9,14 +9,14 @@ import re
 import numpy as np
 import pytest
 
-from recsim_llm.encoders import Projection, profile_of
-from recsim_llm.encoders.stance import SHIPPED, stance_of
-from recsim_llm.synthesis.build import SEED, encoded_text, lines_of, plain_fidelity
+from recsim_llm.encoders.stance import SHIPPED, stance_classifier
+from recsim_llm.synthesis.build import SEED, free_text_fidelity, summary_lines
 from recsim_llm.synthesis.domains import DOMAINS
 from recsim_llm.synthesis.items import make_items
-from recsim_llm.synthesis.persona_fidelity import fidelity_of, measured
+from recsim_llm.synthesis.persona_fidelity import fidelity_of_profiles, world_fidelity
 from recsim_llm.synthesis.personas import make_personas
-from recsim_llm.synthesis.visual_attributes import LOOK_OF
+from recsim_llm.synthesis.visual_attributes import ATTRIBUTE_OF_PHRASE
+from recsim_llm.worlds.embedding_space import EmbeddingSpace, WorldEncoder
 from recsim_llm.worlds.world import BUILT_IN, World, built_in_worlds, load_world
 
 WORLDS = ("music", "news", "ads", "video", "ecommerce", "social")
@@ -39,11 +39,6 @@ def encoder():
     from recsim_llm.encoders import load_text_encoder
 
     return load_text_encoder()
-
-
-def projection_of(world: World) -> Projection:
-    found = world.projection
-    return Projection(found["mean"], found["components"], float(found["scale"][0]))
 
 
 def test_both_ship_and_are_small() -> None:
@@ -77,13 +72,13 @@ def test_texts_are_what_the_grammar_writes(world: World) -> None:
     assert [item.title for item in items] == world.catalog.title
     personas = make_personas(DOMAINS[world.name], SEED, count=200)
     assert [person.text for person in personas] == world.population.persona[:200]
-    said = [person.said for person in personas]
+    said = [person.all_statements for person in personas]
     assert said == world.population.statements[:200]
 
 
 def test_built_in_personas_are_recovered(world: World) -> None:
     """The published thresholds, measured again on the arrays as they ship."""
-    found = fidelity_of(world)
+    found = world_fidelity(world)
     assert found.liked >= 0.90
     assert found.disliked <= 0.15
     published = world.metrics["built_in_personas"]
@@ -94,9 +89,9 @@ def test_built_in_personas_are_recovered(world: World) -> None:
 
 def test_a_profile_without_signs_does_not_tell_dislikes(world: World) -> None:
     """The measure can fail: dislikes added instead of subtracted score above neutral themes."""
-    projection = projection_of(world)
+    projection = EmbeddingSpace.of(world.projection, world.catalog.blocks).text
     assert projection.components.shape[0] == world.catalog.width
-    flipped = fidelity_of(world)
+    flipped = world_fidelity(world)
     profile = -world.population.profile
     liked = [set() for _ in range(len(profile))]
     names = world.catalog.topics
@@ -106,8 +101,8 @@ def test_a_profile_without_signs_does_not_tell_dislikes(world: World) -> None:
     liked = [{name} for name in names]
     none = [set() for _ in names]
     embedding, category = world.catalog.embedding, world.catalog.category
-    assert measured(best, embedding, category, liked, none).liked == 1.0
-    assert measured(-best, embedding, category, liked, none).liked == 0.0
+    assert fidelity_of_profiles(best, embedding, category, liked, none).liked == 1.0
+    assert fidelity_of_profiles(-best, embedding, category, liked, none).liked == 0.0
     assert flipped.personas == len(profile)
 
 
@@ -117,7 +112,7 @@ def test_published_metrics_are_complete(world: World) -> None:
     assert metrics["plain_paragraphs"]["auc_disliked"] <= 0.40
     assert sum(metrics["shares_of_variance"].values()) == pytest.approx(1)
     assert 0.5 < metrics["projection_explains"] <= 1
-    text = "\n".join(lines_of(world))
+    text = "\n".join(summary_lines(world))
     for key in ("built_in_personas", "plain_paragraphs"):
         assert f"{metrics[key]['auc_liked']:.3f}" in text
         assert f"{metrics[key]['auc_disliked']:.3f}" in text
@@ -131,26 +126,23 @@ def test_sample_encoded_again_is_what_ships(world: World, encoder, tmp_path, mon
     assert encoder.digest == world.encoder["digest"]
     rng = np.random.Generator(np.random.PCG64(4))
     rows = rng.choice(len(world.catalog), SAMPLE, replace=False)
-    projection = projection_of(world)
-    texts = [encoded_text(world.catalog.category[row], world.catalog.text[row]) for row in rows]
-    seen = projection.apply(encoder.encode(texts))
+    as_recorded = WorldEncoder.of(world, encoder)
+    assert as_recorded.encoding.item_text == "category: text"
+    seen = as_recorded.items([world.catalog.category[row] for row in rows], [world.catalog.text[row] for row in rows])
     text = slice(*world.catalog.blocks["text"])
     np.testing.assert_allclose(seen[:, text], world.catalog.embedding[rows, text], atol=2e-4, rtol=2 * HALF)
-    assert not np.delete(seen, np.arange(text.start, text.stop), axis=1).any()  # unknown pictures are zeros
+    assert not np.delete(seen, np.arange(text.start, text.stop), axis=1).any()  # unknown images are zeros
     users = rng.choice(len(world.population), SAMPLE, replace=False)
-    said = [[pair for pair in world.population.statements[user] if pair[0] not in LOOK_OF] for user in users]
-    things = sorted({thing for statements in said for thing, _ in statements})
-    vector = dict(zip(things, projection.apply(encoder.encode(things)), strict=True))
-    raw = np.stack([profile_of(np.stack([vector[t] for t, _ in s]), [v for _, v in s]) for s in said])
-    raw, shipped = raw[:, text], world.population.profile[users, text]
-    scale = float((raw * shipped).sum() / (raw * raw).sum())  # one factor for the whole population
-    np.testing.assert_allclose(raw * scale, shipped, atol=3e-4, rtol=2 * HALF)
+    statements = world.population.statements
+    of_text = [[pair for pair in statements[user] if pair[0] not in ATTRIBUTE_OF_PHRASE] for user in users]
+    profiles = as_recorded.profiles(of_text)
+    np.testing.assert_allclose(profiles[:, text], world.population.profile[users, text], atol=3e-4, rtol=2 * HALF)
 
 
 @needs_model
 def test_plain_paragraphs_are_recovered(world: World, encoder) -> None:
     people = make_personas(DOMAINS[world.name], SEED, count=PLAIN)
-    found = plain_fidelity(world, people, encoder, seed=1)  # other words than those of the published number
+    found = free_text_fidelity(world, people, encoder, seed=1)  # other words than those of the published number
     assert found.liked >= 0.80 - 0.03  # 150 personas: a standard error of .01, other words
     assert found.disliked <= 0.40
     assert found.personas == PLAIN
@@ -166,7 +158,7 @@ def test_stance_ships_for_the_default_encoder(encoder, tmp_path, monkeypatch) ->
     monkeypatch.setenv("RECSIM_LLM_HOME", str(tmp_path))
     data = resources.files("recsim_llm.encoders").joinpath(SHIPPED).read_bytes()
     assert stance._read(data, encoder) is not None
-    assert stance_of(encoder).weights.shape == (3, encoder.width)
+    assert stance_classifier(encoder).weights.shape == (3, encoder.width)
     assert not list(tmp_path.rglob("*.safetensors"))  # nothing was fitted
 
 

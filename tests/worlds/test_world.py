@@ -27,7 +27,11 @@ def contents(world: World) -> dict[str, Any]:
     parts = {field.name: getattr(world, field.name) for field in dataclasses.fields(world)}
     for name in ("catalog", "population"):
         parts[name] = dict(vars(parts[name]))
-    return {**parts, "head": dataclasses.asdict(world.head), "projection": dict(world.projection)}
+    return {
+        **parts,
+        "preference_model": dataclasses.asdict(world.preference_model),
+        "projection": dict(world.projection),
+    }
 
 
 def resign(folder: Path) -> None:
@@ -54,8 +58,9 @@ def full(make_world: Any) -> World:
         image=["a/b.png", *[None] * 11],
     )
     return World(
-        name="full", catalog=catalog, population=world.population, head=world.head,
+        name="full", catalog=catalog, population=world.population, preference_model=world.preference_model,
         encoder={"id": "some/encoder", "digest": "abc", "width": 384},
+        encoding={"item_text": "text", "profile_scale": 0.5},
         projection={"mean": np.arange(4, dtype=np.float32), "components": np.ones((8, 4), np.float32),
                     "scale": np.array([0.1], np.float32)},
         parameters={"drift": 0.05, "choice": "cascade"}, metrics={"auc": {"liked": 0.95}},
@@ -97,7 +102,7 @@ class TestRoundTrip:
     def test_utility_is_the_formula(self, full: World) -> None:
         people, things = full.population, full.catalog
         for u, i in ((0, 0), (8, 11), (3, 7)):
-            expected = full.head.mu + people.bias[u] + things.appeal[i]
+            expected = full.preference_model.mu + people.bias[u] + things.appeal[i]
             expected += people.taste[u].astype(float) @ things.embedding[i] + people.factors[u] @ things.factors[i]
             assert full.utility(np.array([u]), np.array([i]))[0, 0] == pytest.approx(expected, rel=1e-5)
 
@@ -120,13 +125,17 @@ class TestHash:
         variants = [
             dataclasses.replace(full, catalog=dataclasses.replace(full.catalog, text=["other"] * 12)),
             dataclasses.replace(full, population=dataclasses.replace(full.population, region=["north"] * 9)),
-            dataclasses.replace(full, head=dataclasses.replace(full.head, mu=0.25)),
+            dataclasses.replace(full, preference_model=dataclasses.replace(full.preference_model, mu=0.25)),
             dataclasses.replace(full, parameters={"drift": 0.06, "choice": "cascade"}),
         ]
         assert len({full.hash, *(variant.hash for variant in variants)}) == 5
 
     def test_measurements_do_not_count(self, full: World) -> None:
         assert dataclasses.replace(full, metrics={"auc": 0.1}).hash == full.hash
+
+    def test_nor_does_how_texts_were_encoded(self, full: World) -> None:
+        """Users live by the arrays that came of it; results that name a world by its hash keep it."""
+        assert dataclasses.replace(full, encoding={"item_text": "category: text"}).hash == full.hash
 
 
 class TestAltered:
@@ -172,9 +181,10 @@ class TestAltered:
     def test_description_with_other_values(self, folder: Path) -> None:
         good = (folder / "world.json").read_bytes()
         changes: list[dict[str, Any]] = [
-            {"items": 13}, {"users": 8}, {"items": "many"}, {"name": 5}, {"name": "other"}, {"head": None},
-            {"head": {"kind": "x", "power": 1}}, {"parameters": {"drift": 0.9}},
-            {"head": {"kind": "zero_shot", "mu": "NaN", "noise": 0, "shares": {}}}, {"encoder": 3}, {"parameters": [1]},
+            {"items": 13}, {"users": 8}, {"items": "many"}, {"name": 5}, {"name": "other"}, {"preference_model": None},
+            {"preference_model": {"kind": "x", "power": 1}}, {"parameters": {"drift": 0.9}},
+            {"preference_model": {"kind": "zero_shot", "mu": "NaN", "noise": 0, "shares": {}}}, {"encoder": 3},
+            {"parameters": [1]}, {"encoding": None}, {"encoding": "text"},
             {"files": {"items.parquet": None}}, {"files": {"items.parquet": {"size": 1}}}, {"hash": 5},
         ]  # fmt: skip
         for change in changes:

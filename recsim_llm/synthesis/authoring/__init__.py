@@ -1,1 +1,1 @@
-"""A language model writes items and personas for a world; written items enter running environments."""
+"""Language models write new items and personas for a world; new items are released into running environments."""

@@ -1,4 +1,4 @@
-"""What a written text must be to enter a world: long enough, in the world's language, new, and a text at all."""
+"""Quality checks of generated texts: length, language, novelty, boilerplate."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ FREQUENT = 200
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Bounds of what is accepted.
+class TextLimits:
+    """Thresholds of the quality checks.
 
     Attributes:
         title: Fewest and most characters of a title.
@@ -53,19 +53,19 @@ class Limits:
     valence: float = 0.3
 
 
-def words(text: str) -> list[str]:
-    """Words in small letters, without digits and punctuation."""
+def lowercase_words(text: str) -> list[str]:
+    """The words of a text in lower case, without digits and punctuation."""
     return _WORD.findall(text.lower())
 
 
 def normalised(text: str) -> str:
-    """A text as it is compared: compatible forms, small letters, words and numbers alone."""
+    """Normalises a text for comparison: Unicode compatibility forms, lower case, words and numbers only."""
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower()))
 
 
 @dataclass(frozen=True)
 class Language:
-    """The language that a world is written in, told by its letters and its commonest words.
+    """Language check: the letters and the most frequent words of a world's texts.
 
     A text is in it if its letters are the world's (all but one in fifty) and it has at least half as many of the
     commonest words as the world's texts at their tenth percentile. No list of a language is needed, and none is hidden
@@ -83,28 +83,28 @@ class Language:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> Language:
-        """The language of some texts."""
+        """Learns the letters and frequent words of some texts."""
         counts: Counter[str] = Counter()
         for text in texts:
-            counts.update(set(words(text)))
+            counts.update(set(lowercase_words(text)))
         common = frozenset(word for word, _ in counts.most_common(FREQUENT))
         letters = frozenset(letter for text in texts for letter in text.lower() if letter.isalpha())
-        shares = [_share(words(text), common) for text in texts]
+        shares = [_share(lowercase_words(text), common) for text in texts]
         return cls(letters, common, 0.5 * float(np.percentile(shares, 10)) if shares else 0.0)
 
     def holds(self, text: str) -> bool:
-        """Whether a text is in it."""
+        """Whether a text is in this language."""
         own = [letter for letter in text.lower() if letter.isalpha()]
         strange = sum(letter not in self.letters for letter in own)
-        return bool(own) and strange <= len(own) / 50 and _share(words(text), self.common) >= self.share
+        return bool(own) and strange <= len(own) / 50 and _share(lowercase_words(text), self.common) >= self.share
 
 
 def _share(found: Sequence[str], common: frozenset[str]) -> float:
     return sum(word in common for word in found) / len(found) if found else 0.0
 
 
-def fault_of(text: str, bounds: tuple[int, int]) -> str | None:
-    """Why a text is none that a person would write; None where nothing is found."""
+def text_fault(text: str, bounds: tuple[int, int]) -> str | None:
+    """Names what is wrong with a generated text, or returns None."""
     if not text.strip():
         return "empty"
     if any(unicodedata.category(letter) in _UNSEEN for letter in text) or "\N{REPLACEMENT CHARACTER}" in text:
@@ -115,16 +115,16 @@ def fault_of(text: str, bounds: tuple[int, int]) -> str | None:
         return "too long"
     if _BOILERPLATE.search(text):
         return "boilerplate"
-    if _shingles(words(text), _ECHO) & _TRUSTED:
+    if _shingles(lowercase_words(text), _ECHO) & _TRUSTED:
         return "echo of the prompt"
-    if len(words(text)) < 2:
+    if len(lowercase_words(text)) < 2:
         return "no words"
     return None
 
 
 def repeats(text: str, variety: float) -> bool:
-    """Whether a text says the same again and again."""
-    found = words(text)
+    """Whether a text repeats itself: too few distinct three-word sequences."""
+    found = lowercase_words(text)
     count = len(found) - 2
     return count >= 4 and len(_shingles(found, 3)) < variety * count
 
@@ -133,28 +133,28 @@ def _shingles(found: Sequence[str], size: int) -> frozenset[tuple[str, ...]]:
     return frozenset(tuple(found[start : start + size]) for start in range(len(found) - size + 1))
 
 
-_TRUSTED = _shingles(words(SYSTEM), _ECHO)
+_TRUSTED = _shingles(lowercase_words(SYSTEM), _ECHO)
 
 
 @dataclass(eq=False)
-class Known:
-    """What is in a world already, and what was accepted since; tells whether an entry is new.
+class NoveltyCheck:
+    """Duplicate detection against the world and what was accepted since, by words and by embeddings.
 
     Attributes:
         limits: Bounds of likeness.
     """
 
-    limits: Limits
+    limits: TextLimits
     _exact: set[str] = field(default_factory=set)
     _shingles: list[frozenset[tuple[str, ...]]] = field(default_factory=list)
     _where: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
     _units: list[NDArray[np.float32]] = field(default_factory=list)
 
     def add(self, texts: Iterable[str], vector: NDArray[np.float32] | None = None) -> None:
-        """Takes an entry in: its texts (title, text), and its encoding [D] or those of many [N, D]."""
+        """Adds an entry: its texts (title, text), and its embedding [D] or those of many [N, D]."""
         for text in texts:
             self._exact.add(normalised(text))
-            own = _shingles(words(text), 3)
+            own = _shingles(lowercase_words(text), 3)
             for shingle in own:
                 self._where.setdefault(shingle, []).append(len(self._shingles))
             self._shingles.append(own)
@@ -162,11 +162,11 @@ class Known:
             self._units.append(_units(np.atleast_2d(vector)))
 
     def alike(self, texts: Iterable[str], vector: NDArray[np.float32]) -> str | None:
-        """Which kind of likeness an entry has with one that is known; None if it is new."""
+        """Names the kind of duplicate that an entry is; None if it is new."""
         for text in texts:
             if normalised(text) in self._exact:
                 return "duplicate"
-            own = _shingles(words(text), 3)
+            own = _shingles(lowercase_words(text), 3)
             shared = Counter(place for shingle in own for place in self._where.get(shingle, ()))
             for place, common in shared.items():
                 if common / (len(own) + len(self._shingles[place]) - common) > self.limits.jaccard:

@@ -1,4 +1,4 @@
-"""Worlds with written entries on disk: the world, and beside its files where each entry came from.
+"""Saves worlds with generated entries, and the provenance of each entry beside them.
 
     written.parquet   one row for each entry: id, kind, model, digest, prompt scheme, seed, batch, attempt, SHA-256
     written.json      one record for each run: the same facts, drafts in all, refused by reason
@@ -15,7 +15,7 @@ from typing import Any
 
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.files import sync_folder, temporary_sibling, write_file
-from recsim_llm.synthesis.authoring.writer import Written
+from recsim_llm.synthesis.authoring.writer import WrittenEntries
 from recsim_llm.worlds.catalog import UNRELEASED
 from recsim_llm.worlds.world import World
 
@@ -26,13 +26,13 @@ _NUMBERS = ("seed", "batch", "attempt")
 
 def save_written(
     world: World,
-    written: Written,
+    written: WrittenEntries,
     folder: str | Path,
     *,
     source: str | Path | None = None,
     released_at: float = UNRELEASED,
 ) -> World:
-    """Writes a new world with the entries added, whole or not at all.
+    """Saves a new world with the generated entries added, whole or not at all.
 
     Args:
         world: The world that they were written for.
@@ -74,7 +74,7 @@ def save_written(
 
 
 def read_written(folder: str | Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Provenance of the written entries of a world, and of the runs; both empty where there are none.
+    """Reads the provenance of a world's generated entries and of the runs; both empty where there are none.
 
     Raises:
         DataError: If a file is there and is not of this form.
@@ -96,7 +96,7 @@ def read_written(folder: str | Path) -> tuple[list[dict[str, Any]], list[dict[st
 
 
 def written_items(world: World, folder: str | Path) -> list[int]:
-    """Positions of the written items in the catalogue of a world that was saved in a folder."""
+    """Catalogue positions of the generated items of a world that was saved in a folder."""
     names = {str(row["id"]) for row in read_written(folder)[0] if row["kind"] == "items"}
     return [place for place, name in enumerate(world.catalog.item_id) if name in names]
 

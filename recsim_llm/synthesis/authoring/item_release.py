@@ -1,9 +1,9 @@
-"""Written items enter a running environment, and how users receive them is measured beside all other items.
+"""Releases generated items into a running environment and measures how users receive them.
 
     env = gym.make_vec("recsim_llm/News-v0", num_envs=64, world="FOLDER")    # a world with items that wait
-    before = reception(env, steps=50, seed=0)
-    enter(env, before.generated)                                             # on the shelf from now on
-    after = reception(env, steps=50)
+    before = measure_reception(env, steps=50, seed=0)
+    release_items(env, before.generated)                                             # on the shelf from now on
+    after = measure_reception(env, steps=50)
     print(after)
 
 The catalogue, the action space and all arrays have the size of the whole world from the start, so agents need not be
@@ -31,14 +31,14 @@ FEWEST = 5
 Choose = Callable[[Any, Any, NDArray[np.bool_]], tuple[NDArray[np.integer], Any]]
 
 
-def waiting(env: Any) -> list[int]:
-    """Positions of the items of an environment that were not on the shelf when its world was saved."""
+def unreleased_items(env: Any) -> list[int]:
+    """Positions of the items that were not released when the environment's world was saved."""
     days = env.unwrapped.core.world.catalog.released_at
     return [int(item) for item in np.flatnonzero(days >= UNRELEASED)]
 
 
-def enter(env: Any, items: Sequence[int | str] | None = None, when: str | float = "now") -> list[int]:
-    """Puts items that wait on the shelf of a running environment.
+def release_items(env: Any, items: Sequence[int | str] | None = None, when: str | float = "now") -> list[int]:
+    """Releases items into a running environment, so that they can be recommended from then on.
 
     Args:
         env: Scalar or vector environment on a world with items that wait.
@@ -54,7 +54,7 @@ def enter(env: Any, items: Sequence[int | str] | None = None, when: str | float 
     """
     bare = env.unwrapped
     names = bare.catalog.item_id
-    chosen = waiting(env) if items is None else [_position(item, names) for item in items]
+    chosen = unreleased_items(env) if items is None else [_position(item, names) for item in items]
     if not chosen:
         raise ConfigError("no item waits in this environment's world; write some with: recsim-llm synth items")
     if isinstance(when, str):
@@ -76,8 +76,8 @@ def _position(item: int | str, names: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """How a group of items was received, with 95 % intervals over users.
+class GroupReception:
+    """Click-through rate and reward of a group of items, with 95 % intervals over users.
 
     Attributes:
         items: How many of them were looked at.
@@ -99,8 +99,8 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Received:
-    """How one generated item was received.
+class ItemReception:
+    """Click-through rate, reward and rank of one generated item.
 
     Attributes:
         item: Its position.
@@ -125,7 +125,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Reception:
-    """How generated items were received beside the others.
+    """How users received the generated items compared with the others.
 
     Attributes:
         generated: Positions of the generated items.
@@ -136,8 +136,8 @@ class Reception:
     """
 
     generated: tuple[int, ...]
-    groups: dict[str, Measure]
-    rows: tuple[Received, ...]
+    groups: dict[str, GroupReception]
+    rows: tuple[ItemReception, ...]
     ranked: int
     steps: int
 
@@ -157,7 +157,7 @@ class Reception:
         return "\n".join(lines)
 
 
-def reception(
+def measure_reception(
     env: Any,
     agent: Any = None,
     *,
@@ -165,7 +165,7 @@ def reception(
     steps: int = 100,
     seed: int = 0,
 ) -> Reception:
-    """Serves users and measures how the generated items are received beside the others.
+    """Serves users and measures how they receive the generated items compared with the others.
 
     Only the first look of a user at an item in an episode counts, of all items: users are tired of what they saw, and
     a few generated items would be seen again and again. Without an agent one slot of each slate, drawn anew at every
@@ -189,7 +189,7 @@ def reception(
         raise ConfigError("reception needs a vector environment: gym.make_vec(..., num_envs=...)")
     if bare.core.candidates is not None:
         raise ConfigError("reception is measured over the catalogue; leave num_candidates out")
-    chosen = np.array(waiting(env) if generated is None else list(generated), np.int64)
+    chosen = np.array(unreleased_items(env) if generated is None else list(generated), np.int64)
     if not chosen.size:
         raise ConfigError("there is no generated item in this environment's world")
     rng = np.random.Generator(np.random.PCG64([max(seed, 0), 41]))
@@ -263,7 +263,7 @@ def _measured(
     rate = np.divide(reward, looks, out=np.full(len(looks), np.nan), where=looks > 0)
     ctr = np.divide(clicks, looks, out=np.full(len(looks), np.nan), where=looks > 0)
     rows = tuple(
-        Received(
+        ItemReception(
             int(item), catalog.title[item], catalog.category[item], int(looks[item]), int(clicks[item]),
             float(ctr[item]), float(rate[item]), int(1 + (rate[enough] > rate[item]).sum()) if enough[item] else 0,
         )
@@ -272,7 +272,7 @@ def _measured(
     return Reception(tuple(int(item) for item in generated), groups, rows, int(enough.sum()), steps)
 
 
-def _measure(tally: NDArray[np.float64], weights: NDArray[np.int64]) -> Measure:
+def _measure(tally: NDArray[np.float64], weights: NDArray[np.int64]) -> GroupReception:
     """Ratios with intervals of a bootstrap over users: looks of one user are not independent."""
     looks, clicks, reward = tally.sum(2)  # [B] each
     total = max(float(looks.sum()), 1.0)
@@ -282,7 +282,7 @@ def _measure(tally: NDArray[np.float64], weights: NDArray[np.int64]) -> Measure:
         drawn = np.divide(weights @ gain, drawn_looks, out=np.zeros(len(weights)), where=drawn_looks > 0)
         low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         intervals.append((float(low), float(high)))
-    return Measure(
+    return GroupReception(
         int((tally[0].sum(0) > 0).sum()), int(looks.sum()), int(clicks.sum()), float(clicks.sum() / total),
         intervals[0], float(reward.sum() / total), intervals[1],
     )  # fmt: skip

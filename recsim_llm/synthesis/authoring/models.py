@@ -1,4 +1,4 @@
-"""Who writes: a causal language model in this process, a server that speaks OpenAI's protocol, or a chain of words."""
+"""Text generators: a causal language model, an OpenAI-compatible server, or a Markov chain of words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from recsim_llm.errors import ConfigError, require
-from recsim_llm.synthesis.authoring.requests import SCHEME, SYSTEM, Draft, Request, messages_of, opening_of
+from recsim_llm.synthesis.authoring.requests import SCHEME, SYSTEM, Draft, Request, chat_messages, reply_prefix
 from recsim_llm.threads import one_thread
 
 NO_REPEAT = 4
@@ -21,7 +21,7 @@ NO_REPEAT = 4
 
 
 class Author(Protocol):
-    """What the package asks of a writer's model."""
+    """The protocol of a text generator."""
 
     @property
     def name(self) -> str:
@@ -37,7 +37,7 @@ class Author(Protocol):
 
 @dataclass(eq=False)
 class CausalAuthor:
-    """Samples from a causal language model, field by field: the form of an entry is given, only its content is drawn.
+    """Samples entries from a causal language model, field by field, in a given JSON form.
 
     Attributes:
         judge: The loaded model with its tokenizer, a :class:`recsim_llm.judges.causal.CausalJudge`.
@@ -81,7 +81,7 @@ class CausalAuthor:
         from recsim_llm.judges.prefix_cache import Branch
 
         tokenizer, specials = self.judge.layout.tokenizer, self.judge.layout.specials
-        chats = [_chat(tokenizer, messages_of(request, specials)) for request in requests]
+        chats = [_chat(tokenizer, chat_messages(request, specials)) for request in requests]
         places = {chat: place for place, chat in enumerate(dict.fromkeys(chats))}
         prompts = [tokenizer(chat, add_special_tokens=False)["input_ids"] for chat in places]
         trunk, _ = Branch.root(self.judge.model).take([0] * len(prompts)).grow(prompts)
@@ -92,7 +92,7 @@ class CausalAuthor:
                 break
             names = [requests[row].wanted[number] for row in left]
             openings = [
-                opening_of(requests[row], fields[row] or {}, name, specials)
+                reply_prefix(requests[row], fields[row] or {}, name, specials)
                 for row, name in zip(left, names, strict=True)
             ]
             ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in openings]
@@ -118,7 +118,7 @@ class CausalAuthor:
             still = []
             for place, row in enumerate(left):
                 written[row].append(drawn[place])
-                end = closing(tokenizer.decode(written[row]))
+                end = closed_json_string(tokenizer.decode(written[row]))
                 if end is not None:
                     out[row] = end
                 elif len(written[row]) == limits[row]:
@@ -135,7 +135,7 @@ class CausalAuthor:
         """One token for each row of logits [B, V]."""
         torch = require("torch", "llm")
         for row, ids in enumerate(written):
-            for token in repeating(ids):
+            for token in repeated_ngram_tokens(ids):
                 logits[row, token] = -torch.inf
         chances = torch.softmax(logits.double() / self.temperature, -1)
         chances, order = chances.sort(descending=True, stable=True)
@@ -145,8 +145,8 @@ class CausalAuthor:
         return tokens
 
 
-def repeating(ids: Sequence[int]) -> list[int]:
-    """Tokens that would complete a sequence of NO_REPEAT tokens that was written before."""
+def repeated_ngram_tokens(ids: Sequence[int]) -> list[int]:
+    """Tokens that would repeat an n-gram of NO_REPEAT tokens."""
     tail = list(ids[len(ids) - NO_REPEAT + 1 :])
     if len(ids) < NO_REPEAT:
         return []
@@ -154,8 +154,8 @@ def repeating(ids: Sequence[int]) -> list[int]:
     return [ids[start + NO_REPEAT - 1] for start in starts if list(ids[start : start + NO_REPEAT - 1]) == tail]
 
 
-def closing(text: str) -> str | None:
-    """The JSON string that a text is the rest of, read back, if its closing quote is there and it is one."""
+def closed_json_string(text: str) -> str | None:
+    """Decodes a JSON string from its remainder, if the closing quote is there."""
     escaped = False
     for place, letter in enumerate(text):
         if escaped:
@@ -171,9 +171,9 @@ def closing(text: str) -> str | None:
 
 
 def whole_sentences(text: str) -> str | None:
-    """What stands before the end of the last sentence in the rest of a JSON string; None if none ends."""
+    """Cuts generated text after its last whole sentence; None if no sentence ends."""
     ends = [found.end() for found in re.finditer(r"[.!?](?=\s)", text)]
-    return closing(text[: ends[-1]] + '"') if ends else None
+    return closed_json_string(text[: ends[-1]] + '"') if ends else None
 
 
 def _chat(tokenizer: Any, messages: list[dict[str, str]]) -> str:
@@ -189,7 +189,7 @@ def _chat(tokenizer: Any, messages: list[dict[str, str]]) -> str:
 
 @dataclass(frozen=True)
 class MarkovAuthor:
-    """A chain of words in place of a model, for tests and machines without torch.
+    """A Markov chain of words, for tests and machines without torch.
 
     Each word follows its predecessor as it did somewhere in the world's texts on the same subject (Shannon 1948).
     """
@@ -224,7 +224,7 @@ def _walk(request: Request, name: str, rng: np.random.Generator) -> str:
 
 
 def load_author(name: str = "smollm2", **options: Any) -> Author:
-    """Loads a writer's model.
+    """Loads a text generator by name.
 
     Args:
         name: "smollm2", "markov" (no model), a folder or Hugging Face id of a causal language model, or the address of

@@ -1,4 +1,4 @@
-"""What a writer is asked for: the form of an entry, examples from the world, and the prompt made of them.
+"""Prompts for text generators: the form of an entry, and examples from the world.
 
 Texts of a world are data (see :mod:`recsim_llm.judges.prompts`): they come as JSON between two lines with a mark that
 is in none of them, with the model's special tokens and everything invisible spelt as escapes, and nothing is formatted
@@ -30,7 +30,7 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class Request:
-    """One entry that is wanted.
+    """A request for one entry.
 
     Attributes:
         examples: Entries of the world, field by field in the order in which they are written.
@@ -49,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a writer gave.
+    """A generated draft of an entry, or the reason why there is none.
 
     Attributes:
         fields: The wanted fields; empty where there are none.
@@ -60,37 +60,37 @@ class Draft:
     reason: str = ""
 
 
-def messages_of(request: Request, specials: Iterable[str] = ()) -> list[dict[str, str]]:
-    """The chat: trusted instructions, and the data in an envelope.
+def chat_messages(request: Request, specials: Iterable[str] = ()) -> list[dict[str, str]]:
+    """The chat messages: trusted instructions, and the data in an envelope.
 
     Args:
         request: What is wanted.
         specials: Special tokens of the model's tokenizer.
     """
     spelt = tuple(sorted({token for token in specials if token.strip()}, key=lambda token: (-len(token), token)))
-    lines = [line_of(example, spelt) for example in request.examples]
-    begun = "".join(("{", pairs_of(request.fixed, spelt)))
+    lines = [json_line(example, spelt) for example in request.examples]
+    begun = "".join(("{", json_pairs(request.fixed, spelt)))
     mark = _mark(lines, begun)
     body = "\n".join((f"Examples {mark}", *lines, mark))
     asked = "".join(("Write one more, with other content. It begins with ", begun or "{"))
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join((body, asked))}]
 
 
-def line_of(fields: Mapping[str, str], spelt: tuple[str, ...] = ()) -> str:
+def json_line(fields: Mapping[str, str], spelt: tuple[str, ...] = ()) -> str:
     """An entry as JSON in one line."""
-    return "".join(("{", pairs_of(fields, spelt), "}"))
+    return "".join(("{", json_pairs(fields, spelt), "}"))
 
 
-def pairs_of(fields: Mapping[str, str], spelt: tuple[str, ...] = ()) -> str:
+def json_pairs(fields: Mapping[str, str], spelt: tuple[str, ...] = ()) -> str:
     """Keys and values as they stand inside a JSON object."""
     return ", ".join(
         "".join(('"', name, '": "', escaped(text, FIELD_CAP, spelt), '"')) for name, text in fields.items()
     )
 
 
-def opening_of(request: Request, done: Mapping[str, str], name: str, spelt: tuple[str, ...] = ()) -> str:
-    """The reply up to the inside of the field ``name``: what is given and what was written before it."""
-    pairs = pairs_of({**request.fixed, **done}, spelt)
+def reply_prefix(request: Request, done: Mapping[str, str], name: str, spelt: tuple[str, ...] = ()) -> str:
+    """The beginning of the reply up to the inside of the field ``name``: given fields and those written before."""
+    pairs = json_pairs({**request.fixed, **done}, spelt)
     return "".join(("{", pairs, ", " if pairs else "", '"', name, '": "'))
 
 
@@ -105,7 +105,7 @@ def _mark(lines: Sequence[str], begun: str) -> str:
 
 
 def read_reply(reply: str, request: Request) -> Draft:
-    """Reads the reply of a model that answers in text; anything but the one object that was asked for is refused."""
+    """Parses a reply in text; anything but the one JSON object that was asked for is refused."""
 
     def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         if len({name for name, _ in pairs}) != len(pairs):

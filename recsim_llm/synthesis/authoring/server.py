@@ -1,4 +1,4 @@
-"""A writer behind a server that speaks OpenAI's chat protocol; the connection is that of the judge's server."""
+"""A text generator behind an OpenAI-compatible server; the connection is that of the judge's server."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from recsim_llm.judges.server import ServerJudge
 from recsim_llm.judges.server_answers import choice_of
 from recsim_llm.judges.server_http import Failure, fetch, run_apart
-from recsim_llm.synthesis.authoring.requests import SCHEME, SYSTEM, Draft, Request, messages_of, read_reply
+from recsim_llm.synthesis.authoring.requests import SCHEME, SYSTEM, Draft, Request, chat_messages, read_reply
 
 LONGEST = 400
 """Longest reply [tokens]."""
 
 
 class ServerAuthor:
-    """Asks a server for one JSON object at a time; a reply of any other form is refused, not mended.
+    """Asks a server for one JSON object at a time; replies of any other form are refused.
 
     Each request carries a seed. Whether the server then gives the same reply again is up to the server.
 
@@ -57,7 +57,7 @@ class ServerAuthor:
         async with server._client() as client:
             for number, request in enumerate(requests):
                 fields: dict[str, Any] = {
-                    "model": server.model, "messages": messages_of(request), "max_tokens": LONGEST,
+                    "model": server.model, "messages": chat_messages(request), "max_tokens": LONGEST,
                     "seed": (seed + number) % 2**31, **self._drawing, **server.body,
                 }  # fmt: skip
                 kept = {name: value for name, value in fields.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Puts written entries into a world: encoded as its own are, with latent numbers drawn from the spread of its own.
+"""Adds generated items and users to a world, with latent columns drawn from the distribution of its own.
 
 Positions of items and users, providers and themes stay as they are, and no latent number goes beyond the world's
 largest. So agents, logs and snapshots of the old world still name the same things in the new one.
@@ -13,120 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.encoders import Encoder, Projection, encode_cached, load_text_encoder, profile_of
-from recsim_llm.encoders.text import may_be_named
 from recsim_llm.errors import ConfigError
 from recsim_llm.worlds.catalog import UNRELEASED, Catalog, Floats
-from recsim_llm.worlds.population import Population
 from recsim_llm.worlds.world import World
 
 RIDGE = 1e-3
 """Penalty of the fits of appeal and taste, in units of the mean variance of the encodings."""
 
-SAMPLE = 8
-"""Entries of a world that are encoded again to find out in which form and scale it keeps them."""
-
 Floats64 = NDArray[np.float64]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Space:
-    """How a world encodes texts.
-
-    Attributes:
-        encoder: Its text encoder.
-        projection: Into its space.
-        block: First and last column (exclusive) of text in its encodings.
-        width: D, of whole encodings.
-        named: Whether items are encoded with their category before the text.
-        scale: What multiplies signed sums of statements to give profiles.
-    """
-
-    encoder: Encoder
-    projection: Projection
-    block: tuple[int, int]
-    width: int
-    named: bool
-    scale: float
-
-    @classmethod
-    def of(cls, world: World, encoder: Encoder | None = None) -> Space:
-        """Reads the space of a world.
-
-        Raises:
-            ConfigError: If the world does not say how it was encoded, or the encoder is another one.
-        """
-        if not world.projection or not world.encoder:
-            raise ConfigError(f"the world {world.name!r} names no text encoder; new texts cannot be brought into it")
-        name = str(world.encoder["id"])
-        if encoder is None and not may_be_named(name):
-            raise ConfigError(
-                f"the world {world.name!r} names the text encoder {name!r}, which is neither the model of a package "
-                "nor an id that was loaded on this machine before; if you trust it, pass "
-                "encoder=load_text_encoder(...)"
-            )
-        model = encoder or load_text_encoder(name)
-        if model.digest != world.encoder.get("digest", model.digest):
-            raise ConfigError(
-                f"the world {world.name!r} was encoded by {world.encoder['id']!r} with other weights than those of "
-                f"{model.name!r}; encodings would not be comparable"
-            )
-        arrays = world.projection
-        projection = Projection(arrays["mean"], arrays["components"], float(arrays["scale"][0]))
-        start, stop = world.catalog.blocks["text"]
-        kept = len(projection.components)
-        if kept not in (stop - start, world.catalog.width):
-            raise ConfigError(
-                f"the world's projection is {kept} wide, its block of text {stop - start}; build it again"
-            )
-        space = cls(model, projection, (start, start + kept), world.catalog.width, False, 1.0)
-        space = dataclasses.replace(space, named=space._finds_names(world.catalog))
-        return dataclasses.replace(space, scale=space._finds_scale(world.population))
-
-    def items(self, categories: Sequence[str], texts: Sequence[str]) -> Floats:
-        """Encodings of items [N, D], columns of pictures zero (the middle of the catalogue)."""
-        said = [f"{name}: {text}" if self.named else text for name, text in zip(categories, texts, strict=True)]
-        return self._whole(np.clip(self.projection.apply(encode_cached(self.encoder, said)), -1.0, 1.0))
-
-    def profiles(self, people: Sequence[Sequence[tuple[str, float]]]) -> Floats:
-        """Profiles of people from their statements [N, D]."""
-        rows = [self._raw(statements) for statements in people]
-        whole: Floats = np.array(rows, np.float32).reshape(len(rows), self.width)
-        return np.asarray(np.clip(self.scale * whole, -1.0, 1.0), np.float32)
-
-    def _raw(self, statements: Sequence[tuple[str, float]]) -> Floats:
-        vectors = self.projection.apply(encode_cached(self.encoder, [text for text, _ in statements]))
-        row: Floats = self._whole(profile_of(vectors, [valence for _, valence in statements])[None])[0]
-        return row
-
-    def _whole(self, part: Floats) -> Floats:
-        rows = np.zeros((len(part), self.width), np.float32)
-        rows[:, slice(*self.block)] = part
-        return rows
-
-    def _finds_names(self, catalog: Catalog) -> bool:
-        """Which form of a few items gives the encodings that the world has of them."""
-        some = slice(0, SAMPLE)
-        own = catalog.embedding[some, slice(*self.block)]
-        errors = []
-        for named in (False, True):
-            form = dataclasses.replace(self, named=named)
-            found = form.items(catalog.category[some], catalog.text[some])[:, slice(*self.block)]
-            errors.append(float(np.square(found - own).sum()))
-        return errors[1] < errors[0]
-
-    def _finds_scale(self, people: Population) -> float:
-        """The factor between signed sums of statements and the profiles of the world."""
-        rows = [row for row, said in enumerate(people.statements) if said][:SAMPLE]
-        raw = np.concatenate(
-            [self._raw(people.statements[row])[slice(*self.block)] for row in rows] or [np.zeros(1, np.float32)]
-        )
-        own = np.concatenate([people.profile[row, slice(*self.block)] for row in rows] or [np.zeros(1, np.float32)])
-        length = float(raw.astype(np.float64) @ raw)
-        return float(raw.astype(np.float64) @ own) / length if length > 0 else 1.0
-
-
-def with_items(
+def add_items(
     world: World,
     entries: Sequence[Mapping[str, str]],
     embedding: Floats,
@@ -135,7 +32,7 @@ def with_items(
     seed: int = 0,
     released_at: float = UNRELEASED,
 ) -> World:
-    """A world with more items behind its own.
+    """Returns a world with more items behind its own.
 
     Args:
         world: The world.
@@ -184,7 +81,7 @@ def with_items(
     return dataclasses.replace(world, catalog=dataclasses.replace(catalog, **texts, **arrays))
 
 
-def with_personas(
+def add_users(
     world: World,
     personas: Sequence[str],
     statements: Sequence[Sequence[tuple[str, float]]],
@@ -193,7 +90,7 @@ def with_personas(
     user_id: Sequence[str],
     seed: int = 0,
 ) -> World:
-    """A world with more users behind its own.
+    """Returns a world with more users behind its own.
 
     Args:
         world: The world.
@@ -208,7 +105,9 @@ def with_personas(
     count = len(personas)
     if count == 0:
         return world
-    foretold, spread = _foretold(people.profile, people.taste, profile, alone=world.head.kind == "zero_shot")
+    foretold, spread = _foretold(
+        people.profile, people.taste, profile, alone=world.preference_model.kind == "zero_shot"
+    )
     someone = rng.integers(len(people), size=count)
     latent: dict[str, Any] = {
         "profile": profile,
@@ -252,7 +151,7 @@ def _foretold(known: Floats, target: Floats, new: Floats, alone: bool = False) -
         known: [M, D] encodings that the world has.
         target: [M] or [M, D] what belongs to them.
         new: [N, D].
-        alone: Fit one factor for all columns, as a zero-shot head has (A = alpha I), instead of a ridge regression.
+        alone: Fit one factor for all columns, as a zero-shot model has (A = alpha I), instead of a ridge regression.
 
     Returns:
         The forecast [N] or [N, D], and the standard deviation of the residual, of each column.

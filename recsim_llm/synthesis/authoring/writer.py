@@ -1,4 +1,4 @@
-"""A language model writes catalogue entries and personas for a world.
+"""Generates items and personas for a world with a language model, and checks each draft.
 
     writer = Writer(world, load_author("smollm2"), seed=7)
     written = writer.items(20)
@@ -23,11 +23,12 @@ import numpy as np
 
 from recsim_llm.encoders import Encoder, split_personas
 from recsim_llm.errors import ConfigError, unknown
-from recsim_llm.synthesis.authoring.checks import Known, Language, Limits, fault_of, repeats
+from recsim_llm.synthesis.authoring.checks import Language, NoveltyCheck, TextLimits, repeats, text_fault
 from recsim_llm.synthesis.authoring.models import Author
 from recsim_llm.synthesis.authoring.requests import SCHEME, Draft, Request
-from recsim_llm.synthesis.authoring.world_extension import Space, with_items, with_personas
+from recsim_llm.synthesis.authoring.world_extension import add_items, add_users
 from recsim_llm.worlds.catalog import UNRELEASED, Floats
+from recsim_llm.worlds.embedding_space import WorldEncoder
 from recsim_llm.worlds.world import World
 
 logger = logging.getLogger(__name__)
@@ -47,8 +48,8 @@ FROM_RUN = ("model", "digest", "scheme", "seed", "world")
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """One accepted entry, and where it came from.
+class WrittenEntry:
+    """One accepted entry and its provenance.
 
     Attributes:
         fields: Its texts.
@@ -66,8 +67,8 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Written:
-    """What a run of a writer gave.
+class WrittenEntries:
+    """The accepted entries of one run, and counts of what was refused.
 
     Attributes:
         kind: "items" or "personas".
@@ -78,18 +79,18 @@ class Written:
     """
 
     kind: str
-    rows: tuple[Row, ...]
+    rows: tuple[WrittenEntry, ...]
     rejected: Mapping[str, int]
     attempts: int
     about: Mapping[str, Any]
 
     def ids(self) -> list[str]:
-        """Names of the entries: the same entries have the same, in whatever world."""
+        """Identifiers of the entries, made from their texts."""
         word = "item" if self.kind == ITEMS else "user"
         return [f"written-{word}-{_digest(row.fields)[:12]}" for row in self.rows]
 
     def added_to(self, world: World, released_at: float = UNRELEASED) -> World:
-        """The world with these entries behind its own.
+        """Returns the world with these entries behind its own.
 
         Args:
             world: The world that they were written for.
@@ -101,12 +102,12 @@ class Written:
         )
         if self.kind == ITEMS:
             entries = [row.fields for row in self.rows]
-            return with_items(world, entries, vectors, item_id=names, seed=seed, released_at=released_at)
+            return add_items(world, entries, vectors, item_id=names, seed=seed, released_at=released_at)
         texts, said = [row.fields["person"] for row in self.rows], [row.statements for row in self.rows]
-        return with_personas(world, texts, said, vectors, user_id=names, seed=seed)
+        return add_users(world, texts, said, vectors, user_id=names, seed=seed)
 
     def provenance(self) -> list[dict[str, Any]]:
-        """Where each row came from; no times, so that the same run gives the same rows."""
+        """Provenance of each entry; without times, so that the same run gives the same rows."""
         return [
             {
                 "id": name, "kind": self.kind, **{key: self.about[key] for key in FROM_RUN}, "batch": row.batch,
@@ -122,7 +123,7 @@ def _digest(fields: Mapping[str, str]) -> str:
 
 
 class Writer:
-    """Writes entries for a world.
+    """Generates items and personas for a world until enough drafts are accepted.
 
     Args:
         world: The world, with some entries of the kind that is wanted.
@@ -140,16 +141,16 @@ class Writer:
         *,
         encoder: Encoder | None = None,
         seed: int = 0,
-        limits: Limits | None = None,
+        limits: TextLimits | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.world, self.author, self.seed = world, author, int(seed)
-        self.limits = limits or Limits()
-        self.space = Space.of(world, encoder)
+        self.limits = limits or TextLimits()
+        self.encoder = WorldEncoder.of(world, encoder)
         self._say = say or (lambda text: logger.info("%s", text))
 
-    def items(self, count: int, categories: Sequence[str] = ()) -> Written:
-        """Writes items.
+    def items(self, count: int, categories: Sequence[str] = ()) -> WrittenEntries:
+        """Generates items.
 
         Args:
             count: How many are wanted.
@@ -165,7 +166,7 @@ class Writer:
         for name in categories:
             if name not in catalog.topics:
                 raise unknown("category of this world", name, catalog.topics)
-        known = Known(self.limits)
+        known = NoveltyCheck(self.limits)
         for title, text in zip(catalog.title, catalog.text, strict=True):
             known.add((title, text))
         known.add((), catalog.embedding)
@@ -174,13 +175,13 @@ class Writer:
         names = list(categories) or catalog.topics
         subjects = (names[int(place)] for _ in iter(int, 1) for place in rng.permutation(len(names)))
 
-        def accepted(request: Request, draft: Draft) -> Row | str:
+        def accepted(request: Request, draft: Draft) -> WrittenEntry | str:
             return self._item(request, draft, language, known)
 
         return self._run(ITEMS, count, (self._item_request(name, rng) for name in subjects), accepted)
 
-    def personas(self, count: int) -> Written:
-        """Writes personas: a text, and the statements that the stance splitter finds in it.
+    def personas(self, count: int) -> WrittenEntries:
+        """Generates personas: a text, and the statements that the stance splitter finds in it.
 
         Raises:
             ConfigError: If the count is not valid or the world has no personas to learn from.
@@ -189,14 +190,14 @@ class Writer:
         rows = [row for row, text in enumerate(people.persona) if text.strip()]
         if not rows:
             raise ConfigError(f"the world {self.world.name!r} has no personas; a writer needs some as examples")
-        known = Known(self.limits)
+        known = NoveltyCheck(self.limits)
         for row in rows:
             known.add((people.persona[row],))
         known.add((), people.profile)
         language = Language.of([people.persona[row] for row in rows])
         rng = np.random.Generator(np.random.PCG64([self.seed, 32]))
 
-        def accepted(request: Request, draft: Draft) -> Row | str:
+        def accepted(request: Request, draft: Draft) -> WrittenEntry | str:
             return self._persona(draft, language, known)
 
         return self._run(PERSONAS, count, (self._persona_request(rows, rng) for _ in iter(int, 1)), accepted)
@@ -206,12 +207,12 @@ class Writer:
         kind: str,
         count: int,
         requests: Iterator[Request],
-        accepted: Callable[[Request, Draft], Row | str],
-    ) -> Written:
+        accepted: Callable[[Request, Draft], WrittenEntry | str],
+    ) -> WrittenEntries:
         """Batches of drafts until enough are accepted."""
         if count < 1:
             raise ConfigError(f"count={count}: at least one of the {kind} has to be wanted")
-        rows: list[Row] = []
+        rows: list[WrittenEntry] = []
         rejected: Counter[str] = Counter()
         attempts, batch = 0, 0
         while len(rows) < count and attempts < TRIES * count:
@@ -233,7 +234,7 @@ class Writer:
             "model": self.author.name, "digest": self.author.digest, "scheme": SCHEME, "seed": self.seed,
             "world": self.world.hash, "limits": dataclasses.asdict(self.limits),
         }  # fmt: skip
-        return Written(kind, tuple(rows), dict(sorted(rejected.items())), attempts, about)
+        return WrittenEntries(kind, tuple(rows), dict(sorted(rejected.items())), attempts, about)
 
     def _item_request(self, category: str, rng: np.random.Generator) -> Request:
         catalog = self.world.catalog
@@ -262,11 +263,11 @@ class Writer:
         pool = {"person": [people.persona[row] for row in rows[:POOL]]}
         return Request(examples, fixed, ("person",), TOKENS, pool)
 
-    def _item(self, request: Request, draft: Draft, language: Language, known: Known) -> Row | str:
+    def _item(self, request: Request, draft: Draft, language: Language, known: NoveltyCheck) -> WrittenEntry | str:
         """A draft as a row, or why it is refused."""
         fields = {**request.fixed, **{name: draft.fields[name].strip() for name in request.wanted}}
         for name, bounds in (("title", self.limits.title), ("text", self.limits.text)):
-            fault = fault_of(fields[name], bounds)
+            fault = text_fault(fields[name], bounds)
             if fault:
                 return f"{name}: {fault}"
         if not language.holds(f"{fields['title']}. {fields['text']}"):
@@ -275,12 +276,12 @@ class Writer:
             return "repeats itself"
         if "price" in request.wanted and not self._possible_price(fields):
             return "price"
-        vector = self.space.items([fields["category"]], [fields["text"]])[0]
+        vector = self.encoder.items([fields["category"]], [fields["text"]])[0]
         alike = known.alike((fields["title"], fields["text"]), vector)
         if alike:
             return alike
         known.add((fields["title"], fields["text"]), vector)
-        return Row(fields, vector)
+        return WrittenEntry(fields, vector)
 
     def _possible_price(self, fields: dict[str, str]) -> bool:
         """Whether the price is a number, between half the least and twice the largest of the category."""
@@ -293,24 +294,24 @@ class Writer:
         fields["price"] = f"{price:.2f}"
         return bool(0.5 * own.min() <= price <= 2.0 * own.max())  # false for what is no number
 
-    def _persona(self, draft: Draft, language: Language, known: Known) -> Row | str:
+    def _persona(self, draft: Draft, language: Language, known: NoveltyCheck) -> WrittenEntry | str:
         text = draft.fields["person"].strip()
-        fault = fault_of(text, self.limits.persona)
+        fault = text_fault(text, self.limits.persona)
         if fault:
             return f"person: {fault}"
         if not language.holds(text):
             return "language"
         if repeats(text, self.limits.variety):
             return "repeats itself"
-        said = tuple(split_personas([text], self.space.encoder)[0])
+        said = tuple(split_personas([text], self.encoder.encoder)[0])
         if max((abs(valence) for _, valence in said), default=0.0) < self.limits.valence:
             return "says nothing of taste"
-        vector = self.space.profiles([said])[0]
+        vector = self.encoder.profiles([said])[0]
         alike = known.alike((text,), vector)
         if alike:
             return alike
         known.add((text,), vector)
-        return Row({"person": text}, vector, said)
+        return WrittenEntry({"person": text}, vector, said)
 
 
 def _tastes(statements: Sequence[tuple[str, float]]) -> dict[str, str]:

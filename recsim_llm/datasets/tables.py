@@ -1,31 +1,125 @@
-"""Finding the columns of a table under the names that the field gives them, and reading numbers out of text."""
+"""Tables of text: their limits, finding columns by their usual names, and reading numbers and dates out of text."""
 
 from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsim_llm.datasets.text_table import Table, shortened
 from recsim_llm.errors import ConfigError, DataError
 
 _NUMBER = r"^\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
 SECONDS_A_DAY = 86_400.0
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Size limits of files that are read; raise one by passing ``Limits(rows=...)``.
+
+    Attributes:
+        rows: Most rows.
+        columns: Most columns.
+        field_bytes: Longest single value [byte].
+        total_bytes: Largest file, and largest table in memory [byte].
+    """
+
+    rows: int = 50_000_000
+    columns: int = 1_000
+    field_bytes: int = 1 << 20
+    total_bytes: int = 4 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table of text columns that remembers each row's number in its file.
+
+    Attributes:
+        path: The file.
+        columns: For each name an Arrow array of strings, without nulls (a missing value is empty text).
+        row_numbers: [N] number of each row in the file, int64.
+        from_float: Columns that a Parquet file stores as floating point; such a column cannot hold identifiers.
+    """
+
+    path: Path
+    columns: dict[str, Any]
+    row_numbers: Any
+    from_float: frozenset[str] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.row_numbers)
+
+    def text(self, name: str) -> list[str]:
+        """A column as a list of strings."""
+        values: list[str] = self.columns[name].to_pylist()
+        return values
+
+    def value(self, row: int, name: str) -> str:
+        """One cell, shortened for a message."""
+        return shortened(self.columns[name][row].as_py())
+
+    def fail(self, row: int, column: str, problem: str) -> NoReturn:
+        """Raises the DataError for a cell; ``row`` is an index into this table."""
+        raise DataError(f"{self.path.name}, row {self.row_numbers[row].as_py()}, column {quoted(column)}: {problem}")
+
+
+def quoted(name: str) -> str:
+    """A column's name between double quotation marks, on one line."""
+    return json.dumps(name, ensure_ascii=False)
+
+
+def shortened(value: str, width: int = 60) -> str:
+    """A value as Python would quote it, cut to a length that fits a message."""
+    return repr(value if len(value) <= width else value[: width - 3] + "...")
+
+
+def refuse_over_limit(path: Path, seen: str, limit: str, value: int) -> NoReturn:
+    """Raises the DataError for a file that goes beyond a limit."""
+    raise DataError(f"{path.name}: has {seen}, the limit is {value:,}; if you trust it, pass Limits({limit}=...)")
+
+
+def check_names(path: Path, names: Sequence[str], limits: Limits) -> None:
+    """Refuses a header that is blank, too wide, or names two columns alike."""
+    if len(names) > limits.columns:
+        refuse_over_limit(path, f"{len(names):,} columns", "columns", limits.columns)
+    if not any(name.strip() for name in names):
+        raise DataError(f"{path.name}, row 1: is blank; the first row must hold the names of the columns")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"{path.name}, row 1: two columns are named {shortened(name)}; rename one of them")
+        seen.add(name)
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path, with every link followed, lies in a folder."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[^0-9a-z]", "", name.casefold())
 
 
-class Columns:
-    """The columns of one table by role: the name that was asked for, else the first alias that is there.
+@dataclass(frozen=True)
+class ColumnNames:
+    """Columns that the user names, by role; see the ``ALIASES`` of the modules of :mod:`recsim_llm.datasets`."""
+
+    items: Mapping[str, str | None] | None = None
+    users: Mapping[str, str | None] | None = None
+    interactions: Mapping[str, str | None] | None = None
+
+
+class ColumnFinder:
+    """Finds the columns of a table by role: the name that was given, else the first known alias.
 
     Args:
         table: The table.
@@ -45,7 +139,7 @@ class Columns:
         for role, names in aliases.items():
             wanted = named.get(role)
             if wanted is not None:
-                self._found[role] = existing(table, wanted)
+                self._found[role] = require_column(table, wanted)
             else:
                 match = next((spelled[_plain(name)] for name in names if _plain(name) in spelled), None)
                 if match is not None and match not in self._found.values():
@@ -68,7 +162,7 @@ class Columns:
         return self.table.text(name) if name is not None else [""] * len(self.table)
 
 
-def existing(table: Table, name: str) -> str:
+def require_column(table: Table, name: str) -> str:
     """The name itself if the table has that column; DataError with the closest name otherwise."""
     if name in table.columns:
         return name
