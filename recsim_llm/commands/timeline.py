@@ -47,6 +47,7 @@ def play_episode(
         watch: Is given the environment after each step.
     """
     import gymnasium as gym
+    import numpy as np
 
     from recsim_llm import agents
 
@@ -69,7 +70,7 @@ def play_episode(
         else:
             action, _ = player.predict(observation, deterministic=True)
         observation, reward, terminated, truncated, _ = session.step(action)
-        played, total = played + 1, total + reward
+        played, total = played + 1, total + float(np.sum(np.asarray(reward)))
         if watch is not None:
             watch(session)
     return Played(session, played, total, terminated, truncated)
