@@ -47,6 +47,7 @@ def play_episode(
         watch: Is given the environment after each step.
     """
     import gymnasium as gym
+    import numpy as np
 
     from recsim_llm import agents
 
@@ -61,7 +62,7 @@ def play_episode(
     while played < steps and not (terminated or truncated):
         action, _ = player.predict(observation, deterministic=True)
         observation, reward, terminated, truncated, _ = session.step(action)
-        played, total = played + 1, total + float(reward)
+        played, total = played + 1, total + float(np.sum(np.asarray(reward)))
         if watch is not None:
             watch(session)
     return Played(session, played, total, terminated, truncated)

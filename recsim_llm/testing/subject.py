@@ -83,15 +83,13 @@ class Subject:
             agent = importlib.import_module("recsim_llm.agents").make(self.maker, env, seed, **self.config)
         else:
             agent = self.maker(env, seed)
-        if getattr(agent, "needs_truth", False) and hasattr(agent, "serve"):
-            agent.serve(env)  # scripts are shown to it, of which no environment knows; it reads the state of this one
-        return agent
+        return _serving(agent, env)
 
     def loaded(self, path: Path, env: Any) -> Any:
         """An agent from a file."""
         if isinstance(self.maker, str):
-            return importlib.import_module("recsim_llm.agents").load(path, env)
-        return type(self.agent()).load(path, env=env)
+            return _serving(importlib.import_module("recsim_llm.agents").load(path, env), env)
+        return _serving(type(self.agent()).load(path, env=env), env)
 
     @property
     def script(self) -> list[Step]:
@@ -100,6 +98,13 @@ class Subject:
             self._kept["script"] = recorded(self.env(max_episode_steps=5), self.seed)
         script: list[Step] = self._kept["script"]
         return script
+
+
+def _serving(agent: Any, env: Any) -> Any:
+    """The agent, told where it is if it reads the truth: no environment has the observations of a script now."""
+    if getattr(agent, "needs_truth", False) and hasattr(agent, "serve"):
+        agent.serve(env)
+    return agent
 
 
 def recorded(env: Any, seed: int) -> list[Step]:
