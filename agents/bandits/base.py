@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.common.item_stats import Floats64, ItemCounts, credited, seen_slots
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.common.sampling import tied
-from recsim_llm.agents.common.slates import Chances, best
+from recsim_llm.agents.common.sampling import top_k_random_ties
+from recsim_llm.agents.common.top_k import Chances, top_k
+from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError
@@ -21,7 +22,7 @@ GAINS = ("reward", "click")
 
 
 @dataclass(frozen=True)
-class BanditConfig(RememberingConfig):
+class BanditConfig(CooldownConfig):
     """Settings of :class:`BanditAgent`.
 
     Attributes:
@@ -39,7 +40,7 @@ class BanditConfig(RememberingConfig):
         self._within(0.0, 1e12, "span")
 
 
-class BanditAgent(RememberingAgent, abc.ABC):
+class BanditAgent(Agent, abc.ABC):
     """Counts what each item gains, whoever looks at it.
 
     Bounds and posteriors of the literature are of gains in [0, 1]; clicks are, revenue and minutes are not. Gains are
@@ -54,6 +55,7 @@ class BanditAgent(RememberingAgent, abc.ABC):
     arrives together.
     """
 
+    State: ClassVar[type | None] = RecentItems
     Config: ClassVar[type[Config]] = BanditConfig
     config: BanditConfig
 
@@ -81,10 +83,10 @@ class BanditAgent(RememberingAgent, abc.ABC):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best items known, or what the algorithm tries."""
-        memory = self.recall(obs, state, episode_start)
-        rested = self.rested(memory, action_mask)
+        memory = self.cooldown.recall(obs, state, episode_start)
+        rested = self.cooldown.eligible(memory, action_mask)
         if deterministic:
-            slates = best(self.scores() + self.ties, rested, self.env_spec.slate_size)
+            slates = top_k(self.scores() + self.ties, rested, self.env_spec.slate_size)
         else:
             slates, self.propensity = self.explore(rested, rng)
         return slates, memory.noting(slates)
@@ -169,7 +171,7 @@ class IndexAgent(BanditAgent):
 
     def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
         """The highest indices."""
-        return tied(self.index(), action_mask, self.env_spec.slate_size, rng)
+        return top_k_random_ties(self.index(), action_mask, self.env_spec.slate_size, rng)
 
 
 def with_bonus(means: Floats64, looks: Floats64, width: float) -> Floats64:

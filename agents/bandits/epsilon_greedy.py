@@ -9,7 +9,8 @@ import numpy as np
 
 from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig
 from recsim_llm.agents.common.item_stats import Floats64
-from recsim_llm.agents.common.slates import Chances, best, mixed
+from recsim_llm.agents.common.sampling import epsilon_greedy
+from recsim_llm.agents.common.top_k import Chances, top_k
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Slates
 
@@ -49,8 +50,8 @@ class ExploringAgent(BanditAgent):
 
     def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
         """The best, each slot exploring with probability epsilon."""
-        return mixed(
-            best(self.scores() + self.ties, action_mask, self.env_spec.slate_size), action_mask, self.epsilon, rng
+        return epsilon_greedy(
+            top_k(self.scores() + self.ties, action_mask, self.env_spec.slate_size), action_mask, self.epsilon, rng
         )
 
 

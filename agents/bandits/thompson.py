@@ -9,8 +9,8 @@ import numpy as np
 
 from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig
 from recsim_llm.agents.common.item_stats import Floats64
-from recsim_llm.agents.common.sampling import agreeing
-from recsim_llm.agents.common.slates import Chances
+from recsim_llm.agents.common.sampling import top_k_of_samples
+from recsim_llm.agents.common.top_k import Chances
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Slates
 
@@ -85,6 +85,6 @@ class ThompsonAgent(BanditAgent):
         some = np.flatnonzero(action_mask.any(0))  # a draw costs more than a comparison
         samples = np.zeros((self.config.draws, len(wins)))
         samples[:, some] = rng.beta(wins[some], losses[some], size=(len(samples), len(some)))
-        return agreeing(
+        return top_k_of_samples(
             samples, rng.integers(len(samples), size=len(action_mask)), action_mask, self.env_spec.slate_size
         )

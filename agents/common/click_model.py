@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import RecentItems
 from recsim_llm.agents.common.top_k import add_remembered, by_topic
 from recsim_llm.agents.common.user_item_features import Pairs
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
@@ -47,7 +47,7 @@ class ClickModel:
         self.known: Values = np.zeros(items)  # sum of P (1 - P) of each item
         self.samples: Values = np.zeros(2)
 
-    def logits(self, obs: Floats, memory: Memory) -> Values:
+    def logits(self, obs: Floats, memory: RecentItems) -> Values:
         """Logits [B, I]."""
         theta = self.theta.astype(np.float32)
         scores = np.ascontiguousarray(self.pairs.scores(obs, theta[:-REMEMBERED]))
@@ -56,11 +56,11 @@ class ClickModel:
         logits: Values = scores + self.own
         return logits
 
-    def scores(self, obs: Floats, memory: Memory) -> Values:
+    def scores(self, obs: Floats, memory: RecentItems) -> Values:
         """Probabilities [B, I]."""
         return _sigmoid(self.logits(obs, memory))
 
-    def add(self, obs: Floats, memory: Memory, shown: Slates, clicked: Flags, seen: Flags) -> None:
+    def add(self, obs: Floats, memory: RecentItems, shown: Slates, clicked: Flags, seen: Flags) -> None:
         """Learns from slots [B, K]."""
         items = np.maximum(shown, 0)
         wear = np.take_along_axis(memory.wear, self.topic[items].astype(np.int64), 1)

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.common.experience_buffer import Experience
 from recsim_llm.agents.common.item_feedback import COLUMNS, ItemSigns
 from recsim_llm.agents.common.item_stats import credited, seen_slots
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.common.slates import mixed
+from recsim_llm.agents.common.sampling import epsilon_greedy
 from recsim_llm.agents.common.user_state import Habits, Trail
 from recsim_llm.agents.core import agent_file as saving
+from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError, DataError, require, unknown
@@ -28,7 +28,7 @@ KEPT = "experience/"
 
 
 @dataclass(frozen=True)
-class TorchConfig(RememberingConfig):
+class TorchConfig(CooldownConfig):
     """Settings of agents with networks that learn from rewards.
 
     Attributes:
@@ -101,7 +101,7 @@ class ValueConfig(TorchConfig):
         self._within(1e-6, 1.0, "follow")
 
 
-class TorchAgent(RememberingAgent):
+class TorchAgent(Agent):
     """Base of agents in PyTorch alone.
 
     A state is [features of context and feedback, profile, interest]; items are scored by their encodings and a number
@@ -178,10 +178,10 @@ class TorchAgent(RememberingAgent):
     def looked(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> tuple[Trail, Floats, Flags]:
         """What is known of B users, what the network reads, and items that need no rest."""
         before = state if isinstance(state, Trail) else None
-        memory = self.recall(obs, before.memory if before else state, episode_start)
+        memory = self.cooldown.recall(obs, before.memory if before else state, episode_start)
         decayed = self.habits.decayed(obs, before.signs if before else None, episode_start)
         features = self.habits.of(obs, decayed)
-        return Trail(memory, decayed, features), self.states(obs, features), self.rested(memory, action_mask)
+        return Trail(memory, decayed, features), self.states(obs, features), self.cooldown.eligible(memory, action_mask)
 
     def update(self, transition: Transition) -> None:
         """Keeps the step, and learns from some of those kept."""
@@ -223,13 +223,13 @@ class TorchAgent(RememberingAgent):
         trail = transition.state
         if not isinstance(trail, Trail):
             signs = self.habits.decayed(obs, None, never)
-            memory = Memory.empty(len(obs), self.env_spec).noting(transition.action)
+            memory = RecentItems.empty(len(obs), self.env_spec).noting(transition.action)
             trail = Trail(memory, signs, self.habits.of(obs, signs))
         shown, seen = seen_slots(transition)
         clicked = (np.asarray(transition.info["click"]) > 0.0) & seen
         self.signs.add(transition, np.where(clicked, shown, -1))
         shelf = self.runner.available() if self.runner.started else np.ones((len(obs), self.env_spec.items), np.bool_)
-        action_mask = self.rested(trail.memory.renewed(after, never, self.env_spec), shelf)
+        action_mask = self.cooldown.eligible(trail.memory.renewed(after, never, self.env_spec), shelf)
         signs = self.habits.decayed(after, trail.signs, never)
         self.experience.add(
             state=self.states(obs, trail.features), after=self.states(after, self.habits.of(after, signs)),
@@ -303,7 +303,7 @@ class ValueAgent(TorchAgent):
         trail, states, rested = self.looked(obs, state, episode_start, action_mask)
         slates = self.ranked(states, rested)
         if not deterministic:
-            slates, self.propensity = mixed(slates, rested, self.epsilon, rng)
+            slates, self.propensity = epsilon_greedy(slates, rested, self.epsilon, rng)
         return slates, Trail(trail.memory.noting(slates), trail.signs, trail.features)
 
     def after_step(self) -> None:

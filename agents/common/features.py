@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import RecentItems
 from recsim_llm.agents.common.top_k import GROUPS, Remembered, add_remembered, by_topic, select, write_highest
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 from recsim_llm.simulator.jit import jit, kernel, loaded
@@ -35,7 +35,7 @@ class Situation:
     profile: Floats
     interest: Floats
     context: Floats
-    memory: Memory
+    memory: RecentItems
     newest: Floats
     rate: Floats
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.env_runner import Flags, Slates
 from recsim_llm.agents.reference.oracle import best_assortment
 
@@ -42,7 +42,7 @@ def optimal_slates(method: str, appeal: Values, value: Values, usable: Flags, at
         return best_assortment(appeal, value, usable, attention, 0.0)[0]
     weight = np.exp(np.clip(appeal, -LARGEST, LARGEST))
     if method == "top_k":
-        return best(weight * value, usable, len(attention))
+        return top_k(weight * value, usable, len(attention))
     lanes = np.arange(len(appeal))
     earned, drawn = np.zeros(len(appeal)), np.ones(len(appeal))
     left: Flags = usable.copy()

@@ -1,4 +1,4 @@
-"""The K best of many, compiled: NumPy's partition takes ten times as long for slates."""
+"""Top-k selection: the K allowed items of highest score, compiled, as NumPy's partition takes ten times as long."""
 
 from __future__ import annotations
 
@@ -13,7 +13,26 @@ GROUPS = 64
 """Columns are taken in so many groups, every 64th in one: of those without a high score nothing more is looked at."""
 NOTHING = np.float32(-np.inf)
 
+Flags = NDArray[np.bool_]
+Slates = NDArray[np.int64]
+
+Scores = NDArray[np.floating]
+Chances = NDArray[np.float64]
+
 Remembered = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+
+
+def top_k(scores: Scores, action_mask: Flags, slate_size: int) -> Slates:
+    """The K allowed items of highest score, best first, none twice.
+
+    Args:
+        scores: [B, I] or [I].
+        action_mask: [B, I]; where fewer than K items are, the slate is filled up with others.
+        slate_size: K.
+    """
+    kind = np.float32 if scores.dtype == np.float32 else np.float64
+    rows = np.ascontiguousarray(np.broadcast_to(scores, action_mask.shape), kind)
+    return select(rows, np.ascontiguousarray(action_mask), slate_size)[0]
 
 
 def select(

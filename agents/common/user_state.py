@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import RecentItems
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats
 
 SIGNS = 9  # sums over the slots of click .. rating (7) and of skip, and the number of ratings
@@ -25,7 +25,7 @@ class Trail:
         features: [B, N] features of the states that the last decision was made in.
     """
 
-    memory: Memory
+    memory: RecentItems
     signs: Floats
     features: Floats
 

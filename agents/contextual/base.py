@@ -8,19 +8,19 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.common.features import Features, Situation
 from recsim_llm.agents.common.item_stats import ItemCounts, credited, seen_slots
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.ridge_regression import RidgeSums
-from recsim_llm.agents.common.slates import uniform
+from recsim_llm.agents.common.sampling import uniform_slates
+from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class ContextualConfig(RememberingConfig):
+class ContextualConfig(CooldownConfig):
     """Settings of agents on features.
 
     Attributes:
@@ -46,7 +46,7 @@ class Recall:
         newest: [B] [day] release of the newest item on the shelf.
     """
 
-    memory: Memory
+    memory: RecentItems
     newest: Floats
 
 
@@ -69,7 +69,7 @@ class Seen:
     slot: Slates
 
 
-class ContextualAgent(RememberingAgent):
+class ContextualAgent(Agent):
     """Base of agents on :class:`~recsim_llm.agents.common.features.Features`."""
 
     Config: ClassVar[type[Config]] = ContextualConfig
@@ -87,8 +87,10 @@ class ContextualAgent(RememberingAgent):
             if state.newest.shape != episode_start.shape:
                 raise ConfigError(f"state is of {len(state.newest)} lanes, the observation of {len(episode_start)}")
             state = state.memory
-        memory = self.recall(obs, state, episode_start)
-        return self.situation(obs, Recall(memory, self.features.newest(action_mask))), self.rested(memory, action_mask)
+        memory = self.cooldown.recall(obs, state, episode_start)
+        return self.situation(obs, Recall(memory, self.features.newest(action_mask))), self.cooldown.eligible(
+            memory, action_mask
+        )
 
     def situation(self, obs: Floats, recall: Recall) -> Situation:
         """The users of observations [B, P] with what is remembered of them."""
@@ -110,7 +112,7 @@ class ContextualAgent(RememberingAgent):
         """
         count = min(max(count, self.env_spec.slate_size), self.env_spec.items)
         if theta is None:  # nothing is known, all are equal
-            listed = uniform(action_mask, count, rng)
+            listed = uniform_slates(action_mask, count, rng)
             return listed, np.where(np.take_along_axis(action_mask, listed, 1), np.float32(0.0), np.float32(-np.inf))
         return self.features.top(situation, theta, action_mask, count)
 
@@ -120,7 +122,7 @@ class ContextualAgent(RememberingAgent):
         state, obs = transition.state, transition.observation
         if not isinstance(state, Recall):
             newest = np.full(len(obs), self.features.released.max(), np.float32)
-            state = Recall(Memory.empty(len(obs), self.env_spec), newest)
+            state = Recall(RecentItems.empty(len(obs), self.env_spec), newest)
         lane, slot = np.nonzero(seen)
         item = shown[seen]
         phi = self.features.rows(self.situation(obs, state), lane, item, slot)

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.item_stats import credited
+from recsim_llm.agents.common.item_stats import EventReward, credited
 from recsim_llm.agents.contextual.base import ContextualAgent, ContextualConfig
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.credit import EventReward
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.item_stats import credited
-from recsim_llm.agents.common.slates import mixed, uniform, uniform_propensity
+from recsim_llm.agents.common.sampling import epsilon_greedy, uniform_propensity, uniform_slates
 from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
@@ -105,7 +105,7 @@ class ShortlistAgent(LinearAgent):
         if not deterministic and config.explore == "epsilon":
             among = np.zeros_like(rested)
             np.put_along_axis(among, listed, np.isfinite(estimates), 1)
-            slates, self.propensity = mixed(slates, among, config.epsilon, rng)
+            slates, self.propensity = epsilon_greedy(slates, among, config.epsilon, rng)
         return slates, self.after(situation, slates)
 
     def interact(self) -> Transition:
@@ -115,7 +115,7 @@ class ShortlistAgent(LinearAgent):
         lanes = self.runner
         action_mask = lanes.available()
         situation, _ = self.situate(lanes.observation, self.state, lanes.fresh, action_mask)
-        slates = uniform(action_mask, self.env_spec.slate_size, self.rng)
+        slates = uniform_slates(action_mask, self.env_spec.slate_size, self.rng)
         self.propensity = uniform_propensity(action_mask, self.env_spec.slate_size)
         self.state = self.after(situation, slates)
         return lanes.step(slates, self.state, self.propensity)

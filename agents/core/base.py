@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.cooldown import Cooldown, CooldownConfig
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, EnvRunner, Flags, Floats, Slates, Transition, make_env
 from recsim_llm.errors import ConfigError, DataError, RefusedError
@@ -94,6 +95,8 @@ class Agent(abc.ABC):
         streams = np.random.SeedSequence(self.seed).spawn(3)
         self.rng, self.serving_rng, setup = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)
         self.runner = EnvRunner(self.env, self.env_spec)
+        if isinstance(self.config, CooldownConfig):
+            self.cooldown = Cooldown(self.env_spec, self.config)
         self.num_timesteps = 0
         self.logs: RunLogs | None = None
         self.state: Any = None

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import RecentItems
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 from recsim_llm.simulator.jit import jit
 
@@ -22,13 +22,13 @@ class Session:
         history: [B, H] items clicked in this episode, the newest last, -1 in front where there are fewer.
     """
 
-    memory: Memory
+    memory: RecentItems
     history: Slates
 
     @classmethod
     def empty(cls, lanes: int, env_spec: EnvironmentSpec, width: int) -> Session:
         """Nothing done yet."""
-        return cls(Memory.empty(lanes, env_spec), np.full((lanes, width), -1, np.int64))
+        return cls(RecentItems.empty(lanes, env_spec), np.full((lanes, width), -1, np.int64))
 
     def clicks(self) -> NDArray[np.int64]:
         """[B] clicks that are remembered."""

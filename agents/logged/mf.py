@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.common.cooldown import CLICK, SKIP
 from recsim_llm.agents.common.interaction_log import Log
-from recsim_llm.agents.common.slates import looked_at
+from recsim_llm.agents.common.item_stats import looked_at
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.agents.logged.base import LoggedAgent, LoggedConfig, Session

@@ -110,7 +110,7 @@ class Replay:
     Attributes:
         moment: [N] the slate of each slot of the log.
         pooled: [M, D] sum of the encodings of what was clicked, over the square root of their number.
-        wear: [M, T] decayed count of clicks on each topic, as in :class:`~recsim_llm.agents.common.cooldown.Memory`.
+        wear: [M, T] decayed count of clicks on each topic, as in :class:`RecentItems`.
     """
 
     moment: Numbers

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recsim_llm.agents.common.slates import mixed, uniform, uniform_propensity
+from recsim_llm.agents.common.sampling import epsilon_greedy, uniform_propensity, uniform_slates
 from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
@@ -70,10 +70,10 @@ class RidgeAgent(LinearAgent):
         situation, rested = self.situate(lanes.observation, self.state, lanes.fresh, action_mask)
         if self.config.online:
             greedy, _ = self.features.top(situation, self.model.theta, rested, slate_size)
-            slates, self.propensity = mixed(greedy, rested, self.config.epsilon, self.rng)
+            slates, self.propensity = epsilon_greedy(greedy, rested, self.config.epsilon, self.rng)
         else:
             slates, self.propensity = (
-                uniform(action_mask, slate_size, self.rng),
+                uniform_slates(action_mask, slate_size, self.rng),
                 uniform_propensity(action_mask, slate_size),
             )
         self.state = self.after(situation, slates)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.common.cooldown import CLICK, SKIP
 from recsim_llm.agents.common.interaction_log import Log, Numbers
-from recsim_llm.agents.common.slates import best, looked_at
+from recsim_llm.agents.common.item_stats import looked_at
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.agents.logged.base import LoggedAgent, LoggedConfig, Session, sometimes_uniform
 from recsim_llm.agents.logged.observation_log import Replay, Views, worth
@@ -188,8 +189,8 @@ class NeuralAgent(LoggedAgent):
     ) -> tuple[Slates, Any]:
         """The best scores; when online, with some uniform slates among them."""
         visit = replace(self.session(obs, state, episode_start), newest=self.views.newest(action_mask))
-        rested = self.rested(visit.memory, action_mask)
-        slates = best(self.served(obs, visit) + self.ties, rested, self.env_spec.slate_size)
+        rested = self.cooldown.eligible(visit.memory, action_mask)
+        slates = top_k(self.served(obs, visit) + self.ties, rested, self.env_spec.slate_size)
         if self.config.online and not deterministic:
             slates, self.propensity = sometimes_uniform(slates, rested, self._share(), rng)
         return slates, visit.noting(slates)

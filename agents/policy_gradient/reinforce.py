@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.deep_value import TorchAgent, TorchConfig
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.common.user_state import Trail
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
@@ -104,9 +104,9 @@ class ReinforceAgent(TorchAgent):
         trail, states, rested = self.looked(obs, state, episode_start, action_mask)
         logits = self.logits(states)
         if deterministic:
-            slates = best(logits, rested, self.env_spec.slate_size)
+            slates = top_k(logits, rested, self.env_spec.slate_size)
         else:
-            slates = best(logits + rng.gumbel(size=logits.shape), rested, self.env_spec.slate_size)
+            slates = top_k(logits + rng.gumbel(size=logits.shape), rested, self.env_spec.slate_size)
             self.propensity = drawn_without_replacement(logits, rested, slates)
         shelf = np.packbits(rested, axis=1)
         return slates, Draw(trail.memory.noting(slates), trail.signs, trail.features, shelf)

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 from recsim_llm.agents.reference.oracle import LARGEST_UTILITY, OracleAgent
@@ -246,7 +246,7 @@ class LookaheadAgent(OracleAgent):
         """The items [B, N] that promise most to each lane now."""
         appeal, value = self._worth(core, weights, None)
         promise = np.exp(np.clip(appeal - self.no_click, -LARGEST_UTILITY, 0.0)) * value
-        return best(promise, np.isfinite(appeal), min(self.config.shortlist, value.shape[1]))
+        return top_k(promise, np.isfinite(appeal), min(self.config.shortlist, value.shape[1]))
 
     def _copies(self, served: Any, lanes: int) -> tuple[Any, dict[str, tuple[int, ...]]]:
         """A copy of an environment served, with lanes to plan in, and the shapes of its state."""

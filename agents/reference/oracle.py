@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.errors import ConfigError
@@ -69,7 +69,7 @@ class OracleAgent(Agent):
         if self.choice == "multinomial":
             return best_assortment(appeal, value, usable, self.attention, self.no_click)[0]
         click = 1.0 / (1.0 + np.exp(-np.clip(appeal - self.no_click, -LARGEST_UTILITY, LARGEST_UTILITY)))
-        return best(click * value, usable, self.env_spec.slate_size)
+        return top_k(click * value, usable, self.env_spec.slate_size)
 
     def _truth(self, lanes: int) -> tuple[Floats64, Floats64]:
         shown = self.shown or {}
@@ -114,7 +114,7 @@ def best_assortment(
     weight = np.where(usable, np.exp(np.clip(appeal - no_click, -LARGEST_UTILITY, LARGEST_UTILITY)), 0.0)
     reward = np.zeros(len(appeal))
     for _ in range(MOST_ROUNDS):
-        slates = best(weight * (value - reward[:, None]), usable, slate_size)
+        slates = top_k(weight * (value - reward[:, None]), usable, slate_size)
         drawn = np.take_along_axis(weight, slates, 1) * attention
         better = (drawn * np.take_along_axis(value, slates, 1)).sum(1) / (1.0 + drawn.sum(1))
         settled = np.abs(better - reward) <= 1e-12 * np.maximum(np.abs(better), 1.0)

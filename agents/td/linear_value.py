@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.click_model import ClickModel
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.common.item_feedback import ItemSigns
 from recsim_llm.agents.common.item_stats import seen_slots
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.common.slates import best, mixed
+from recsim_llm.agents.common.sampling import epsilon_greedy
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.common.user_item_features import Pairs
 from recsim_llm.agents.common.user_state import Habits, Trail
+from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 
@@ -24,7 +25,7 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class TakenConfig(RememberingConfig):
+class TakenConfig(CooldownConfig):
     """Settings of :class:`TakenAgent`.
 
     Attributes:
@@ -81,7 +82,7 @@ class Event:
     begins: Flags
 
 
-class TakenAgent(RememberingAgent):
+class TakenAgent(Agent):
     """Base: Q(s, c) = u . f(s) + sum over what was taken, i in c, of (v . psi(s, i) + b_i).
 
     f(s) holds the context and the signals of the last steps (and encodings of the user), so that a like or a bad rating
@@ -133,12 +134,12 @@ class TakenAgent(RememberingAgent):
     ) -> tuple[Slates, Any]:
         """The items of the best expected effect on what is to come, each slot exploring with probability epsilon."""
         before = state if isinstance(state, Trail) else None
-        memory = self.recall(obs, before.memory if before else state, episode_start)
+        memory = self.cooldown.recall(obs, before.memory if before else state, episode_start)
         decayed = self.habits.decayed(obs, before.signs if before else None, episode_start)
-        rested = self.rested(memory, action_mask)
-        slates = best(self._scores(obs, memory), rested, self.env_spec.slate_size)
+        rested = self.cooldown.eligible(memory, action_mask)
+        slates = top_k(self._scores(obs, memory), rested, self.env_spec.slate_size)
         if not deterministic:
-            slates, self.propensity = mixed(slates, rested, self.epsilon, rng)
+            slates, self.propensity = epsilon_greedy(slates, rested, self.epsilon, rng)
         return slates, Trail(memory.noting(slates), decayed, self.habits.of(obs, decayed))
 
     def relevance(
@@ -146,9 +147,9 @@ class TakenAgent(RememberingAgent):
     ) -> NDArray[np.floating] | None:
         """Expected effect of showing each item, [B, I]."""
         before = state if isinstance(state, Trail) else None
-        return self._scores(obs, self.recall(obs, before.memory if before else state, episode_start))
+        return self._scores(obs, self.cooldown.recall(obs, before.memory if before else state, episode_start))
 
-    def _scores(self, obs: Floats, memory: Memory) -> Values:
+    def _scores(self, obs: Floats, memory: RecentItems) -> Values:
         shared, own = self.effects()
         effects = self.pairs.scores(obs, shared.astype(np.float32)) + (own - self.level())
         scores: Values = self.clicks.scores(obs, memory) * effects + self.ties
@@ -169,7 +170,7 @@ class TakenAgent(RememberingAgent):
         trail = transition.state
         if not isinstance(trail, Trail):
             signs = self.habits.decayed(obs, None, never)
-            trail = Trail(Memory.empty(len(obs), self.env_spec), signs, self.habits.of(obs, signs))
+            trail = Trail(RecentItems.empty(len(obs), self.env_spec), signs, self.habits.of(obs, signs))
         shown, seen = seen_slots(transition)
         clicked = (np.asarray(transition.info["click"]) > 0.0) & seen
         self.clicks.add(obs, trail.memory, shown, clicked, seen)

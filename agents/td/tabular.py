@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.clusters import Clusters
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.common.item_stats import ItemCounts, credited, seen_slots
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.common.slates import best, mixed
+from recsim_llm.agents.common.sampling import epsilon_greedy
+from recsim_llm.agents.common.top_k import top_k
+from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 
@@ -24,7 +26,7 @@ SAME = 0.5  # more than half of what was consumed lately had the topic of the it
 
 
 @dataclass(frozen=True)
-class TabularConfig(RememberingConfig):
+class TabularConfig(CooldownConfig):
     """Settings of :class:`TabularAgent`.
 
     Attributes:
@@ -57,7 +59,7 @@ class TabularConfig(RememberingConfig):
         self._within(1e-6, 1e12, "decay", "strength")
 
 
-class TabularAgent(RememberingAgent):
+class TabularAgent(Agent):
     """A table Q[state, cluster of items].
 
     The state is the cluster of the recent-interest encoding (before anything was consumed, of the profile) and a level
@@ -71,6 +73,7 @@ class TabularAgent(RememberingAgent):
     epsilon: any item. Each slot decides for itself from the same table and is credited with its own reward.
     """
 
+    State: ClassVar[type | None] = RecentItems
     Config: ClassVar[type[Config]] = TabularConfig
     config: TabularConfig
 
@@ -114,12 +117,12 @@ class TabularAgent(RememberingAgent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best known items of the best clusters, each slot exploring with probability epsilon."""
-        memory = self.recall(obs, state, episode_start)
-        rested = self.rested(memory, action_mask)
+        memory = self.cooldown.recall(obs, state, episode_start)
+        rested = self.cooldown.eligible(memory, action_mask)
         scores = self.table[self.states(obs)][:, self.groups.labels] + self.advantage()
-        slates = best(scores, rested, self.env_spec.slate_size)
+        slates = top_k(scores, rested, self.env_spec.slate_size)
         if not deterministic:
-            slates, self.propensity = mixed(slates, rested, self.epsilon, rng)
+            slates, self.propensity = epsilon_greedy(slates, rested, self.epsilon, rng)
         return slates, memory.noting(slates)
 
     def advantage(self) -> Values:

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.common.remembering import RememberingAgent
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates, Transition
@@ -161,8 +160,8 @@ class Wrapper(Agent):
             return inner.usable(inner.inward(state), action_mask)
         memory = _memory(state)
         return (
-            inner.rested(memory, action_mask)
-            if isinstance(inner, RememberingAgent) and memory is not None
+            inner.cooldown.eligible(memory, action_mask)
+            if isinstance(inner.config, CooldownConfig) and memory is not None
             else action_mask
         )
 
@@ -278,9 +277,9 @@ def _shared(parts: dict[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if name.partition("/")[0] not in OWN}
 
 
-def _memory(state: Any) -> Memory | None:
+def _memory(state: Any) -> RecentItems | None:
     """The memory somewhere in a state."""
-    if isinstance(state, Memory) or not dataclasses.is_dataclass(state):
-        return state if isinstance(state, Memory) else None
+    if isinstance(state, RecentItems) or not dataclasses.is_dataclass(state):
+        return state if isinstance(state, RecentItems) else None
     parts = (_memory(getattr(state, part.name)) for part in dataclasses.fields(state))
     return next((found for found in parts if found is not None), None)

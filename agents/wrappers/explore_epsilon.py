@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.slates import mixed
+from recsim_llm.agents.common.sampling import epsilon_greedy
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.agents.wrappers.base import Wrapper, WrapperConfig, told_of
@@ -74,7 +74,7 @@ class ExploreEpsilonAgent(Wrapper):
         if deterministic:
             return greedy, after
         certain = bool((self.propensity == 1.0).all())
-        slates, chances = mixed(greedy, self.usable(after, action_mask), self.epsilon, rng)
+        slates, chances = epsilon_greedy(greedy, self.usable(after, action_mask), self.epsilon, rng)
         self.propensity = chances if certain else np.full(slates.shape, np.nan)
         return slates, told_of(after, greedy, slates)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.agents.wrappers.base import told_of
@@ -65,7 +65,7 @@ class ExploreSoftmaxAgent(Reranker):
             return super(Reranker, self).act(obs, state, episode_start, True, action_mask, rng)
         pool = self.pool(obs, state, episode_start, True, action_mask, rng)
         logits = np.where(pool.usable, pool.relevance / self.config.temperature, -np.inf)
-        places = best(logits + rng.gumbel(size=logits.shape), pool.usable, self.env_spec.slate_size)
+        places = top_k(logits + rng.gumbel(size=logits.shape), pool.usable, self.env_spec.slate_size)
         slates = shown(pool, places)
         drawn = np.count_nonzero(pool.usable, axis=1) >= self.env_spec.slate_size
         self.propensity = np.where(drawn[:, None], in_turn(logits, places), 1.0)

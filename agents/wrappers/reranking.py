@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.agents.wrappers.base import Wrapper, WrapperConfig, told_of
@@ -82,7 +82,7 @@ class Reranker(Wrapper):
         scores = self.scores(obs, state, episode_start, action_mask) if deterministic or certain else None
         if scores is not None:
             usable = self.usable(after, action_mask)
-            items = best(scores, usable, size)
+            items = top_k(scores, usable, size)
             good = np.take_along_axis(usable, items, 1)
             relevance = _scaled(np.take_along_axis(np.asarray(scores, np.float64), items, 1), good)
             return Pool(slates, items, relevance, good, after, certain)

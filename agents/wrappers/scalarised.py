@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.common.slates import best, mixed
+from recsim_llm.agents.common.sampling import epsilon_greedy
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates, Transition
@@ -136,9 +137,9 @@ class ScalarisedAgent(Wrapper):
             scores.append(np.zeros(action_mask.shape) if given is None else np.asarray(given, np.float64))
         usable = self.usable(after[self.objectives[0]][1], action_mask)
         value = self.utility(np.stack([scaled(one, usable) for one in scores], -1))
-        slates = best(value, usable, slate_size)
+        slates = top_k(value, usable, slate_size)
         if not deterministic:
-            slates, self.propensity = mixed(slates, usable, self.config.epsilon, rng)
+            slates, self.propensity = epsilon_greedy(slates, usable, self.config.epsilon, rng)
         return slates, self.State(**{name: told_of(later, chosen, slates) for name, (chosen, later) in after.items()})  # type: ignore[misc]
 
     def utility(self, values: Values) -> Values:

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import RecentItems
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.wrappers.base import Wrapper, told_of
 from recsim_llm.agents.wrappers.dpp import greedy_map
@@ -92,7 +92,7 @@ class TestAroundAny:
         agent = build(name, "epsilon_greedy").learn(200)
         slates, state = choice(agent, deterministic=False)
         memory = agent.inward(state)
-        assert isinstance(memory, Memory)
+        assert isinstance(memory, RecentItems)
         assert (memory.last == slates).all()
 
     def test_the_inner_agent_learns_from_what_was_shown(self, build: Make) -> None:
@@ -110,7 +110,7 @@ class TestAroundAny:
 
     def test_states_are_told_wherever_the_slate_stands(self, build: Make) -> None:
         chosen, shown = np.arange(8).reshape(2, 4), np.arange(10, 18).reshape(2, 4)
-        memory = Memory.empty(2, build("mmr").env_spec)
+        memory = RecentItems.empty(2, build("mmr").env_spec)
         assert told_of(None, chosen, shown) is None
         assert (told_of(memory.noting(chosen), chosen, shown).last == shown).all()
         assert (told_of(memory.noting(chosen.copy()), chosen, shown).last == shown).all()
@@ -118,7 +118,7 @@ class TestAroundAny:
 
     def test_what_rests_for_the_inner_agent_is_not_explored(self, build: Make) -> None:
         agent = build("explore_epsilon", "popularity", epsilon=1.0, epsilon_start=1.0)
-        memory = Memory.empty(1, agent.env_spec).noting(np.array([[1, 2, 3, 4]]))
+        memory = RecentItems.empty(1, agent.env_spec).noting(np.array([[1, 2, 3, 4]]))
         observation = np.zeros((1, agent.env_spec.width), np.float32)
         feedback = observation[:, agent.env_spec.layout["feedback"]].reshape(1, 4, -1)
         feedback[:, :, SIGNALS.index("click")] = 1.0

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.common.cooldown import LEFT, PLACES, PLACES_PER_SLOT, Memory
+from recsim_llm.agents.common.cooldown import LEFT, PLACES, PLACES_PER_SLOT, RecentItems
 from recsim_llm.agents.common.ridge_regression import RidgeSums
 from recsim_llm.agents.contextual import linucb_items
 from recsim_llm.agents.contextual.base import Seen
@@ -522,7 +522,7 @@ class TestMemory:
 
     def test_it_remembers_what_dense_tables_do(self, build: Build) -> None:
         env_spec, rng = build("linucb").env_spec, generator(0)
-        memory, topic = Memory.empty(5, env_spec), env_spec.catalog.topic
+        memory, topic = RecentItems.empty(5, env_spec), env_spec.catalog.topic
         items, topics = env_spec.items, len(env_spec.catalog.topics)
         tables: Any = tuple(np.zeros((5, size), np.float32) for size in (items, items, topics))
         every, step = np.tile(np.arange(items), (5, 1)), env_spec.layout["context"].start
@@ -539,13 +539,13 @@ class TestMemory:
             action_mask = rng.random((5, items)) < 0.7
             rest = action_mask & (tables[1] < LEFT**9.5) & (tables[0] < LEFT**4.5)
             rest = np.where(rest.sum(1, keepdims=True) < 3, action_mask, rest)
-            assert (memory.rested(action_mask, after_click=9, after_look=4) == rest).all()
+            assert (memory.eligible(action_mask, after_click=9, after_look=4) == rest).all()
             memory = memory.noting(rng.permuted(every, axis=1)[:, :3])
 
     def test_when_it_is_full_the_faintest_goes(self) -> None:
         env_spec = EnvironmentSpec.of(gym.make_vec("recsim_llm/Music-v0", num_envs=1, users="train"))
         places = PLACES + PLACES_PER_SLOT
-        memory = Memory.empty(1, env_spec)
+        memory = RecentItems.empty(1, env_spec)
         assert memory.item.shape == (1, places)
         observation = np.zeros((1, env_spec.width), np.float32)
         feedback = observation[:, env_spec.layout["feedback"]].reshape(1, 1, 8)

@@ -368,7 +368,7 @@ class TestProtoItems:
     def test_the_agent_shows_the_nearest(self, name: str, similarity: str, build: Make) -> None:
         agent = build(name, config={"similarity": similarity}).learn(4 * PERIOD)
         rows, everything = seen(agent, 5), np.ones((5, agent.env_spec.items), np.bool_)
-        inputs = agent.inputs(rows, agent.recall(rows, None, np.ones(5, np.bool_)), everything)
+        inputs = agent.inputs(rows, agent.cooldown.recall(rows, None, np.ones(5, np.bool_)), everything)
         wanted, encodings = agent.vectors(inputs, None), agent.env_spec.catalog.embedding
         assert wanted.shape == (5, 3, encodings.shape[1])
         assert np.abs(wanted).max() <= 1.0
