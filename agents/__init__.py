@@ -154,13 +154,14 @@ def make(name: str, env: Any, seed: int = 0, **config: Any) -> Agent:
     return kind(env, kind.Config.from_dict(config), seed=seed)
 
 
-def load(path: str | Path, env: Any = None) -> Agent:
-    """Reads an agent that was saved, whichever it is.
+def load(path: str | Path, env: Any = None, **config: Any) -> Agent:
+    """Reads an agent that was saved, whichever it is; see :meth:`recsim_llm.agents.core.base.Agent.load`.
 
     Args:
         path: The file.
-        env: Environment to go on in; None makes the one that the file names.
+        env: Environment to go on in; None makes the one that the file names, if that is built in.
+        **config: Settings in place of the file's.
     """
     from recsim_llm.agents.core import agent_file as saving
 
-    return get(str(saving.read(path).description["agent"])).load(path, env)
+    return get(str(saving.read(path).description["agent"])).load(path, env, **config)

@@ -7,7 +7,10 @@ import inspect
 import re
 from typing import Any
 
+import gymnasium as gym
+
 from recsim_llm import agents
+from recsim_llm.agents.core.env_runner import EnvironmentSpec
 
 NOTE = "<!-- Made by recsim-llm docs from the docstrings of the agents. -->\n"
 FAMILIES = {
@@ -22,23 +25,54 @@ FAMILIES = {
 }
 INTRODUCTION = """
 One file per algorithm, one protocol. `agents.make("linucb", env, alpha=0.1)` makes one; `predict`, `learn`, `save` and
-`load` are those of Stable-Baselines3. All take the mask of the shelf, slates and lists of candidates; what one cannot
-take it refuses when it is made. `recsim-llm agents` lists them; `recsim_llm.testing.check_agent` holds them, or yours,
-to the contract.
+`load` are those of Stable-Baselines3. `recsim-llm agents` lists them; `recsim_llm.testing.check_agent` holds them, or
+yours, to the contract.
 """
+TRIED_IN = "recsim_llm/News-v0"
+"""Where it is asked what an agent can take."""
 _HEADINGS = re.compile(r"^(Equation|Paper|Policy|Exploration|Origin of the defaults|Deviations?):", re.MULTILINE)
 _ROLE = re.compile(r":(?:class|meth|func|attr|data|mod):`~?(?:[\w.]*\.)?(\w+)`")
 
 
 def page() -> str:
     """The whole page as Markdown."""
-    parts = [NOTE, "# Agents\n", INTRODUCTION.strip() + "\n"]
+    parts = [NOTE, "# Agents\n", INTRODUCTION.strip() + "\n", abilities() + "\n"]
     for family, names in agents.families().items():
         if family not in FAMILIES:  # somebody's own
             continue
         parts += [f"## {FAMILIES[family]}\n", _overview(names)]
         parts += [_entry(name) for name in names]
     return "\n".join(parts)
+
+
+def built_in() -> list[str]:
+    """Names of the agents that come with the package."""
+    return [name for family, names in agents.families().items() if family in FAMILIES for name in names]
+
+
+def abilities() -> str:
+    """What all agents can, and which of them cannot, in sentences."""
+    names = built_in()
+    kinds = {name: agents.get(name) for name in names}
+    slates, listed = (EnvironmentSpec.of(gym.make(TRIED_IN, num_candidates=count)) for count in (None, 20))
+
+    def refusing(env_spec: EnvironmentSpec) -> list[str]:
+        return [name for name, kind in kinds.items() if kind.refusal(env_spec, kind.Config()) is not None]
+
+    drawn = [name for name, kind in kinds.items() if not kind.knows_propensity]
+    unlogged = [name for name, kind in kinds.items() if not kind.logs_propensity]
+    return (
+        f"There are {len(names)} agents, and all take the mask of the shelf and serve many users at once. What one "
+        f"cannot take it refuses when it is made: slates are taken by {_all_but(refusing(slates))}, lists of "
+        f"candidates by {_all_but(refusing(listed))}. The probability of what was chosen (`agent.propensity`) is known "
+        f"of {_all_but(drawn)}, whose draws have no closed form: there it is NaN, or estimated from "
+        f"`propensity_samples` draws. Transitions of learning hold it too, of {_all_but(unlogged)}, which "
+        "Stable-Baselines3 trains by loops of its own."
+    )
+
+
+def _all_but(names: list[str]) -> str:
+    return f"all but {', '.join(names)}" if names else "all"
 
 
 def summary(kind: type) -> str:
@@ -67,7 +101,7 @@ def _entry(name: str) -> str:
     rows = settings(kind)
     if rows:
         lines += ["| setting | default | what it is |", "|:--|--:|:--|"]
-        lines += [f"| `{setting}` | {_cell(value)} | {_plain(text)} |" for setting, value, text in rows]
+        lines += [f"| `{env_spec}` | {_cell(value)} | {_plain(text)} |" for env_spec, value, text in rows]
         lines.append("")
     return "\n".join(lines)
 

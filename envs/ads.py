@@ -64,8 +64,9 @@ class AdsEnv(RecEnv):
     her (fatigue), and every ad that she leaves makes her look at ads less (blindness), which wears off over hours. Ads
     that promise too much are clicked and regretted; their advertisers bid high.
 
-    The difficulty is to earn: a rare click on a high bid against frequent ones on low bids, commissions that come late
-    in the funnel, and budgets that are gone when the right visitor comes.
+    The difficulty is to earn: a rare click on a high bid against frequent ones on low bids, commissions that
+    need a purchase in the same step, and budgets that are gone when the right visitor comes. No conversion comes later
+    than its impression; `delay=5` makes all feedback late.
 
     ## Action Space
 

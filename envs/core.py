@@ -12,10 +12,13 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from recsim_llm.envs.options import Options, reward_of
+from recsim_llm.envs.reward_terms import check_terms, counted
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.envs.scenario_infos import extra_infos, truth_infos
+from recsim_llm.envs.slot_rewards import differences
 from recsim_llm.envs.vector_reward.objectives import vector_rewards
 from recsim_llm.errors import ConfigError, unknown
+from recsim_llm.serving import MOMENTS
 from recsim_llm.simulator import SIGNALS
 from recsim_llm.simulator.live_judge import LiveSimulator
 from recsim_llm.simulator.observation import CONTEXT
@@ -38,23 +41,29 @@ class Core:
     """
 
     protocol = Protocol()
+    rewarded: Sequence[str] = ()
+    """Terms of the reward that count; none are known where the reward is a function."""
     parts: Parts | None = None
     """Parts of the observation that were asked for beside those that are always there."""
     objectives: tuple[str, ...] = ()
     """Where rewards are vectors: what their numbers are."""
+    moment: int = 0
+    """When it was last reset or stepped, in the order of all environments of this process."""
 
     def __init__(self, scenario: Scenario, options: Options, lanes: int) -> None:
         self.scenario = scenario
         self.options = options
         self.protocol = options.protocol
         self.world: World = load_world(options.world or scenario.world)
-        slots = scenario.slate_size if options.slate_size is None else options.slate_size
+        slate_size = scenario.slate_size if options.slate_size is None else options.slate_size
         rules = scenario.rules.replace(**self.world.parameters).replace(**(options.rules or {}))
         if options.choice is not None:
             rules = rules.replace(choice=options.choice)
         self.reward_function, weights = reward_of(options.reward, scenario.reward)
+        self.reward_weights = weights
         settings: dict[str, Any] = {
-            "lanes": lanes, "slots": slots, "users": options.users, "weights": weights, "dynamics": options.dynamics,
+            "lanes": lanes, "slate_size": slate_size, "users": options.users, "weights": weights,
+            "dynamics": options.dynamics,
             "protocol": options.protocol, "threads": options.threads,
         }  # fmt: skip
         if options.judge is None:
@@ -64,7 +73,8 @@ class Core:
 
             opinions = opinions_of(self.world, options.judge_model, options.judge_options)
             self.simulator = LiveSimulator(self.world, rules, opinions=opinions, **settings)
-        self.lanes, self.slots = lanes, slots
+        self.rewarded = counted(weights) if self.reward_function is None else []
+        self.lanes, self.slate_size = lanes, slate_size
         self.success_step = options.horizon or scenario.horizon  # a user who is still there then has stayed to the end
         self.layout = self.simulator.layout
         if options.num_candidates is not None or options.history or options.group:
@@ -73,7 +83,19 @@ class Core:
             )
             self.layout = self.parts.layout
         self.everyone = np.ones(lanes, np.bool_)
-        self._actions = np.zeros((lanes, slots), np.int64)
+        self._actions = np.zeros((lanes, slate_size), np.int64)
+
+    def check_reward(self, terms: Sequence[str], argument: str = "reward") -> None:
+        """Says which terms of the reward can never occur; ``argument`` is the keyword argument that names them.
+
+        Raises:
+            ConfigError: If none of them can.
+        """
+        if terms:
+            check_terms(
+                terms, self.world, self.simulator.rules, self.protocol, scenario=self.scenario.id, argument=argument,
+                chosen=self.options.reward is not None or argument != "reward",
+            )  # fmt: skip
 
     @functools.cached_property
     def catalog(self) -> Catalog:
@@ -113,7 +135,11 @@ class Core:
 
     def action_space(self) -> spaces.Space[Any]:
         """Discrete(I) for one slot, MultiDiscrete([I] * K) for a slate; C in place of I where there are candidates."""
-        return spaces.Discrete(self.choices) if self.slots == 1 else spaces.MultiDiscrete([self.choices] * self.slots)
+        return (
+            spaces.Discrete(self.choices)
+            if self.slate_size == 1
+            else spaces.MultiDiscrete([self.choices] * self.slate_size)
+        )
 
     def observation_space(self) -> spaces.Space[Any]:
         """One Box, or a Dict of the same parts."""
@@ -139,8 +165,8 @@ class Core:
         given = np.asarray(actions)
         kept = self._actions
         if given.shape != kept.shape:
-            expected = (self.lanes,) if self.slots == 1 else (self.lanes, self.slots)
-            if given.shape != expected and not (self.lanes == 1 and given.size == self.slots):
+            expected = (self.lanes,) if self.slate_size == 1 else (self.lanes, self.slate_size)
+            if given.shape != expected and not (self.lanes == 1 and given.size == self.slate_size):
                 raise ConfigError(f"actions have shape {given.shape}, expected {expected}")
             given = given.reshape(kept.shape)
         if given.dtype.kind not in "iu":
@@ -148,7 +174,7 @@ class Core:
         kept[...] = given
         # As unsigned numbers, negative ones are too large: one look for both. A few are looked at faster as a list.
         unsigned = kept.view(np.uint64)
-        if (max(unsigned[0].tolist()) if kept.size == self.slots else unsigned.max()) >= self.choices:
+        if (max(unsigned[0].tolist()) if kept.size == self.slate_size else unsigned.max()) >= self.choices:
             wrong = int(next(number for number in kept.ravel() if not 0 <= number < self.choices))
             what = "item; the catalogue has items" if self.candidates is None else "candidate; the list has places"
             raise ConfigError(f"action {wrong} is no {what} 0..{self.choices - 1}")
@@ -167,6 +193,7 @@ class Core:
             ConfigError: If the actions are not valid, or with strict=True where slots are wasted.
         """
         outcome: Outcome = self.simulator.step(self.actions(actions))
+        self.moment = next(MOMENTS)
         if self.parts is not None:
             self.parts.renew()
         if self.options.strict:
@@ -176,6 +203,7 @@ class Core:
     def reset(self, mask: NDArray[np.bool_], wishes: NDArray[np.int32] | None = None) -> Outcome:
         """Begins an episode in every lane of the mask [B]; ``wishes`` [B] names users, -1 draws one."""
         outcome: Outcome = self.simulator.reset(mask, wishes)
+        self.moment = next(MOMENTS)
         if self.parts is not None:
             self.parts.begin(mask)
         return outcome
@@ -191,6 +219,7 @@ class Core:
             ConfigError: If a part is missing or of another shape.
         """
         self.simulator.set_state(snapshot)
+        self.moment = next(MOMENTS)
         self._note_release_days()
         if self.parts is not None:
             self.parts.set_state(snapshot)
@@ -245,7 +274,11 @@ class Core:
         return infos
 
     def rewards(self, infos: Infos) -> NDArray[np.floating]:
-        """Rewards [B] of the last step as the recommender sees them, or float32 [B, m] of m objectives."""
+        """Rewards [B] of the last step as the recommender sees them, or float32 [B, m] of m objectives.
+
+        Where the reward is a function, ``infos["slot_reward"]`` is replaced by what each slot contributed to it; see
+        :func:`~recsim_llm.envs.slot_rewards.differences`.
+        """
         if self.objectives:
             return vector_rewards(self.simulator, self.objectives)
         reported = self.protocol.reports
@@ -255,6 +288,9 @@ class Core:
         values = np.asarray(self.reward_function({**infos, "reward": rewards.copy()}), np.float64)
         if values.shape != rewards.shape:
             raise ConfigError(f"the reward function returned shape {values.shape}, expected {rewards.shape}")
+        if "slot_reward" in infos:
+            price = self.world.catalog.price
+            infos["slot_reward"] = differences(self.reward_function, infos, rewards, values, self.reward_weights, price)
         return values
 
     def true_rewards(self) -> NDArray[np.float64]:
@@ -287,7 +323,7 @@ class Core:
 
     def masks(self) -> NDArray[np.bool_]:
         """The same for each slot of the slate, [B, K * I] or [B, K * C]."""
-        return np.tile(self.available(), (1, self.slots))
+        return np.tile(self.available(), (1, self.slate_size))
 
     def wishes(self, options: Mapping[str, Any] | None) -> NDArray[np.int32] | None:
         """Users named in reset's options under "user": an index or id, or one for each lane.
@@ -321,6 +357,10 @@ class PublicFacts:
 
     core: Core
 
+    def _check_reward(self) -> None:
+        """Says when an environment is made that its reward, or a part of it, can never be anything but 0."""
+        self.core.check_reward(self.core.rewarded)
+
     @property
     def catalog(self) -> Catalog:
         """The public catalogue: texts, categories, prices, encodings."""
@@ -334,7 +374,7 @@ class PublicFacts:
     @property
     def slate_size(self) -> int:
         """K, items shown at each step."""
-        return self.core.slots
+        return self.core.slate_size
 
     def release(self, items: Sequence[int] | NDArray[np.integer], day: float | None = None) -> None:
         """Puts items that wait (release day ``UNRELEASED`` in the world) on the shelf of the running environment.

@@ -237,7 +237,11 @@ def _myopia(name: str, gains: Mapping[str, Any]) -> str:
             f'the stored gain of {name} is {row!r}; it must be {{"gain": number, "ci95": [low, high]}}'
         ) from error
     policy = f" ({_cell(str(row['policy']))})" if row.get("policy") else ""
-    return f"A policy that looks ahead{policy} gains {gain}{interval} return per episode over the myopic oracle."
+    low, high = map(float, row.get("ci95", (row["gain"], row["gain"])))
+    unsure = ": it cannot be told from nothing" if low <= 0 <= high else ""
+    return (
+        f"A policy that looks ahead{policy} gains {gain}{interval} return per episode over the myopic oracle{unsure}."
+    )
 
 
 def _variants(entry: Entry, gains: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
-from recsim_llm.errors import ConfigError, unknown
+from recsim_llm.errors import ConfigError, unexpected, unknown
 from recsim_llm.simulator.task_variant import Protocol
 
 Function = TypeVar("Function", bound=Callable[..., None])
@@ -31,7 +31,8 @@ def register_reward(name: str, function: Callable[[dict[str, Any]], Any]) -> Non
     Args:
         name: Used as ``gym.make(..., reward=name)``.
         function: Takes the infos of B users (arrays [B] and [B, K], see the environment's documentation) and returns
-            rewards [B].
+            rewards [B]. It is called once more for each slot, with infos from which the slot is taken out: what it
+            contributed to the reward stands in ``info["slot_reward"]``.
     """
     _rewards[name] = function
 
@@ -46,7 +47,7 @@ class Options:
         users: Split of the population: "all", "train" or "test".
         observation: "flat" (one Box) or "dict" (the same parts by name).
         reward: Weights of the reward terms, the name of a registered reward, or a function of the infos [B]; None is
-            the scenario's.
+            the scenario's. With a function, ``info["slot_reward"]`` is the difference that each slot makes to it.
         rules: Rule parameters to change.
         choice: Name of the choice model; None is the scenario's.
         dynamics: Name of a registered dynamics; None is the built-in drift.
@@ -122,7 +123,7 @@ class Options:
         axes, own = ({field.name for field in dataclasses.fields(kind)} for kind in (Protocol, cls))
         for name in settings:
             if name not in axes | own - {"protocol"}:
-                raise TypeError(str(unknown("argument", name, axes | own - {"protocol"})))
+                raise unexpected(name, axes | own - {"protocol"})
         protocol = Protocol(**{name: value for name, value in settings.items() if name in axes})
         return cls(**{name: value for name, value in settings.items() if name not in axes}, protocol=protocol)
 

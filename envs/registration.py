@@ -56,6 +56,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "delayed": {"delay": 5},
     "private": {"epsilon": 1.0},
 }
+ADJUSTED: dict[str, dict[str, Any]] = {"Ecommerce-private-v0": {"reward": {"click": 1.0}}}
+"""What a variant needs beside its protocol: a purchase is not reported where only clicks are, so nor is revenue."""
+
 LONGEST_MONTH = 2000
 """Steps at which a variant with a horizon in days is truncated whatever the calendar says."""
 
@@ -93,7 +96,8 @@ def register_all() -> None:
             _register(f"{NAMESPACE}/mo-{name}", **mo_entry, max_episode_steps=horizon, disable_env_checker=True)
         for variant, protocol in VARIANTS.items() if name not in CLASSICS else ():
             steps = LONGEST_MONTH if "retention" in protocol else horizon
-            _register(_variant(env_id, variant), **entry, max_episode_steps=steps, kwargs=dict(protocol))
+            kwargs = {**protocol, **ADJUSTED.get(_variant(name, variant), {})}
+            _register(_variant(env_id, variant), **entry, max_episode_steps=steps, kwargs=kwargs)
 
 
 def _variant(env_id: str, variant: str) -> str:

@@ -18,6 +18,7 @@ from recsim_llm.envs.rendering.recorder import Recorder
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.envs.scenario_infos import extra_infos, truth_infos
 from recsim_llm.errors import unknown
+from recsim_llm.serving import enter
 from recsim_llm.simulator import SIGNALS
 from recsim_llm.simulator.state import LANE
 from recsim_llm.simulator.task_variant import Protocol
@@ -39,8 +40,12 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         if render_mode is not None and render_mode not in RENDER_MODES:
             raise unknown("render mode", render_mode, RENDER_MODES)
         if "threads" in settings:
-            raise TypeError("one user needs one thread; threads is an argument of gym.make_vec")
+            raise TypeError(
+                "got an unexpected keyword argument 'threads': one user needs one thread; threads is an argument of "
+                "gym.make_vec"
+            )
         self.core = self._make_core({**settings, "threads": 1}, lanes=1)
+        self._check_reward()
         self.render_mode = render_mode
         self.action_space = self.core.action_space()
         self.observation_space = self.core.observation_space()
@@ -68,6 +73,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
             self._seeded = True
         self._warn_if_cut()
         self.core.reset(self.core.everyone, wishes)
+        enter(self)
         info = self._info()
         if self._recorder is not None:
             self._recorder.begin(info)
@@ -103,7 +109,10 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         if core.reward_function is None:
             reward = float(lane["reported"][0] if core.protocol.reports else outcome.reward[0])
         else:
-            reward = float(core.rewards({name: np.asarray(value)[None] for name, value in info.items()})[0])
+            batched = {name: np.asarray(value)[None] for name, value in info.items()}
+            reward = float(core.rewards(batched)[0])
+            if "slot_reward" in batched:
+                info["slot_reward"] = batched["slot_reward"][0]
         steps = int(lane["step"][0])
         # As TimeLimit tells it: also where she left at that very step.
         truncated = core.options.horizon is not None and steps >= core.options.horizon

@@ -65,8 +65,9 @@ class SocialEnv(RecEnv):
     ## Description
 
     A member scrolls through five posts and opens those that she likes. Creators publish as long as somebody looks at
-    them: attention is their audience, it wears off in days, and who has none left publishes nothing more. What is liked
-    and shared is talked about, and everything of that creator attracts more for a while. Tastes follow what is read.
+    them: attention is their audience, it wears off in days, and who has none left publishes nothing more. What she
+    likes and shares is talked about, and everything of that creator attracts her more for a while: members do not meet,
+    each has creators and an audience of her own. Tastes follow what is read.
 
     The difficulty is the commons: a feed that shows only the best creators loses the others, and with them what it
     could have shown next week; a feed that follows likes narrows what its member likes (`truth_leaning` tells how far;

@@ -14,6 +14,7 @@ from recsim_llm.envs.core import Core, Infos, PublicFacts
 from recsim_llm.envs.options import Options, keywords, registered_limit, warn_if_cut
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import ConfigError, require, unknown
+from recsim_llm.serving import enter
 from recsim_llm.simulator.task_variant import Protocol
 
 Flags = NDArray[np.bool_]
@@ -43,6 +44,7 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
         if render_mode is not None:
             raise ConfigError(f"the vector environment does not render (render_mode={render_mode!r}); use gym.make")
         self.core = self._make_core(settings, lanes=num_envs)
+        self._check_reward()
         self._limit = max_episode_steps
         limits = [limit for limit in (self.core.options.horizon, max_episode_steps) if limit is not None]
         self._horizon = min(limits) if limits else None
@@ -81,6 +83,7 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
         wishes = self.core.wishes(rest)
         self._seed(seed, mask)
         self.core.reset(mask, wishes)
+        enter(self)
         infos = self.core.infos()
         if not mask.all():
             infos = {name: _masked(value, mask) for name, value in infos.items()}
@@ -119,7 +122,10 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
             final[index] = self.core.observed(rows[index])
         last = _with_masks({name: _masked(value, done) for name, value in infos.items()}, done)
         self.core.reset(done)
+        credited = infos.get("slot_reward")
         infos = _with_masks(self.core.infos(), self.core.everyone)
+        if credited is not None:  # where the reward is a function, other than what the simulator says
+            infos["slot_reward"] = np.where(done[:, None], infos["slot_reward"], credited)
         infos |= {"final_obs": final, "_final_obs": done.copy(), "final_info": last, "_final_info": done.copy()}
         return self._observed(), rewards, terminated, truncated, infos
 

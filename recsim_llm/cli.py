@@ -7,10 +7,12 @@ functions, so that ``recsim-llm --help`` answers at once.
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
 
 from recsim_llm._version import __version__
 from recsim_llm.commands import agents, bench, judge, run, synth, timeline, tour, tune, world
@@ -61,15 +63,35 @@ def options(
     """Options of every command."""
 
 
+def command() -> Any:
+    """The tree of commands, its help texts shown as they are written.
+
+    Typer reads help texts as rich's markup, in which ``[s]`` is a style and vanishes.
+    """
+    top = typer.main.get_command(app)
+    _escape(top)
+    return top
+
+
+def _escape(part: Any) -> None:
+    """Escapes the help texts of a command, its parameters and the commands below it."""
+    for place in (part, *part.params):
+        text = getattr(place, "help", None)
+        if text:
+            place.help = escape(text)
+    for below in getattr(part, "commands", {}).values():
+        _escape(below)
+
+
 def main() -> None:
     """Runs the command line: one sentence for what a user can mend, a traceback only with ``--debug``.
 
     Exit codes: 0 done; 1 an error; 2 wrong usage or unusable input files; 130 interrupted.
     """
     try:
-        app()
+        command()()
     except KeyboardInterrupt as interrupt:
-        Console(stderr=True).print(f"Interrupted. {interrupt}".strip(), markup=False)
+        Console(stderr=True, markup=False, emoji=False).print(f"Interrupted. {interrupt}".strip())
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
@@ -83,21 +105,11 @@ def main() -> None:
 def _explain(error: Exception) -> None:
     from recsim_llm.errors import DataError, RecsimError
 
-    console = Console(stderr=True, soft_wrap=True)
-    if isinstance(error, RecsimError | OSError):
-        console.print(f"[red]Error:[/red] {_escaped(str(error))}", highlight=False)
-    else:
-        name = type(error).__name__
-        console.print(
-            f"[red]Error:[/red] {name}: {_escaped(str(error))} (recsim-llm --debug ... shows where)", highlight=False
-        )
+    said = str(error)
+    if not isinstance(error, RecsimError | OSError):
+        said = f"{type(error).__name__}: {said} (recsim-llm --debug ... shows where)"
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("Error:", "red"), f" {said}"))
     sys.exit(2 if isinstance(error, DataError) else 1)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 if __name__ == "__main__":

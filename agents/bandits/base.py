@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.item_stats import Floats64, ItemCounts, seen_slots
+from recsim_llm.agents.common.item_stats import Floats64, ItemCounts, credited, seen_slots
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.sampling import tied
 from recsim_llm.agents.common.slates import Chances, best
@@ -59,8 +59,8 @@ class BanditAgent(RememberingAgent, abc.ABC):
 
     def setup(self, rng: np.random.Generator) -> None:
         """Counts at zero; ties between means are broken in an order drawn once."""
-        self.counts = ItemCounts(self.setting.items)
-        self.ties = rng.random(self.setting.items) * 1e-9
+        self.counts = ItemCounts(self.env_spec.items)
+        self.ties = rng.random(self.env_spec.items) * 1e-9
         self.scale: Floats64 = np.zeros(4)  # the most negative gain, looks, sum of gains, sum of squares
 
     @abc.abstractmethod
@@ -68,30 +68,30 @@ class BanditAgent(RememberingAgent, abc.ABC):
         """How good each item is known to be, [I]."""
 
     @abc.abstractmethod
-    def explore(self, allowed: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
+    def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
         """Slates [B, K] of the allowed items [B, I], exploration included, and the probability of each slot."""
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best items known, or what the algorithm tries."""
-        memory = self.recall(rows, state, starts)
-        rested = self.rested(memory, allowed)
+        memory = self.recall(obs, state, episode_start)
+        rested = self.rested(memory, action_mask)
         if deterministic:
-            slates = best(self.scores() + self.ties, rested, self.setting.slots)
+            slates = best(self.scores() + self.ties, rested, self.env_spec.slate_size)
         else:
             slates, self.propensity = self.explore(rested, rng)
         return slates, memory.noting(slates)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating]:
+    def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.floating]:
         """The same scores for everybody."""
-        return np.broadcast_to(self.scores(), allowed.shape)
+        return np.broadcast_to(self.scores(), action_mask.shape)
 
     def update(self, transition: Transition) -> None:
         """Credits each slot that was looked at with its gain."""
@@ -99,8 +99,9 @@ class BanditAgent(RememberingAgent, abc.ABC):
 
     def gains(self, transition: Transition) -> Floats64:
         """Gain of each slot [B, K]; notes on which scale they are."""
-        name = "click" if self.config.gain == "click" else "slot_reward"
-        gains = np.asarray(transition.info[name], np.float64)
+        gains = credited(transition)
+        if self.config.gain == "click":
+            gains = np.asarray(transition.info["click"], np.float64)
         _, seen = seen_slots(transition)
         looked = gains[seen]
         self.scale[0] = min(self.scale[0], looked.min(initial=0.0))
@@ -166,9 +167,9 @@ class IndexAgent(BanditAgent):
         """Smoothed mean gains."""
         return self.counts.rate(self.config.strength)
 
-    def explore(self, allowed: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
+    def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
         """The highest indices."""
-        return tied(self.index(), allowed, self.setting.slots, rng)
+        return tied(self.index(), action_mask, self.env_spec.slate_size, rng)
 
 
 def with_bonus(means: Floats64, looks: Floats64, width: float) -> Floats64:

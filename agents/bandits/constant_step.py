@@ -57,7 +57,7 @@ class ConstantStepAgent(ExploringAgent):
     def setup(self, rng: np.random.Generator) -> None:
         """Everything is worth the initial value."""
         super().setup(rng)
-        self.worth: Floats64 = np.full(self.setting.items, self.config.initial)
+        self.worth: Floats64 = np.full(self.env_spec.items, self.config.initial)
 
     def scores(self) -> Floats64:
         """What each item is worth."""

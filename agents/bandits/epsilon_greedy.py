@@ -47,9 +47,11 @@ class ExploringAgent(BanditAgent):
         left = float(np.exp(-self.num_timesteps / config.decay))
         return config.epsilon + (config.epsilon_start - config.epsilon) * left
 
-    def explore(self, allowed: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
+    def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
         """The best, each slot exploring with probability epsilon."""
-        return mixed(best(self.scores() + self.ties, allowed, self.setting.slots), allowed, self.epsilon, rng)
+        return mixed(
+            best(self.scores() + self.ties, action_mask, self.env_spec.slate_size), action_mask, self.epsilon, rng
+        )
 
 
 @dataclass(frozen=True)

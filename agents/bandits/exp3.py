@@ -59,9 +59,9 @@ class Exp3Agent(BanditAgent):
         counts, config = self.counts, self.config
         return config.gamma / len(counts.looks) * self.unit(counts.gains, counts.looks)
 
-    def explore(self, allowed: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
+    def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
         """Draws by the equation."""
-        return softmax(self.scores(), allowed, self.setting.slots, rng, uniform=self.config.gamma)
+        return softmax(self.scores(), action_mask, self.env_spec.slate_size, rng, uniform=self.config.gamma)
 
     def update(self, transition: Transition) -> None:
         """Adds 1 / p to the looks and x / p to the gains of each slot that was looked at; without p, nothing."""

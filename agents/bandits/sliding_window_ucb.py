@@ -55,7 +55,7 @@ class SlidingWindowUCBAgent(IndexAgent):
     def setup(self, rng: np.random.Generator) -> None:
         """An empty window."""
         super().setup(rng)
-        self._item: NDArray[np.int64] = np.full(self.config.window * self.setting.slots, -1)
+        self._item: NDArray[np.int64] = np.full(self.config.window * self.env_spec.slate_size, -1)
         self._gain: Floats64 = np.zeros(len(self._item))
         self._seen: NDArray[np.int64] = np.zeros(1, np.int64)
 

@@ -60,6 +60,6 @@ class SoftmaxAgent(BanditAgent):
         scaled: Floats64 = (self.counts.rate(self.config.strength) - low) / width
         return scaled
 
-    def explore(self, allowed: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
+    def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
         """Draws by the equation."""
-        return softmax(self.scores() / self.config.temperature, allowed, self.setting.slots, rng)
+        return softmax(self.scores() / self.config.temperature, action_mask, self.env_spec.slate_size, rng)

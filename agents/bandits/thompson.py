@@ -79,10 +79,12 @@ class ThompsonAgent(BanditAgent):
         wins, losses = self.posterior()
         return wins / (wins + losses)
 
-    def explore(self, allowed: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
+    def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
         """The best of posterior draws."""
         wins, losses = self.posterior()
-        some = np.flatnonzero(allowed.any(0))  # a draw costs more than a comparison
+        some = np.flatnonzero(action_mask.any(0))  # a draw costs more than a comparison
         samples = np.zeros((self.config.draws, len(wins)))
         samples[:, some] = rng.beta(wins[some], losses[some], size=(len(samples), len(some)))
-        return agreeing(samples, rng.integers(len(samples), size=len(allowed)), allowed, self.setting.slots)
+        return agreeing(
+            samples, rng.integers(len(samples), size=len(action_mask)), action_mask, self.env_spec.slate_size
+        )

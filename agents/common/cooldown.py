@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.slates import looked_at
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 from recsim_llm.simulator.jit import kernel, loaded
 
 Indices = NDArray[np.int32]
@@ -54,64 +54,64 @@ class Memory:
     last: Slates
 
     @classmethod
-    def empty(cls, lanes: int, setting: Setting) -> Memory:
+    def empty(cls, lanes: int, env_spec: EnvironmentSpec) -> Memory:
         """Nothing remembered."""
-        places = min(PLACES + PLACES_PER_SLOT * setting.slots, setting.items)
+        places = min(PLACES + PLACES_PER_SLOT * env_spec.slate_size, env_spec.items)
         nothing = np.zeros((lanes, places), np.float32)
-        topics = np.zeros((lanes, len(setting.catalog.topics)), np.float32)
+        topics = np.zeros((lanes, len(env_spec.catalog.topics)), np.float32)
         nowhere = np.full((lanes, places), -1, np.int32)
-        return cls(nowhere, nothing, nothing, topics, np.full((lanes, setting.slots), -1, np.int64))
+        return cls(nowhere, nothing, nothing, topics, np.full((lanes, env_spec.slate_size), -1, np.int64))
 
-    def fits(self, lanes: int, setting: Setting) -> bool:
+    def fits(self, lanes: int, env_spec: EnvironmentSpec) -> bool:
         """Whether it is of so many lanes of this setting: compiled code trusts shapes."""
-        likes = Memory.empty(0, setting)
+        likes = Memory.empty(0, env_spec)
         names = "item", "looks", "takes", "wear", "last"
         pairs = [(getattr(self, name), getattr(likes, name)) for name in names]
         return all(own.shape == (lanes, *like.shape[1:]) and own.dtype == like.dtype for own, like in pairs)
 
-    def renewed(self, rows: Floats, starts: Flags, setting: Setting) -> Memory:
+    def renewed(self, obs: Floats, episode_start: Flags, env_spec: EnvironmentSpec) -> Memory:
         """With the feedback to the last slate taken in.
 
         Args:
-            rows: [B, P] observations after it.
-            starts: [B] lanes that begin an episode: nothing is left of the one before.
-            setting: The setting that the observations come from.
+            obs: [B, P] observations after it.
+            episode_start: [B] lanes that begin an episode: nothing is left of the one before.
+            env_spec: The setting that the observations come from.
         """
-        feedback = setting.feedback(rows)
+        feedback = env_spec.feedback(obs)
         clicks, skips = feedback[:, :, CLICK], feedback[:, :, SKIP]
-        looked = looked_at(clicks, skips) & (self.last >= 0) & ~starts[:, None]
-        away = setting.context("session_step", rows) == 0.0
+        looked = looked_at(clicks, skips) & (self.last >= 0) & ~episode_start[:, None]
+        away = env_spec.context("session_step", obs) == 0.0
         tables = np.empty_like(self.item), np.empty_like(self.looks), np.empty_like(self.takes)
         wear = np.empty_like(self.wear)
         loaded(
             _renew, (self.item, self.looks, self.takes, self.wear), self.last, looked, clicks > 0.0,
-            np.ascontiguousarray(starts), away, setting.catalog.topic, (*tables, wear),
+            np.ascontiguousarray(episode_start), away, env_spec.catalog.topic, (*tables, wear),
         )  # fmt: skip
-        last = np.where(starts[:, None], -1, self.last) if starts.any() else self.last
+        last = np.where(episode_start[:, None], -1, self.last) if episode_start.any() else self.last
         return Memory(*tables, wear, last)
 
     def noting(self, slates: Slates) -> Memory:
         """With a new slate [B, K] shown."""
         return replace(self, last=slates)
 
-    def rested(self, allowed: Flags, after_click: int, after_look: int) -> Flags:
+    def rested(self, action_mask: Flags, after_click: int, after_look: int) -> Flags:
         """Allowed items that were not clicked, nor looked at, in the last steps.
 
         A second look makes an item rest longer than the first. In lanes where fewer than K items would be left, all
         allowed ones are.
 
         Args:
-            allowed: [B, I].
+            action_mask: [B, I].
             after_click: Steps for which a clicked item rests.
             after_look: Steps for which an item rests that was looked at once and not clicked.
         """
         if after_click <= 0 and after_look <= 0:
-            return allowed
+            return action_mask
         # between the powers, so that rounding does not decide
         takes, looks = (
             np.float32(float(LEFT) ** (steps + 0.5) if steps > 0 else np.inf) for steps in (after_click, after_look)
         )
-        rest = np.array(allowed, np.bool_, order="C")
+        rest = np.array(action_mask, np.bool_, order="C")
         loaded(_rest, self.item, self.looks, self.takes, looks, takes, self.last.shape[1], rest)
         return rest
 
@@ -124,7 +124,14 @@ class Memory:
 
 @kernel
 def _renew(
-    tables: Tables, last: Slates, looked: Flags, clicked: Flags, starts: Flags, away: Flags, topic: Indices, out: Tables
+    tables: Tables,
+    last: Slates,
+    looked: Flags,
+    clicked: Flags,
+    episode_start: Flags,
+    away: Flags,
+    topic: Indices,
+    out: Tables,
 ) -> None:
     """Writes what is left of a memory after a step, and what was looked at in it.
 
@@ -133,7 +140,7 @@ def _renew(
         last: [B, K] what was shown.
         looked: [B, K] which of it was looked at.
         clicked: [B, K] which of it was clicked.
-        starts: [B] whether an episode begins.
+        episode_start: [B] whether an episode begins.
         away: [B] whether the user was away.
         topic: [I] topic of each item.
         out: The same four arrays afterwards, written.
@@ -142,12 +149,12 @@ def _renew(
     new_item, new_looks, new_takes, new_wear = out
     places = item.shape[1]
     for b in range(item.shape[0]):
-        kept = np.float32(0.0) if starts[b] else LEFT
+        kept = np.float32(0.0) if episode_start[b] else LEFT
         for h in range(places):
-            new_item[b, h] = -1 if starts[b] else item[b, h]
+            new_item[b, h] = -1 if episode_start[b] else item[b, h]
             new_looks[b, h] = looks[b, h] * kept
             new_takes[b, h] = takes[b, h] * kept
-        kept = np.float32(0.0) if starts[b] or away[b] else WEAR_LEFT
+        kept = np.float32(0.0) if episode_start[b] or away[b] else WEAR_LEFT
         for t in range(wear.shape[1]):
             new_wear[b, t] = wear[b, t] * kept
         for k in range(last.shape[1]):
@@ -173,26 +180,26 @@ def _renew(
 
 @kernel
 def _rest(
-    item: Indices, looks: Floats, takes: Floats, most_looks: np.float32, most_takes: np.float32, slots: int,
-    allowed: Flags,
+    item: Indices, looks: Floats, takes: Floats, most_looks: np.float32, most_takes: np.float32, slate_size: int,
+    action_mask: Flags,
 ) -> None:  # fmt: skip
-    """Takes items off ``allowed`` [B, I] of which more is remembered than that, where ``slots`` others are left."""
-    items = allowed.shape[1]
+    """Takes items off ``action_mask`` [B, I] of which more is remembered than that, where K others are left."""
+    items = action_mask.shape[1]
     for b in range(item.shape[0]):
         left = 0
         for i in range(items):
-            left += allowed[b, i]
+            left += action_mask[b, i]
         taken = 0
         for h in range(item.shape[1]):
             i = item[b, h]
             if 0 <= i < items and (looks[b, h] > most_looks or takes[b, h] > most_takes):
-                taken += allowed[b, i]
-        if left - taken < slots:
+                taken += action_mask[b, i]
+        if left - taken < slate_size:
             continue
         for h in range(item.shape[1]):
             i = item[b, h]
             if 0 <= i < items and (looks[b, h] > most_looks or takes[b, h] > most_takes):
-                allowed[b, i] = False
+                action_mask[b, i] = False
 
 
 @kernel

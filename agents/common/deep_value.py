@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.common.experience_buffer import Experience
 from recsim_llm.agents.common.item_feedback import COLUMNS, ItemSigns
-from recsim_llm.agents.common.item_stats import seen_slots
+from recsim_llm.agents.common.item_stats import credited, seen_slots
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import mixed
 from recsim_llm.agents.common.user_state import Habits, Trail
@@ -125,10 +125,10 @@ class TorchAgent(RememberingAgent):
         self.torch = require("torch", "agents")
         from recsim_llm.agents.common.value_net import Learner, UserItemNet
 
-        config, setting = self.config, self.setting
-        self.habits = Habits(setting)
+        config, env_spec = self.config, self.env_spec
+        self.habits = Habits(env_spec)
         seed = int(rng.integers(2**62))
-        embedding = setting.catalog.embedding
+        embedding = env_spec.catalog.embedding
         nets = [
             UserItemNet(
                 embedding,
@@ -144,29 +144,30 @@ class TorchAgent(RememberingAgent):
             nets[0], nets[1] if self.lags else None, config.learning_rate, config.rate_items, config.decay_weights,
             config.shrink, config.device,
         )  # fmt: skip
-        self.signs = ItemSigns(setting.items, config.strength_signs)
-        self.ties = rng.random(setting.items) * 1e-9
+        self.signs = ItemSigns(env_spec.items, config.strength_signs)
+        self.ties = rng.random(env_spec.items) * 1e-9
         self.scale = np.ones(1)  # unit of values, in rewards
         self.trained = np.zeros(1, np.int64)
         self.experience = self._empty()
 
     def _empty(self) -> Experience:
-        lanes = self.lanes.count
+        lanes = self.runner.count
         return Experience(max(self.config.buffer // lanes, 2), lanes, self.fields())
 
     def fields(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         """What the buffer keeps of each step beside reward and flags."""
-        width = self.habits.count + 2 * self.setting.catalog.width
-        slots = self.setting.slots
+        width = self.habits.count + 2 * self.env_spec.catalog.width
+        slate_size = self.env_spec.slate_size
         return {
-            "state": ((width,), np.float32), "after": ((width,), np.float32), "shown": ((slots,), np.int64),
-            "slot_reward": ((slots,), np.float32), "clicked": ((slots,), np.bool_), "seen": ((slots,), np.bool_),
-            "chance": ((slots,), np.float32), "allowed": ((-(-self.setting.items // 8),), np.uint8),
+            "state": ((width,), np.float32), "after": ((width,), np.float32), "shown": ((slate_size,), np.int64),
+            "slot_reward": ((slate_size,), np.float32), "clicked": ((slate_size,), np.bool_),
+            "seen": ((slate_size,), np.bool_),
+            "chance": ((slate_size,), np.float32), "action_mask": ((-(-self.env_spec.items // 8),), np.uint8),
         }  # fmt: skip
 
-    def states(self, rows: Floats, features: Floats) -> Floats:
+    def states(self, obs: Floats, features: Floats) -> Floats:
         """What the network reads, [B, N + 2 D]."""
-        people = self.setting.part("profile", rows), self.setting.part("interest", rows)
+        people = self.env_spec.part("profile", obs), self.env_spec.part("interest", obs)
         states: Floats = np.concatenate([features, *people], 1)
         return states
 
@@ -174,13 +175,13 @@ class TorchAgent(RememberingAgent):
     def loss(self, ages: NDArray[np.int64], lanes: NDArray[np.int64]) -> Any:
         """Loss of a minibatch of steps in the buffer."""
 
-    def looked(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> tuple[Trail, Floats, Flags]:
+    def looked(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> tuple[Trail, Floats, Flags]:
         """What is known of B users, what the network reads, and items that need no rest."""
         before = state if isinstance(state, Trail) else None
-        memory = self.recall(rows, before.memory if before else state, starts)
-        decayed = self.habits.decayed(rows, before.signs if before else None, starts)
-        features = self.habits.of(rows, decayed)
-        return Trail(memory, decayed, features), self.states(rows, features), self.rested(memory, allowed)
+        memory = self.recall(obs, before.memory if before else state, episode_start)
+        decayed = self.habits.decayed(obs, before.signs if before else None, episode_start)
+        features = self.habits.of(obs, decayed)
+        return Trail(memory, decayed, features), self.states(obs, features), self.rested(memory, action_mask)
 
     def update(self, transition: Transition) -> None:
         """Keeps the step, and learns from some of those kept."""
@@ -213,28 +214,28 @@ class TorchAgent(RememberingAgent):
         """Called after each step of the optimiser."""
 
     def _keep(self, transition: Transition) -> None:
-        rows, after = transition.observation, transition.next_observation
-        never = np.zeros(len(rows), np.bool_)
-        if len(rows) != self.experience.lanes:
+        obs, after = transition.observation, transition.next_observation
+        never = np.zeros(len(obs), np.bool_)
+        if len(obs) != self.experience.lanes:
             raise ConfigError(
-                f"agent {self.name} learns from its {self.experience.lanes} lanes at once, got {len(rows)} transitions"
+                f"agent {self.name} learns from its {self.experience.lanes} lanes at once, got {len(obs)} transitions"
             )
         trail = transition.state
         if not isinstance(trail, Trail):
-            signs = self.habits.decayed(rows, None, never)
-            memory = Memory.empty(len(rows), self.setting).noting(transition.action)
-            trail = Trail(memory, signs, self.habits.of(rows, signs))
+            signs = self.habits.decayed(obs, None, never)
+            memory = Memory.empty(len(obs), self.env_spec).noting(transition.action)
+            trail = Trail(memory, signs, self.habits.of(obs, signs))
         shown, seen = seen_slots(transition)
         clicked = (np.asarray(transition.info["click"]) > 0.0) & seen
         self.signs.add(transition, np.where(clicked, shown, -1))
-        shelf = self.lanes.available() if self.lanes.started else np.ones((len(rows), self.setting.items), np.bool_)
-        allowed = self.rested(trail.memory.renewed(after, never, self.setting), shelf)
+        shelf = self.runner.available() if self.runner.started else np.ones((len(obs), self.env_spec.items), np.bool_)
+        action_mask = self.rested(trail.memory.renewed(after, never, self.env_spec), shelf)
         signs = self.habits.decayed(after, trail.signs, never)
         self.experience.add(
-            state=self.states(rows, trail.features), after=self.states(after, self.habits.of(after, signs)),
-            shown=np.maximum(shown, 0), slot_reward=transition.info["slot_reward"],
+            state=self.states(obs, trail.features), after=self.states(after, self.habits.of(after, signs)),
+            shown=np.maximum(shown, 0), slot_reward=credited(transition),
             clicked=clicked, seen=seen, chance=transition.propensity,
-            allowed=np.packbits(allowed, axis=1), reward=transition.reward, valid=transition.valid,
+            action_mask=np.packbits(action_mask, axis=1), reward=transition.reward, valid=transition.valid,
             terminated=transition.terminated, truncated=transition.truncated, **self.kept(trail),
         )  # fmt: skip
 
@@ -250,8 +251,8 @@ class TorchAgent(RememberingAgent):
 
     def usable(self, ages: NDArray[np.int64], lanes: NDArray[np.int64]) -> Flags:
         """Items that could be shown after steps in the buffer, [N, I]."""
-        packed = self.experience.get("allowed", ages, lanes)
-        return np.unpackbits(packed, axis=1, count=self.setting.items).astype(np.bool_)
+        packed = self.experience.get("action_mask", ages, lanes)
+        return np.unpackbits(packed, axis=1, count=self.env_spec.items).astype(np.bool_)
 
     def arrays(self) -> Arrays:
         """Weights, moments, the buffer and what else learning goes on from."""
@@ -286,20 +287,20 @@ class ValueAgent(TorchAgent):
         return config.epsilon + (config.epsilon_start - config.epsilon) * left
 
     @abc.abstractmethod
-    def ranked(self, states: Floats, allowed: Flags) -> Slates:
+    def ranked(self, states: Floats, action_mask: Flags) -> Slates:
         """The best slates [B, K] in states, as far as is known."""
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best slates, each slot exploring with probability epsilon."""
-        trail, states, rested = self.looked(rows, state, starts, allowed)
+        trail, states, rested = self.looked(obs, state, episode_start, action_mask)
         slates = self.ranked(states, rested)
         if not deterministic:
             slates, self.propensity = mixed(slates, rested, self.epsilon, rng)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.common.top_k import GROUPS, Remembered, add_remembered, select, write_highest
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
+from recsim_llm.agents.common.top_k import GROUPS, Remembered, add_remembered, by_topic, select, write_highest
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 from recsim_llm.simulator.jit import jit, kernel, loaded
 
 SHORT, LONG = 1.0, 5.0  # [day] lives of the two measures of freshness
@@ -53,38 +53,37 @@ class Features:
     matrices.
 
     Args:
-        setting: The public catalogue.
+        env_spec: The public catalogue.
         width: Principal components in the elementwise products.
     """
 
-    def __init__(self, setting: Setting, width: int) -> None:
-        catalog = setting.catalog
+    def __init__(self, env_spec: EnvironmentSpec, width: int) -> None:
+        catalog = env_spec.catalog
         self.width = min(width, catalog.width)
         scale = float(np.sqrt(np.square(catalog.embedding).sum(1).mean())) or 1.0
         self.scale = np.float32(1.0 / scale)
         self.items: Floats = np.ascontiguousarray(catalog.embedding * self.scale)
         self.topic = catalog.topic
         self.released: Floats = catalog.released_at
-        self._members = np.argsort(self.topic, kind="stable").astype(np.int64)  # items by topic
-        self._ends = np.cumsum(np.bincount(self.topic, minlength=len(catalog.topics)))
+        self._members, self._ends = by_topic(self.topic, len(catalog.topics))
         spread = float(catalog.price.std()) or 1.0
         self.price: Floats = (catalog.price - catalog.price.mean()) / np.float32(spread)
-        self.slots = setting.slots
-        context = setting.layout["context"]
-        self.fixed = 1 + (context.stop - context.start) + self.slots - 1
+        self.slate_size = env_spec.slate_size
+        context = env_spec.layout["context"]
+        self.fixed = 1 + (context.stop - context.start) + self.slate_size - 1
         self.count = self.fixed + 3 * self.width + SCALARS
 
-    def newest(self, allowed: Flags) -> Floats:
+    def newest(self, action_mask: Flags) -> Floats:
         """[B] [day] release of the newest item on the shelf."""
-        newest, work = np.empty(len(allowed), np.float32), np.empty(GROUPS, np.float32)
-        loaded(write_highest, self.released, np.ascontiguousarray(allowed), work, newest)
+        newest, work = np.empty(len(action_mask), np.float32), np.empty(GROUPS, np.float32)
+        loaded(write_highest, self.released, np.ascontiguousarray(action_mask), work, newest)
         np.maximum(newest, self.released.min(), out=newest)
         return newest
 
-    def of(self, s: Situation, items: Slates, slots: NDArray[np.int64] | None = None) -> Floats:
-        """Vectors of users and their items [B, N], as [B, N, d]; ``slots`` [N] says where each was shown."""
+    def of(self, s: Situation, items: Slates, slate_size: NDArray[np.int64] | None = None) -> Floats:
+        """Vectors of users and their items [B, N], as [B, N, d]; ``slate_size`` [N] says where each was shown."""
         lanes, count = items.shape
-        places = np.zeros(count, np.int64) if slots is None else slots
+        places = np.zeros(count, np.int64) if slate_size is None else slate_size
         rows = self.rows(s, np.repeat(np.arange(lanes), count), items.reshape(-1), np.tile(places, lanes))
         return rows.reshape(lanes, count, self.count)
 
@@ -94,10 +93,10 @@ class Features:
         tables = self.items, self.topic, self.released, self.price, np.ascontiguousarray(s.rate)
         users = s.profile * self.scale, s.interest * self.scale, np.ascontiguousarray(s.context), s.newest
         memory = s.memory.item, s.memory.looks, s.memory.takes, s.memory.wear
-        loaded(_write, lane, np.ascontiguousarray(item), slot, self.width, self.slots, tables, users, memory, out)
+        loaded(_write, lane, np.ascontiguousarray(item), slot, self.width, self.slate_size, tables, users, memory, out)
         return out
 
-    def top(self, s: Situation, theta: Floats, allowed: Flags, count: int) -> tuple[Slates, Floats]:
+    def top(self, s: Situation, theta: Floats, action_mask: Flags, count: int) -> tuple[Slates, Floats]:
         """The ``count`` allowed items of highest score theta . phi and these scores, each [B, count], best first.
 
         Theta is [d], or [B, d] with one for each user. Of the scores is left out what is the same for all items. Ties
@@ -105,14 +104,14 @@ class Features:
         """
         lanes = len(s.newest)
         listed, values = np.empty((lanes, count), np.int64), np.empty((lanes, count), np.float32)
-        allowed = np.ascontiguousarray(allowed)
+        action_mask = np.ascontiguousarray(action_mask)
         theta = np.atleast_2d(theta)
         users, items = self._factors(s, theta)
         room = np.empty((min(lanes, TOGETHER), len(self.items)), np.float32)
         for start in range(0, lanes, TOGETHER):
             part = slice(start, min(start + TOGETHER, lanes))
             scores = self._block(s, theta, users, items, part, room[: part.stop - start])
-            listed[part], values[part] = select(scores, allowed[part], count)
+            listed[part], values[part] = select(scores, action_mask[part], count)
         return listed, values
 
     def scores(self, s: Situation, theta: Floats) -> Floats:
@@ -194,7 +193,7 @@ def _dots(x: Floats, p: Floats, z: Floats) -> tuple[np.float32, np.float32]:
 
 @kernel
 def _write(
-    lane: Slates, item: Slates, slot: Slates, width: int, slots: int, tables: ItemTables, users: Users,
+    lane: Slates, item: Slates, slot: Slates, width: int, slate_size: int, tables: ItemTables, users: Users,
     memory: Remembered, out: Floats,
 ) -> None:  # fmt: skip
     """Writes the vectors of N pairs.
@@ -204,7 +203,7 @@ def _write(
         item: [N].
         slot: [N].
         width: Principal components in the elementwise products.
-        slots: K.
+        slate_size: K.
         tables: Encodings [I, D], topics, releases, prices and mean rewards [I].
         users: Profiles and interests [B, D], contexts [B, C], today [B] [day].
         memory: Items, looks and clicks [B, H], wear [B, T].
@@ -213,7 +212,7 @@ def _write(
     x, topic, released, price, rate = tables
     profile, interest, context, newest = users
     known, looks, takes, wear = memory
-    first = 1 + context.shape[1] + slots - 1
+    first = 1 + context.shape[1] + slate_size - 1
     at = first + 3 * width
     for n in range(item.shape[0]):
         b, i = lane[n], item[n]
@@ -222,7 +221,7 @@ def _write(
         for c in range(now.shape[0]):
             row[1 + c] = now[c]
         if slot[n] > 0:
-            row[first - slots + slot[n]] = np.float32(1.0)
+            row[first - slate_size + slot[n]] = np.float32(1.0)
         xs, ps, zs = x[i], profile[b], interest[b]
         plain, of_profile, of_interest = row[first:], row[first + width :], row[first + 2 * width :]
         for c in range(width):

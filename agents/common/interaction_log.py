@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recsim_llm.agents.common.item_stats import seen_slots
+from recsim_llm.agents.common.item_stats import credited, seen_slots
 from recsim_llm.agents.core.env_runner import Flags, Floats, Transition
 from recsim_llm.errors import DataError
 from recsim_llm.simulator.jit import jit
@@ -30,7 +30,7 @@ class Log:
         user: [N] public number of the user.
         item: [N] item shown.
         click: [N] 1 for a click, else 0.
-        reward: [N] reward of the slot.
+        reward: [N] reward that the slot is credited with.
         dwell: [N] [s].
         like: [N] 1 or 0, as the next three.
         share: [N].
@@ -203,8 +203,9 @@ class LogBook:
             "user": user[lane], "item": shown[lane, position], "position": position, "lane": lane,
             "episode": episode[lane], "step": step[lane],
         }  # fmt: skip
+        credit = credited(transition)
         for name in SIGNALS:
-            signal = transition.info.get("slot_reward" if name == "reward" else name)
+            signal = credit if name == "reward" else transition.info.get(name)
             rows[name] = np.zeros(len(lane), np.float32) if signal is None else np.asarray(signal)[lane, position]
         self._append(rows, len(lane))
 
@@ -266,8 +267,8 @@ def _before(
 def _places(user: NDArray[Any]) -> Numbers:
     """[N] how many rows of the same user are before each."""
     order = np.argsort(user, kind="stable")
-    starts = np.flatnonzero(np.diff(user[order], prepend=user[order][:1] - 1))
-    count = np.diff(starts, append=len(user))
+    episode_start = np.flatnonzero(np.diff(user[order], prepend=user[order][:1] - 1))
+    count = np.diff(episode_start, append=len(user))
     places = np.empty(len(user), np.int64)
-    places[order] = np.arange(len(user)) - np.repeat(starts, count)
+    places[order] = np.arange(len(user)) - np.repeat(episode_start, count)
     return places

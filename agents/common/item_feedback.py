@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.item_stats import credited
 from recsim_llm.agents.core.env_runner import Floats, Transition
 
 Values = NDArray[np.float64]
@@ -40,7 +41,7 @@ class ItemSigns:
             return
         info = transition.info
         signals = [np.asarray(info[name], np.float64)[where] for name in TOLD]
-        values = np.stack([*signals, np.asarray(info["slot_reward"], np.float64)[where]], 1)
+        values = np.stack([*signals, credited(transition)[where]], 1)
         counted = np.ones_like(values)
         counted[:, RATING] = values[:, RATING] > 0.0
         np.add.at(self.times, taken, counted)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.slates import looked_at
+from recsim_llm.agents.core.credit import without_rounding
 from recsim_llm.agents.core.env_runner import Flags, Transition
 
 Floats64 = NDArray[np.float64]
@@ -60,3 +61,20 @@ def seen_slots(transition: Transition) -> tuple[NDArray[np.int64], Flags]:
     shown = np.asarray(info["slate"], np.int64)
     seen = looked_at(info["click"], info["skip"]) & (shown >= 0) & transition.valid[:, None]
     return shown, seen
+
+
+def credited(transition: Transition) -> Floats64:
+    """The reward that each slot is credited with, [B, K]; the slots of a step add up to its reward.
+
+    A slot is credited with its own reward, as infos tell it, times the weight that these have in the reward. What no
+    slot earned (by a wrapper around the environment, for staying, by reports that are wrong) is shared by the slots
+    that were looked at, and by all of them where none was.
+    """
+    info = transition.info
+    _, seen = seen_slots(transition)
+    told = info.get("slot_reward")
+    own = np.zeros(seen.shape) if told is None else transition.slot_weight * np.asarray(told, np.float64)
+    rest = without_rounding(transition.reward - own.sum(1), own)
+    sharing = np.where(seen.any(1, keepdims=True), seen, True)
+    credit: Floats64 = own + sharing * (rest / sharing.sum(1))[:, None]
+    return credit

@@ -16,35 +16,37 @@ NOTHING = np.float32(-np.inf)
 Remembered = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
-def select(scores: NDArray[Any], allowed: NDArray[np.bool_], slots: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def select(
+    scores: NDArray[Any], action_mask: NDArray[np.bool_], slate_size: int
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """The K allowed columns of highest score of each row, best first, the lower one of equals.
 
     Args:
         scores: [B, I] float64 or float32, contiguous, no NaN.
-        allowed: [B, I], contiguous; where fewer than K are, the first of the others fill up.
-        slots: K.
+        action_mask: [B, I], contiguous; where fewer than K are, the first of the others fill up.
+        slate_size: K.
 
     Returns:
         Columns [B, K] and their scores [B, K], -inf for what fills up.
     """
-    found = np.empty((len(scores), slots), np.int64)
-    values = np.empty((len(scores), slots), scores.dtype)
-    loaded(_select, scores, allowed, np.empty(GROUPS, scores.dtype), values, found)
+    found = np.empty((len(scores), slate_size), np.int64)
+    values = np.empty((len(scores), slate_size), scores.dtype)
+    loaded(_select, scores, action_mask, np.empty(GROUPS, scores.dtype), values, found)
     return found, values
 
 
 @kernel
 def _select(
-    scores: NDArray[Any], allowed: NDArray[np.bool_], highest: NDArray[Any], values: NDArray[Any],
+    scores: NDArray[Any], action_mask: NDArray[np.bool_], highest: NDArray[Any], values: NDArray[Any],
     found: NDArray[np.int64],
 ) -> None:  # fmt: skip
     """Writes what :func:`select` returns; ``highest`` is working space for the highest score of each group."""
-    slots, items = found.shape[1], scores.shape[1]
+    slate_size, items = found.shape[1], scores.shape[1]
     for b in range(scores.shape[0]):
-        _summarise(scores[b], allowed[b], highest)
+        _summarise(scores[b], action_mask[b], highest)
         best, columns, filled = values[b], found[b], 0
         least = _least(highest, best)
-        for k in range(slots):
+        for k in range(slate_size):
             best[k] = NOTHING
             columns[k] = -1
         for group in range(min(GROUPS, items)):
@@ -52,10 +54,10 @@ def _select(
                 continue
             for i in range(group, items, GROUPS):
                 value = scores[b, i]
-                if not allowed[b, i] or value < least:
+                if not action_mask[b, i] or value < least:
                     continue
-                last = min(filled, slots - 1)
-                if filled == slots and (value < best[last] or (value == best[last] and columns[last] < i)):
+                last = min(filled, slate_size - 1)
+                if filled == slate_size and (value < best[last] or (value == best[last] and columns[last] < i)):
                     continue
                 k = last
                 while k > 0 and (best[k - 1] < value or (best[k - 1] == value and columns[k - 1] > i)):
@@ -64,36 +66,38 @@ def _select(
                     k -= 1
                 best[k] = value
                 columns[k] = i
-                filled = min(filled + 1, slots)
+                filled = min(filled + 1, slate_size)
         candidate = 0
-        while filled < slots and candidate < items:
-            if not allowed[b, candidate]:
+        while filled < slate_size and candidate < items:
+            if not action_mask[b, candidate]:
                 columns[filled] = candidate
                 filled += 1
             candidate += 1
 
 
 @kernel
-def write_highest(values: NDArray[Any], allowed: NDArray[np.bool_], highest: NDArray[Any], out: NDArray[Any]) -> None:
-    """Writes the highest allowed one of the values [I] for each row of ``allowed`` [B, I] to out [B], -inf for none.
+def write_highest(
+    values: NDArray[Any], action_mask: NDArray[np.bool_], highest: NDArray[Any], out: NDArray[Any]
+) -> None:
+    """Writes the highest value [I] among those of each row of ``action_mask`` [B, I] to out [B], -inf for none.
 
     ``highest`` [GROUPS] is working space.
     """
-    for b in range(allowed.shape[0]):
-        _summarise(values, allowed[b], highest)
+    for b in range(action_mask.shape[0]):
+        _summarise(values, action_mask[b], highest)
         out[b] = NOTHING
         for group in range(GROUPS):
             out[b] = max(out[b], highest[group])
 
 
 @jit
-def _summarise(scores: NDArray[Any], allowed: NDArray[np.bool_], highest: NDArray[Any]) -> None:
+def _summarise(scores: NDArray[Any], action_mask: NDArray[np.bool_], highest: NDArray[Any]) -> None:
     """Writes the highest allowed score of each group; without branches, so that several are compared at a time."""
     for group in range(GROUPS):
         highest[group] = NOTHING
     for start in range(0, scores.shape[0], GROUPS):
         end = min(start + GROUPS, scores.shape[0])
-        row, shelf = scores[start:end], allowed[start:end]
+        row, shelf = scores[start:end], action_mask[start:end]
         for n in range(row.shape[0]):
             value, before = row[n], highest[n]
             here = value if shelf[n] else NOTHING
@@ -103,20 +107,26 @@ def _summarise(scores: NDArray[Any], allowed: NDArray[np.bool_], highest: NDArra
 @jit
 def _least(highest: NDArray[Any], best: NDArray[Any]) -> Any:
     """The K-th highest of the groups' highest scores: K scores or more are as high. ``best`` [K] is working space."""
-    slots = best.shape[0]
-    if slots > GROUPS:
+    slate_size = best.shape[0]
+    if slate_size > GROUPS:
         return NOTHING
-    for k in range(slots):
+    for k in range(slate_size):
         best[k] = NOTHING
     for group in range(GROUPS):
         value = highest[group]
-        if value > best[slots - 1]:
-            k = slots - 1
+        if value > best[slate_size - 1]:
+            k = slate_size - 1
             while k > 0 and best[k - 1] < value:
                 best[k] = best[k - 1]
                 k -= 1
             best[k] = value
-    return best[slots - 1]
+    return best[slate_size - 1]
+
+
+def by_topic(topic: NDArray[np.integer], topics: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Items [I] in the order of their topics [I], and where those of each of T topics end among them [T]."""
+    members = np.argsort(topic, kind="stable").astype(np.int64)
+    return members, np.cumsum(np.bincount(topic, minlength=topics))
 
 
 @kernel

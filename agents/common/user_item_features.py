@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recsim_llm.agents.common.item_feedback import COLUMNS, ItemSigns
-from recsim_llm.agents.core.env_runner import Floats, Setting, Slates
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Floats, Slates
 
 
 class Pairs:
@@ -17,28 +17,28 @@ class Pairs:
     so that B x I products theta . psi are one product of matrices.
 
     Args:
-        setting: The public catalogue.
+        env_spec: The public catalogue.
         width: Principal components in the elementwise products.
         signs: Where m is from; None for none.
     """
 
-    def __init__(self, setting: Setting, width: int, signs: ItemSigns | None = None) -> None:
-        self.setting, self.signs = setting, signs
-        embedding = setting.catalog.embedding
+    def __init__(self, env_spec: EnvironmentSpec, width: int, signs: ItemSigns | None = None) -> None:
+        self.env_spec, self.signs = env_spec, signs
+        embedding = env_spec.catalog.embedding
         self.width = min(width, embedding.shape[1])
         self.scale = np.float32(1.0 / (float(np.sqrt(np.square(embedding).sum(1).mean())) or 1.0))
         self.items: Floats = embedding * self.scale
         self.text = 1 + 3 * self.width + 2
         self.count = self.text + (0 if signs is None else COLUMNS)
 
-    def people(self, rows: Floats) -> tuple[Floats, Floats]:
+    def people(self, obs: Floats) -> tuple[Floats, Floats]:
         """Encodings of profile and interest [B, D], scaled as the items'."""
-        setting = self.setting
-        return setting.part("profile", rows) * self.scale, setting.part("interest", rows) * self.scale
+        env_spec = self.env_spec
+        return env_spec.part("profile", obs) * self.scale, env_spec.part("interest", obs) * self.scale
 
-    def of(self, rows: Floats, items: Slates) -> Floats:
+    def of(self, obs: Floats, items: Slates) -> Floats:
         """Vectors of users [B, P] and their items [B, N], as [B, N, d]."""
-        p, z = self.people(rows)
+        p, z = self.people(obs)
         x, w = self.items[items], self.width
         lead = x[:, :, :w]
         parts = [np.ones((*items.shape, 1), np.float32), lead, lead * p[:, None, :w], lead * z[:, None, :w]]
@@ -48,9 +48,9 @@ class Pairs:
         psi: Floats = np.concatenate(parts, 2)
         return psi
 
-    def scores(self, rows: Floats, theta: Floats) -> Floats:
+    def scores(self, obs: Floats, theta: Floats) -> Floats:
         """The product theta . psi of every user and item, [B, I]."""
-        p, z = self.people(rows)
+        p, z = self.people(obs)
         w = self.width
         plain, with_profile, with_interest = (theta[1 + n * w : 1 + (n + 1) * w] for n in range(3))
         direction = theta[self.text - 2] * p + theta[self.text - 1] * z

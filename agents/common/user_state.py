@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats
 
 SIGNS = 9  # sums over the slots of click .. rating (7) and of skip, and the number of ratings
 RATING, SKIP = 6, 7
@@ -37,33 +37,33 @@ class Habits:
     rating of zero is none.
 
     Args:
-        setting: The form of observations.
+        env_spec: The form of observations.
     """
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
-        context = setting.layout["context"]
+    def __init__(self, env_spec: EnvironmentSpec) -> None:
+        self.env_spec = env_spec
+        context = env_spec.layout["context"]
         self.count = 1 + context.stop - context.start + 2 * SIGNS
 
-    def signs(self, rows: Floats) -> Floats:
+    def signs(self, obs: Floats) -> Floats:
         """Signs [B, SIGNS] of the last step."""
-        feedback = self.setting.feedback(rows)
+        feedback = self.env_spec.feedback(obs)
         rated = (feedback[:, :, RATING] > 0.0).sum(1, dtype=np.float32)
         sums = feedback.sum(1)
-        sums[:, SKIP] /= np.float32(self.setting.slots)
+        sums[:, SKIP] /= np.float32(self.env_spec.slate_size)
         signs: Floats = np.concatenate([sums, rated[:, None]], 1)
         return signs
 
-    def decayed(self, rows: Floats, before: Floats | None, starts: Flags) -> Floats:
+    def decayed(self, obs: Floats, before: Floats | None, episode_start: Flags) -> Floats:
         """Decayed signs [B, SIGNS] with those of the last step taken in; nothing in lanes that begin an episode."""
-        signs = self.signs(rows)
-        if before is None or len(before) != len(rows):
+        signs = self.signs(obs)
+        if before is None or len(before) != len(obs):
             before = np.zeros_like(signs)
-        mean: Floats = np.where(starts[:, None], np.float32(0.0), KEPT * before + (1 - KEPT) * signs)
+        mean: Floats = np.where(episode_start[:, None], np.float32(0.0), KEPT * before + (1 - KEPT) * signs)
         return mean
 
-    def of(self, rows: Floats, decayed: Floats) -> Floats:
+    def of(self, obs: Floats, decayed: Floats) -> Floats:
         """Features [B, N] of observations [B, P] and decayed signs."""
-        one = np.ones((len(rows), 1), np.float32)
-        features: Floats = np.concatenate([one, self.setting.part("context", rows), self.signs(rows), decayed], 1)
+        one = np.ones((len(obs), 1), np.float32)
+        features: Floats = np.concatenate([one, self.env_spec.part("context", obs), self.signs(obs), decayed], 1)
         return features

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.common.features import Features, Situation
-from recsim_llm.agents.common.item_stats import ItemCounts, seen_slots
+from recsim_llm.agents.common.item_stats import ItemCounts, credited, seen_slots
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.ridge_regression import RidgeSums
 from recsim_llm.agents.common.slates import uniform
@@ -24,14 +24,10 @@ class ContextualConfig(RememberingConfig):
     """Settings of agents on features.
 
     Attributes:
-        after_click: As for others, but 0: what was looked at and clicked lately is among the features.
-        after_look: The same.
         width: Principal components of the encodings in the elementwise products.
         strength: Looks by which an item's mean reward, one of the features, is drawn towards the mean of all.
     """
 
-    after_click: int = 0
-    after_look: int = 0
     width: int = 16
     strength: float = 10.0
 
@@ -82,23 +78,23 @@ class ContextualAgent(RememberingAgent):
 
     def setup(self, rng: np.random.Generator) -> None:
         """Features; counts at zero."""
-        self.features = Features(self.setting, self.config.width)
-        self.counts = ItemCounts(self.setting.items)
+        self.features = Features(self.env_spec, self.config.width)
+        self.counts = ItemCounts(self.env_spec.items)
 
-    def situate(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> tuple[Situation, Flags]:
+    def situate(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> tuple[Situation, Flags]:
         """The users at the moment of a decision, and what they can be shown [B, I]."""
         if isinstance(state, Recall):
-            if state.newest.shape != starts.shape:
-                raise ConfigError(f"state is of {len(state.newest)} lanes, the observation of {len(starts)}")
+            if state.newest.shape != episode_start.shape:
+                raise ConfigError(f"state is of {len(state.newest)} lanes, the observation of {len(episode_start)}")
             state = state.memory
-        memory = self.recall(rows, state, starts)
-        return self.situation(rows, Recall(memory, self.features.newest(allowed))), self.rested(memory, allowed)
+        memory = self.recall(obs, state, episode_start)
+        return self.situation(obs, Recall(memory, self.features.newest(action_mask))), self.rested(memory, action_mask)
 
-    def situation(self, rows: Floats, recall: Recall) -> Situation:
+    def situation(self, obs: Floats, recall: Recall) -> Situation:
         """The users of observations [B, P] with what is remembered of them."""
-        setting = self.setting
+        env_spec = self.env_spec
         rate = (self.counts.rate(self.config.strength) - self.counts.mean()).astype(np.float32)
-        profile, interest, context = (setting.part(name, rows) for name in ("profile", "interest", "context"))
+        profile, interest, context = (env_spec.part(name, obs) for name in ("profile", "interest", "context"))
         return Situation(profile, interest, context, recall.memory, recall.newest, rate)
 
     def after(self, situation: Situation, slates: Slates) -> Recall:
@@ -106,29 +102,29 @@ class ContextualAgent(RememberingAgent):
         return Recall(situation.memory.noting(slates), situation.newest)
 
     def listed(
-        self, situation: Situation, theta: Floats | None, allowed: Flags, count: int, rng: np.random.Generator
+        self, situation: Situation, theta: Floats | None, action_mask: Flags, count: int, rng: np.random.Generator
     ) -> tuple[Slates, Floats]:
         """The items of highest estimate and the estimates, [B, count] each; random ones if theta is None.
 
         Where fewer are allowed, others fill up, of estimate -inf.
         """
-        count = min(max(count, self.setting.slots), self.setting.items)
+        count = min(max(count, self.env_spec.slate_size), self.env_spec.items)
         if theta is None:  # nothing is known, all are equal
-            listed = uniform(allowed, count, rng)
-            return listed, np.where(np.take_along_axis(allowed, listed, 1), np.float32(0.0), np.float32(-np.inf))
-        return self.features.top(situation, theta, allowed, count)
+            listed = uniform(action_mask, count, rng)
+            return listed, np.where(np.take_along_axis(action_mask, listed, 1), np.float32(0.0), np.float32(-np.inf))
+        return self.features.top(situation, theta, action_mask, count)
 
     def seen(self, transition: Transition) -> Seen:
         """The slots to learn from. What is remembered is taken from the transition's state, or is nothing."""
         shown, seen = seen_slots(transition)
-        state, rows = transition.state, transition.observation
+        state, obs = transition.state, transition.observation
         if not isinstance(state, Recall):
-            newest = np.full(len(rows), self.features.released.max(), np.float32)
-            state = Recall(Memory.empty(len(rows), self.setting), newest)
+            newest = np.full(len(obs), self.features.released.max(), np.float32)
+            state = Recall(Memory.empty(len(obs), self.env_spec), newest)
         lane, slot = np.nonzero(seen)
         item = shown[seen]
-        phi = self.features.rows(self.situation(rows, state), lane, item, slot)
-        return Seen(phi, np.asarray(transition.info["slot_reward"], np.float32)[seen], item, lane, slot)
+        phi = self.features.rows(self.situation(obs, state), lane, item, slot)
+        return Seen(phi, credited(transition)[seen].astype(np.float32), item, lane, slot)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Counts."""
@@ -164,16 +160,16 @@ class LinearAgent(ContextualAgent):
         super().setup(rng)
         self.model = RidgeSums(self.features.count, self.config.ridge, self.config.growth)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> Floats:
+    def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> Floats:
         """The estimates of reward, less what is the same for all items."""
-        situation, _ = self.situate(rows, state, starts, allowed)
+        situation, _ = self.situate(obs, state, episode_start, action_mask)
         return self.features.scores(situation, self.model.theta)
 
     def update(self, transition: Transition) -> None:
         """Adds the slots that were looked at; now and then computes theta again."""
         seen = self.seen(transition)
         self.model.add(seen.phi, seen.reward)
-        self.counts.add(transition, transition.info["slot_reward"])
+        self.counts.add(transition, credited(transition))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Sums, theta and counts."""

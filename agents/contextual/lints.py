@@ -47,23 +47,24 @@ class LinTSAgent(LinearAgent):
     """
 
     name: ClassVar[str] = "lints"
+    knows_propensity: ClassVar[bool] = False
     Config: ClassVar[type[Config]] = LinTSConfig
     config: LinTSConfig
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best under a draw for each user, or under the mean."""
-        situation, rested = self.situate(rows, state, starts, allowed)
+        situation, rested = self.situate(obs, state, episode_start, action_mask)
         theta = self.model.theta
         if not deterministic and self.config.scale > 0.0:
-            theta = self.model.draws(len(rows), self.config.scale, rng)
-            self.propensity = np.full((len(rows), self.setting.slots), np.nan)
-        slates, _ = self.features.top(situation, theta, rested, self.setting.slots)
+            theta = self.model.draws(len(obs), self.config.scale, rng)
+            self.propensity = np.full((len(obs), self.env_spec.slate_size), np.nan)
+        slates, _ = self.features.top(situation, theta, rested, self.env_spec.slate_size)
         return slates, self.after(situation, slates)

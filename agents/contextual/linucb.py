@@ -60,23 +60,23 @@ class LinUCBAgent(LinearAgent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best upper bounds, or the best estimates."""
-        situation, rested = self.situate(rows, state, starts, allowed)
-        model, slots, alpha = self.model, self.setting.slots, self.config.alpha
+        situation, rested = self.situate(obs, state, episode_start, action_mask)
+        model, slate_size, alpha = self.model, self.env_spec.slate_size, self.config.alpha
         if deterministic or alpha == 0.0:
-            slates, _ = self.features.top(situation, model.theta, rested, slots)
+            slates, _ = self.features.top(situation, model.theta, rested, slate_size)
             return slates, self.after(situation, slates)
         theta = model.theta if model.known else None
-        listed, estimates = self.listed(situation, theta, rested, slots + self.config.shortlist, rng)
+        listed, estimates = self.listed(situation, theta, rested, slate_size + self.config.shortlist, rng)
         widths = model.widths(self.features.of(situation, listed).reshape(-1, self.features.count))
         bounds = estimates + np.float32(alpha) * widths.reshape(listed.shape)
-        picked = np.argsort(-bounds, axis=1, kind="stable")[:, :slots]
+        picked = np.argsort(-bounds, axis=1, kind="stable")[:, :slate_size]
         slates = np.take_along_axis(listed, picked, 1)
         return slates, self.after(situation, slates)

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.item_stats import seen_slots
+from recsim_llm.agents.common.item_stats import credited, seen_slots
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates, Transition
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates, Transition
 from recsim_llm.simulator.jit import kernel, loaded
 
 Floats64 = NDArray[np.float64]
@@ -69,20 +69,20 @@ class LinUCBItemsAgent(RememberingAgent):
     config: LinUCBItemsConfig
 
     @classmethod
-    def refusal(cls, setting: Setting, config: LinUCBItemsConfig) -> str | None:
+    def refusal(cls, env_spec: EnvironmentSpec, config: LinUCBItemsConfig) -> str | None:
         """Too many items for a matrix each."""
-        size = _size(setting, config)
-        if setting.items * size * size <= MOST_NUMBERS:
+        size = _size(env_spec, config)
+        if env_spec.items * size * size <= MOST_NUMBERS:
             return None
         return (
-            f"linucb_items keeps {size} x {size} numbers for each of {setting.items:,} items, more than "
+            f"linucb_items keeps {size} x {size} numbers for each of {env_spec.items:,} items, more than "
             f"{MOST_NUMBERS:,} in all; take linucb, which shares one model, or a smaller width than {config.width}"
         )
 
     def setup(self, rng: np.random.Generator) -> None:
         """A_i = ridge I, b_i = 0."""
-        items, size = self.setting.items, _size(self.setting, self.config)
-        catalog = self.setting.catalog
+        items, size = self.env_spec.items, _size(self.env_spec, self.config)
+        catalog = self.env_spec.catalog
         self.scale = np.float32(1.0 / (float(np.sqrt(np.square(catalog.embedding).sum(1).mean())) or 1.0))
         self.inverse: Floats64 = np.tile(np.eye(size) / self.config.ridge, (items, 1, 1))
         self.moment: Floats64 = np.zeros((items, size))
@@ -93,8 +93,8 @@ class LinUCBItemsAgent(RememberingAgent):
 
     def users(self, rows: Floats) -> Floats:
         """The users' vectors x, [B, d]."""
-        width = min(self.config.width, self.setting.catalog.width)
-        profile, interest, context = (self.setting.part(name, rows) for name in ("profile", "interest", "context"))
+        width = min(self.config.width, self.env_spec.catalog.width)
+        profile, interest, context = (self.env_spec.part(name, rows) for name in ("profile", "interest", "context"))
         ones = np.ones((len(rows), 1), np.float32)
         return np.concatenate([ones, self.scale * profile[:, :width], self.scale * interest[:, :width], context], 1)
 
@@ -113,29 +113,29 @@ class LinUCBItemsAgent(RememberingAgent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best upper bounds, or the best estimates."""
-        memory = self.recall(rows, state, starts)
-        scores = self.bounds(self.users(rows), 0.0 if deterministic else self.config.alpha) + self.ties
-        slates = best(scores, self.rested(memory, allowed), self.setting.slots)
+        memory = self.recall(obs, state, episode_start)
+        scores = self.bounds(self.users(obs), 0.0 if deterministic else self.config.alpha) + self.ties
+        slates = best(scores, self.rested(memory, action_mask), self.env_spec.slate_size)
         return slates, memory.noting(slates)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating]:
+    def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.floating]:
         """The estimates of reward."""
-        return self.bounds(self.users(rows), 0.0) + self.ties
+        return self.bounds(self.users(obs), 0.0) + self.ties
 
     def update(self, transition: Transition) -> None:
         """Adds the slots that were looked at, one after the other."""
         shown, seen = seen_slots(transition)
         lane, _ = np.nonzero(seen)
         x = self.users(transition.observation)[lane].astype(np.float64)
-        reward = np.asarray(transition.info["slot_reward"], np.float64)[seen]
+        reward = credited(transition)[seen]
         work = np.empty(x.shape[1])
         loaded(_add, shown[seen], x, reward, self.inverse, self.moment, self.theta, work)
 
@@ -144,10 +144,10 @@ class LinUCBItemsAgent(RememberingAgent):
         return {"inverse": self.inverse, "moment": self.moment, "theta": self.theta, "ties": self.ties}
 
 
-def _size(setting: Setting, config: LinUCBItemsConfig) -> int:
+def _size(env_spec: EnvironmentSpec, config: LinUCBItemsConfig) -> int:
     """D, the length of a user's vector."""
-    context = setting.layout["context"]
-    return 1 + 2 * min(config.width, setting.catalog.width) + int(context.stop - context.start)
+    context = env_spec.layout["context"]
+    return 1 + 2 * min(config.width, env_spec.catalog.width) + int(context.stop - context.start)
 
 
 @kernel

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.item_stats import credited
 from recsim_llm.agents.contextual.base import ContextualAgent, ContextualConfig
 from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.credit import EventReward
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError
 
@@ -61,12 +63,14 @@ class LogisticThompsonAgent(ContextualAgent):
 
     Origin of the defaults: scale lies among the values that the paper compares. Deviations: (1) a full precision matrix
     by default, as the features are strongly correlated; (2) each of B users served at a time has a draw of her own,
-    and her slate comes from one draw; (3) what is predicted is the click, whatever a click is worth; (4) each slot is
+    and her slate comes from one draw; (3) what is predicted is the click, however much a click is worth; where
+    looks earn more without one, what is clicked least is shown; (4) each slot is
     credited for itself, with a feature for its position; (5) the probability of a slate has no closed form, and is
     left open.
     """
 
     name: ClassVar[str] = "logistic_thompson"
+    knows_propensity: ClassVar[bool] = False
     Config: ClassVar[type[Config]] = LogisticThompsonConfig
     config: LogisticThompsonConfig
 
@@ -77,23 +81,24 @@ class LogisticThompsonAgent(ContextualAgent):
         self.mode: Floats64 = np.zeros(count)
         self.precision: Floats64 = self.config.ridge * np.eye(count)
         self.root: Floats64 = np.eye(count) / np.sqrt(self.config.ridge)  # Q^-1 = root^T root
+        self.event_reward = EventReward()
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best under a draw for each user, or under the mode."""
-        situation, rested = self.situate(rows, state, starts, allowed)
+        situation, rested = self.situate(obs, state, episode_start, action_mask)
         weights = self.mode.astype(np.float32)
         if not deterministic and self.config.scale > 0.0:
-            weights = self.draws(len(rows), rng)
-            self.propensity = np.full((len(rows), self.setting.slots), np.nan)
-        slates, _ = self.features.top(situation, weights, rested, self.setting.slots)
+            weights = self.draws(len(obs), rng)
+            self.propensity = np.full((len(obs), self.env_spec.slate_size), np.nan)
+        slates, _ = self.features.top(situation, self._sign() * weights, rested, self.env_spec.slate_size)
         return slates, self.after(situation, slates)
 
     def draws(self, count: int, rng: np.random.Generator) -> Floats:
@@ -104,10 +109,13 @@ class LogisticThompsonAgent(ContextualAgent):
         )
         return drawn
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> Floats:
-        """The log-odds of a click under the mode, less what is the same for all items."""
-        situation, _ = self.situate(rows, state, starts, allowed)
-        return self.features.scores(situation, self.mode.astype(np.float32))
+    def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> Floats:
+        """The log-odds of a click under the mode, less what is the same for all items, or what is against one."""
+        situation, _ = self.situate(obs, state, episode_start, action_mask)
+        return self.features.scores(situation, self._sign() * self.mode.astype(np.float32))
+
+    def _sign(self) -> np.float32:
+        return np.float32(self.event_reward.sign)
 
     def update(self, transition: Transition) -> None:
         """Takes the clicks of one step into the posterior."""
@@ -115,7 +123,8 @@ class LogisticThompsonAgent(ContextualAgent):
         click = np.asarray(transition.info["click"])[seen.lane, seen.slot] > 0
         if len(click):
             self.learn_from(seen.phi, click)
-        self.counts.add(transition, transition.info["slot_reward"])
+        self.event_reward.add(click, seen.reward)
+        self.counts.add(transition, credited(transition))
 
     def learn_from(self, phi: Floats, click: Flags) -> None:
         """Takes rows phi [N, d] with their clicks [N] into the posterior."""
@@ -126,8 +135,14 @@ class LogisticThompsonAgent(ContextualAgent):
         self.root[...] = np.linalg.inv(np.linalg.cholesky(self.precision))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The posterior and counts."""
-        return {"mode": self.mode, "precision": self.precision, "root": self.root, **super().arrays()}
+        """The posterior, what clicks earn, and counts."""
+        return {
+            **self.event_reward.arrays(),
+            "mode": self.mode,
+            "precision": self.precision,
+            "root": self.root,
+            **super().arrays(),
+        }
 
 
 def mode_of(mean: Floats64, precision: Floats64, phi: Floats64, click: Flags) -> Floats64:

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.features import SCALARS, Features, Situation
+from recsim_llm.agents.common.item_stats import credited
 from recsim_llm.agents.common.ridge_regression import RidgeSums
 from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig, Recall, Seen
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates, Transition
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError, DataError, require
 
 Floats64 = NDArray[np.float64]
@@ -69,10 +70,10 @@ class NeuralLinearConfig(LinearConfig):
 class TowerFeatures(Features):
     """Features of learnt vectors before the encodings: of items, and of users twice, for profile and for interest."""
 
-    def __init__(self, setting: Setting, rank: int) -> None:
-        super().__init__(setting, rank)
+    def __init__(self, env_spec: EnvironmentSpec, rank: int) -> None:
+        super().__init__(env_spec, rank)
         self.width, self.scale = rank, np.float32(1.0)
-        self.items = np.concatenate([np.zeros((setting.items, rank), np.float32), self.items], 1)
+        self.items = np.concatenate([np.zeros((env_spec.items, rank), np.float32), self.items], 1)
         self.count = self.fixed + 3 * rank + SCALARS
 
 
@@ -99,6 +100,7 @@ class NeuralLinearAgent(LinearAgent):
     """
 
     name: ClassVar[str] = "neural_linear"
+    knows_propensity: ClassVar[bool] = False
     needs_torch: ClassVar[bool] = True
     Config: ClassVar[type[Config]] = NeuralLinearConfig
     config: NeuralLinearConfig
@@ -110,13 +112,13 @@ class NeuralLinearAgent(LinearAgent):
         from recsim_llm.agents.contextual.neural_towers import Towers
 
         super().setup(rng)
-        config, setting = self.config, self.setting
+        config, env_spec = self.config, self.env_spec
         self.encodings, self.scale = self.features.items, self.features.scale
-        self.features: TowerFeatures = TowerFeatures(setting, config.rank)
+        self.features: TowerFeatures = TowerFeatures(env_spec, config.rank)
         self.model = RidgeSums(self.features.count, config.ridge, config.growth)
         self.squares = np.zeros(1)  # sum of r^2
-        context = setting.layout["context"]
-        inputs = 2 * setting.catalog.width + int(context.stop - context.start)
+        context = env_spec.layout["context"]
+        inputs = 2 * env_spec.catalog.width + int(context.stop - context.start)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         others = self.features.fixed + KNOWN
         net = Towers(self.encodings, inputs, config.rank, config.hidden, others, generator)
@@ -134,9 +136,9 @@ class NeuralLinearAgent(LinearAgent):
         hidden = np.maximum(self.encodings @ parts["item_in.weight"].T + parts["item_in.bias"], 0.0)
         self.features.items[:, : self.config.rank] = hidden @ parts["item_out.weight"].T + parts["item_out.bias"]
 
-    def inputs(self, rows: Floats) -> Floats:
+    def inputs(self, obs: Floats) -> Floats:
         """What the users' network sees of observations [B, P]."""
-        profile, interest, context = (self.setting.part(name, rows) for name in ("profile", "interest", "context"))
+        profile, interest, context = (self.env_spec.part(name, obs) for name in ("profile", "interest", "context"))
         return np.concatenate([self.scale * profile, self.scale * interest, context], 1)
 
     def vectors(self, inputs: Floats) -> Floats:
@@ -145,32 +147,32 @@ class NeuralLinearAgent(LinearAgent):
         found: Floats = np.maximum(inputs @ first + bias, 0.0) @ second + shift
         return found
 
-    def situation(self, rows: Floats, recall: Recall) -> Situation:
+    def situation(self, obs: Floats, recall: Recall) -> Situation:
         """With the users' vectors before profile and interest."""
-        inputs, rank, width = self.inputs(rows), self.config.rank, self.setting.catalog.width
+        inputs, rank, width = self.inputs(obs), self.config.rank, self.env_spec.catalog.width
         vectors = self.vectors(inputs)
         profile = np.concatenate([vectors[:, :rank], inputs[:, :width]], 1)
         interest = np.concatenate([vectors[:, rank:], inputs[:, width : 2 * width]], 1)
-        return replace(super().situation(rows, recall), profile=profile, interest=interest)
+        return replace(super().situation(obs, recall), profile=profile, interest=interest)
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best under a draw for each user, or under the mean."""
-        situation, rested = self.situate(rows, state, starts, allowed)
+        situation, rested = self.situate(obs, state, episode_start, action_mask)
         theta = self.model.theta
         if not deterministic and self.config.scale > 0.0:
             shape, rate = self.noise()
-            deviation = np.sqrt(rate / rng.standard_gamma(shape, len(rows)))
-            theta = self.model.draws(len(rows), self.config.scale * deviation, rng)
-            self.propensity = np.full((len(rows), self.setting.slots), np.nan)
-        slates, _ = self.features.top(situation, theta, rested, self.setting.slots)
+            deviation = np.sqrt(rate / rng.standard_gamma(shape, len(obs)))
+            theta = self.model.draws(len(obs), self.config.scale * deviation, rng)
+            self.propensity = np.full((len(obs), self.env_spec.slate_size), np.nan)
+        slates, _ = self.features.top(situation, theta, rested, self.env_spec.slate_size)
         return slates, self.after(situation, slates)
 
     def noise(self) -> tuple[float, float]:
@@ -184,7 +186,7 @@ class NeuralLinearAgent(LinearAgent):
         """Adds the slots that were looked at; now and then trains the network, and does the regression again."""
         seen = self.seen(transition)
         self._add(seen.phi, seen.reward)
-        self.counts.add(transition, transition.info["slot_reward"])
+        self.counts.add(transition, credited(transition))
         self._new.append(self._noted(transition.observation, seen))
         self.waited += int(transition.valid.sum())
         if self.waited[0] >= self.config.period:
@@ -212,7 +214,7 @@ class NeuralLinearAgent(LinearAgent):
 
     def learnt(self, buffer: Buffer) -> Floats:
         """The features of slots that the network learns, [N, 3 R + 2]."""
-        rank, width = self.config.rank, self.setting.catalog.width
+        rank, width = self.config.rank, self.env_spec.catalog.width
         h, items = self.vectors(buffer.user), self.features.items[buffer.item]
         g, x = items[:, :rank], items[:, rank:]
         first, second = g * h[:, :rank], g * h[:, rank:]
@@ -234,7 +236,7 @@ class NeuralLinearAgent(LinearAgent):
         item = arrays.get("buffer/item", np.zeros(0))
         if item.dtype != np.int64 or item.ndim != 1 or not len(item) <= self.config.buffer:
             raise DataError(f"{source}: the buffer's items are {item.dtype} {item.shape}, expected int64")
-        if len(item) and not 0 <= item.min() <= item.max() < self.setting.items:
+        if len(item) and not 0 <= item.min() <= item.max() < self.env_spec.items:
             raise DataError(f"{source}: the buffer names items that the catalogue does not have")
         self.buffer, self._new = self.buffer.sized(len(item)), []
         super().restore(arrays, extra, source)

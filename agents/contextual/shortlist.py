@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.item_stats import credited
 from recsim_llm.agents.common.slates import mixed, uniform, uniform_propensity
 from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
 from recsim_llm.agents.core.config import Config
@@ -70,35 +71,36 @@ class ShortlistAgent(LinearAgent):
     """
 
     name: ClassVar[str] = "shortlist"
+    knows_propensity: ClassVar[bool] = False
     Config: ClassVar[type[Config]] = ShortlistConfig
     config: ShortlistConfig
 
     def setup(self, rng: np.random.Generator) -> None:
         """Nothing known."""
         super().setup(rng)
-        self.tries: Floats64 = np.zeros(self.setting.items)
-        self.surplus: Floats64 = np.zeros(self.setting.items)
+        self.tries: Floats64 = np.zeros(self.env_spec.items)
+        self.surplus: Floats64 = np.zeros(self.env_spec.items)
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The bandit's choice from each user's short-list."""
-        config, slots = self.config, self.setting.slots
-        situation, rested = self.situate(rows, state, starts, allowed)
+        config, slate_size = self.config, self.env_spec.slate_size
+        situation, rested = self.situate(obs, state, episode_start, action_mask)
         theta = self.model.theta if deterministic or self.model.known else None
         listed, estimates = self.listed(situation, theta, rested, config.shortlist, rng)
         worth = self.tries + (config.noise / config.prior) ** 2
         values = estimates + (self.surplus / worth)[listed]
         if not deterministic and config.explore == "thompson":
             values += (config.noise / np.sqrt(worth))[listed] * rng.standard_normal(listed.shape)
-            self.propensity = np.full((len(rows), slots), np.nan)
-        picked = np.argsort(-values, axis=1, kind="stable")[:, :slots]
+            self.propensity = np.full((len(obs), slate_size), np.nan)
+        picked = np.argsort(-values, axis=1, kind="stable")[:, :slate_size]
         slates = np.take_along_axis(listed, picked, 1)
         if not deterministic and config.explore == "epsilon":
             among = np.zeros_like(rested)
@@ -110,13 +112,13 @@ class ShortlistAgent(LinearAgent):
         """One step of every lane; uniform random slates until the model is trained."""
         if self.num_timesteps >= self.config.warmup:
             return super().interact()
-        lanes = self.lanes
-        allowed = lanes.available()
-        situation, _ = self.situate(lanes.observation, self._state, lanes.fresh, allowed)
-        slates = uniform(allowed, self.setting.slots, self.rng)
-        self.propensity = uniform_propensity(allowed, self.setting.slots)
-        self._state = self.after(situation, slates)
-        return lanes.step(slates, self._state, self.propensity)
+        lanes = self.runner
+        action_mask = lanes.available()
+        situation, _ = self.situate(lanes.observation, self.state, lanes.fresh, action_mask)
+        slates = uniform(action_mask, self.env_spec.slate_size, self.rng)
+        self.propensity = uniform_propensity(action_mask, self.env_spec.slate_size)
+        self.state = self.after(situation, slates)
+        return lanes.step(slates, self.state, self.propensity)
 
     def update(self, transition: Transition) -> None:
         """Credits items with what their slots gained beyond the prediction; teaches the model."""
@@ -126,7 +128,7 @@ class ShortlistAgent(LinearAgent):
             self.tries += np.bincount(seen.item, minlength=len(self.tries))
             self.surplus += np.bincount(seen.item, weights=surplus, minlength=len(self.tries))
         self.model.add(seen.phi, seen.reward)
-        self.counts.add(transition, transition.info["slot_reward"])
+        self.counts.add(transition, credited(transition))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The model, its counts, and what the bandit knows of the items."""

@@ -10,9 +10,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import platform
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,14 +26,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm._version import __version__
-from recsim_llm.errors import ConfigError, DataError, unknown
+from recsim_llm.errors import ConfigError, DataError, MissingExtraError, unknown
 from recsim_llm.files import write_file
+from recsim_llm.simulator.classics.interest_evolution import InterestEvolution
+from recsim_llm.simulator.classics.interest_exploration import InterestExploration
+from recsim_llm.simulator.classics.long_term_satisfaction import LongTermSatisfaction
+from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.worlds.world import built_in_worlds
 
 FORMAT = 2
 MEMBERS = ("format_version", "config.json", "weights.safetensors", "env_spec.json", "system_info.json")
 MOST_BYTES = 4 * 2**30
 MOST_JSON_BYTES = 16 * 2**20
 EPOCH = (1980, 1, 1, 0, 0, 0)
+OWN_IDS = "recsim_llm/"
+ARGUMENTS = frozenset({
+    "world", "slate_size", "users", "observation", "reward", "rules", "choice", "dynamics", "truth", "action_mask",
+    "strict", "horizon", "num_candidates", "history", "group", "threads", "objectives", "max_episode_steps",
+    "autoreset_mode", "vectorization_mode", "copy", "render_mode", "resample_documents", "documents_seed",
+    *(
+        field.name
+        for kind in (Protocol, InterestEvolution, InterestExploration, LongTermSatisfaction)
+        for field in dataclasses.fields(kind)
+    ),
+})  # fmt: skip
+"""Arguments of environments that are taken from a file. None names a folder, an address, a variable or code: ``world``
+is taken only if it is built in; ``reward``, ``choice`` and ``dynamics`` are names of what this process has registered.
+"""
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_ -]{0,60}")
+DEEPEST = 4
+MOST_LANES = 4_096
+MOST = {
+    "slate_size": 200, "num_candidates": 2_000, "history": 1_000, "threads": 256, "horizon": 10**6,
+    "max_episode_steps": 10**6,
+}  # fmt: skip
+"""Largest values taken from a file; a larger environment is made by the caller."""
+GIVE = "make it yourself and pass load(path, env=...)"
 CONFIG_KEYS = {"agent", "config", "seed", "num_timesteps", "streams", "catalog", "extra", "lanes"}
 
 Arrays = dict[str, NDArray[Any]]
@@ -131,19 +161,69 @@ def spec_of(env: Any) -> dict[str, Any]:
 
 
 def env_from(spec: Mapping[str, Any], source: object) -> Any:
-    """Makes the environment that a file names: ids that are registered, nothing is imported.
+    """Makes the environment that a file names: one of this package, in a built-in world, from plain arguments.
+
+    Nothing is imported, and no argument is taken that could name a folder, an address, a variable or code.
 
     Raises:
-        ConfigError: If the environment cannot be made from the file.
+        ConfigError: If the environment may not, or cannot, be made from the file.
     """
     import gymnasium as gym
 
     name, lanes, kwargs = spec.get("id"), spec.get("num_envs"), spec.get("kwargs")
     if not spec.get("complete") or not isinstance(kwargs, dict):
-        raise ConfigError(f"{source} does not name its environment completely; pass load(path, env=...)")
-    if name not in gym.registry:
-        raise unknown("environment", name, [key for key in gym.registry if key.startswith("recsim_llm/")])
-    return gym.make(name, **kwargs) if lanes is None else gym.make_vec(name, num_envs=int(lanes), **kwargs)
+        raise ConfigError(f"{source} does not name its environment completely; {GIVE}")
+    if not isinstance(name, str) or name not in gym.registry:
+        raise unknown("environment", name, [key for key in gym.registry if key.startswith(OWN_IDS)])
+    if not name.startswith(OWN_IDS):
+        raise ConfigError(f"{source} names the environment {name!r}, which is not one of this package; {GIVE}")
+    _check_arguments(kwargs, source)
+    _check_size(lanes, kwargs, source)
+    try:
+        return gym.make(name, **kwargs) if lanes is None else gym.make_vec(name, num_envs=lanes, **kwargs)
+    except MissingExtraError:
+        raise
+    except Exception as error:  # whatever the values of a file of other people's lead to
+        raise ConfigError(f"{source}: its environment {name} cannot be made: {error}; {GIVE}") from error
+
+
+def _check_arguments(kwargs: Mapping[str, Any], source: object) -> None:
+    """Refuses arguments that are not on the list, and values that are not plain."""
+    for name, value in kwargs.items():
+        if name not in ARGUMENTS:
+            raise ConfigError(f"{source}: the argument {name!r} of its environment is not taken from a file; {GIVE}")
+        if name == "world" and value is not None and value not in built_in_worlds():
+            raise ConfigError(f"{source}: the world {value!r} of its environment is not built in; {GIVE}")
+        told = f"{source}: the argument {name}={str(value)[:60]!r} of its environment"
+        if name == "vectorization_mode" and value != "vector_entry_point":
+            raise ConfigError(f"{told} is not the compiled simulator; {GIVE}")
+        if not _is_plain(value):
+            raise ConfigError(f"{told} is not made of numbers and names; {GIVE}")
+
+
+def _check_size(lanes: object, kwargs: Mapping[str, Any], source: object) -> None:
+    """Refuses what would take more memory than most files' authors meant to ask for."""
+    if lanes is not None and not (type(lanes) is int and 1 <= lanes <= MOST_LANES):
+        raise ConfigError(f"{source}: num_envs={lanes!r} of its environment must lie in 1..{MOST_LANES}; {GIVE}")
+    for name, most in MOST.items():
+        value = kwargs.get(name)
+        if value is not None and not (type(value) is int and 0 <= value <= most):
+            raise ConfigError(f"{source}: {name}={value!r} of its environment must lie in 0..{most}; {GIVE}")
+
+
+def _is_plain(value: object, depth: int = 0) -> bool:
+    """Whether a value is made of numbers, truth values and names."""
+    if value is None or isinstance(value, bool | int | float):
+        return True
+    if isinstance(value, str):
+        return NAME.fullmatch(value) is not None
+    if depth == DEEPEST:
+        return False
+    if isinstance(value, list):
+        return all(_is_plain(one, depth + 1) for one in value)
+    return isinstance(value, dict) and all(
+        _is_plain(key, depth + 1) and _is_plain(one, depth + 1) for key, one in value.items()
+    )
 
 
 def _members(archive: zipfile.ZipFile, source: Path) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""The protocol of all recommenders, and the loop in which they learn.
+"""The protocol of all recommenders.
 
 ``predict``, ``learn``, ``save``, ``load`` and ``num_timesteps`` are those of Stable-Baselines3, so that its
 ``evaluate_policy`` and people's scripts work on a bandit as on PPO. Actions come batch first: one policy serves B
@@ -9,45 +9,30 @@ from __future__ import annotations
 
 import abc
 import functools
-import logging
-import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.propensity import estimated
-from recsim_llm.agents.core.callbacks import hooked
-from recsim_llm.agents.core.checkpoint import Persistent
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import (
-    Flags,
-    Floats,
-    Lanes,
-    Setting,
-    Slates,
-    Transition,
-    chosen_from,
-    make_env,
-    places,
-)
-from recsim_llm.agents.core.progress import Progress
-from recsim_llm.agents.core.run_logger import RunLogger, RunLogs
-from recsim_llm.errors import ConfigError, RefusedError
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, EnvRunner, Flags, Floats, Slates, Transition, make_env
+from recsim_llm.errors import ConfigError, DataError, RefusedError
+
+if TYPE_CHECKING:
+    from recsim_llm.agents.core.run_logger import RunLogger, RunLogs
+    from recsim_llm.agents.core.serving_session import ServingSession
+    from recsim_llm.serving import Served
 
 __all__ = ["Agent", "Config", "Transition"]
-
-logger = logging.getLogger(__name__)
 
 Settings = Config
 EPISODES_IN_MEAN = 100
 
 
-class Agent(Persistent, abc.ABC):
+class Agent(abc.ABC):
     """A recommender.
 
     Subclasses set ``name`` and ``Config`` and write :meth:`act`; those that learn also :meth:`update` and
@@ -67,15 +52,22 @@ class Agent(Persistent, abc.ABC):
         libraries: Other modules that it needs.
         learns: Whether learning changes it.
         elementwise: Whether a user is served the same whoever is served at the same time.
+        knows_propensity: Whether the probability of what it draws is known; else :attr:`propensity` is NaN, or an
+            estimate from ``propensity_samples`` draws.
+        logs_propensity: Whether transitions of learning hold that probability.
 
     Attributes:
         env: The environment that it learns in.
-        setting: What it knows of it: the public catalogue and the form of observations.
+        env_spec: What it knows of it: the public catalogue and the form of observations.
         num_timesteps: Steps of users that it has learnt from, summed over lanes.
-        logger: The last means by tag, as Stable-Baselines3 names them.
         propensity: [B, K] probability of each item that was chosen last, given the slots before it; NaN where it is
             not known.
+        shown: Infos of those whom it serves next; None where nobody showed them.
+        where: While it chooses, the environments of those whom it serves; None where they are not known.
         propensity_samples: Choices drawn to estimate probabilities without a closed form; 0 leaves them NaN.
+        state: What :meth:`act` handed on for the lanes that it learns in.
+        episodes: Returns and lengths of the last episodes there.
+        episode_sums: [2, B] return and length so far of the episodes under way.
     """
 
     name: ClassVar[str]
@@ -86,91 +78,118 @@ class Agent(Persistent, abc.ABC):
     libraries: ClassVar[tuple[str, ...]] = ()
     learns: ClassVar[bool] = True
     elementwise: ClassVar[bool] = True
+    knows_propensity: ClassVar[bool] = True
+    logs_propensity: ClassVar[bool] = True
 
     def __init__(self, env: Any, config: Settings | None = None, *, seed: int = 0) -> None:
         self.env = make_env(env)
         self.config = self.Config() if config is None else config
         if type(self.config) is not self.Config:
             raise ConfigError(f"agent {self.name} takes {self.Config.__qualname__}, got {type(config).__qualname__}")
-        self.setting = Setting.of(self.env)
-        refused = self.refusal(self.setting, self.config)
+        self.env_spec = EnvironmentSpec.of(self.env)
+        refused = self.refusal(self.env_spec, self.config)
         if refused:
             raise RefusedError(refused)
         self.seed = int(seed)
         streams = np.random.SeedSequence(self.seed).spawn(3)
-        self.rng, self._serving, setup = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)
-        self.lanes = Lanes(self.env, self.setting)
+        self.rng, self.serving_rng, setup = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)
+        self.runner = EnvRunner(self.env, self.env_spec)
         self.num_timesteps = 0
-        self.logger = RunLogger()
         self.logs: RunLogs | None = None
-        self._state: Any = None
-        self._returns: deque[tuple[float, int]] = deque(maxlen=EPISODES_IN_MEAN)
-        self._running = np.zeros((2, self.lanes.count))
-        self.propensity = np.ones((0, self.setting.slots))
+        self.state: Any = None
+        self.episodes: deque[tuple[float, int]] = deque(maxlen=EPISODES_IN_MEAN)
+        self.episode_sums = np.zeros((2, self.runner.count))
+        self.propensity = np.ones((0, self.env_spec.slate_size))
         self.propensity_samples = 0
+        self.shown: dict[str, Any] | None = None
+        self.where: Served | None = None
         self.setup(setup)
 
+    @functools.cached_property
+    def logger(self) -> RunLogger:
+        """The last means by tag, as Stable-Baselines3 names them."""
+        from recsim_llm.agents.core.run_logger import RunLogger
+
+        return RunLogger()
+
+    @functools.cached_property
+    def service(self) -> ServingSession:
+        """What it remembers of those whom it serves."""
+        from recsim_llm.agents.core.serving_session import ServingSession
+
+        return ServingSession(self.name, self.env_spec)
+
     @classmethod
-    def refusal(cls, setting: Setting, config: Any) -> str | None:
+    def refusal(cls, env_spec: EnvironmentSpec, config: Any) -> str | None:
         """Why this agent cannot work in a setting, one sentence that names another that can; None where it can."""
         return None
 
-    def setup(self, rng: np.random.Generator) -> None:
+    def setup(self, rng: np.random.Generator) -> None:  # noqa: B027
         """Makes the agent's arrays; ``rng`` is for their initial values."""
 
     @abc.abstractmethod
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """Chooses slates, and sets :attr:`propensity` if it does so by chance; changes nothing else.
 
         Args:
-            rows: Observations [B, P].
+            obs: Observations [B, P].
             state: What it returned for these lanes at the step before; None at first.
-            starts: [B] whether an episode begins.
+            episode_start: [B] whether an episode begins.
             deterministic: Whether to leave exploration out.
-            allowed: [B, I] items on the shelf.
+            action_mask: [B, I] items on the shelf.
             rng: Where to draw from.
 
         Returns:
             Slates [B, K] and the state for the next step.
         """
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+    def relevance(
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
+    ) -> NDArray[np.floating] | None:
         """Scores [B, I] by which it ranks items, for re-rankers; None if it has none. Arguments as for :meth:`act`."""
         return None
 
     def choose(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """:meth:`act`, with the probability of each choice noted in :attr:`propensity`."""
-        self.propensity = np.ones((len(rows), self.setting.slots))
-        slates, after = self.act(rows, state, starts, deterministic, allowed, rng)
+        self.propensity = np.ones((len(obs), self.env_spec.slate_size))
+        slates, after = self.act(obs, state, episode_start, deterministic, action_mask, rng)
         if self.propensity_samples > 0 and np.isnan(self.propensity).any():
-            draw = functools.partial(self.act, rows, state, starts, deterministic, allowed)
-            rng = np.random.Generator(np.random.PCG64([self.seed, self.num_timesteps, len(rows)]))
+            from recsim_llm.agents.common.propensity import estimated
+
+            draw = functools.partial(self.act, obs, state, episode_start, deterministic, action_mask)
+            rng = np.random.Generator(np.random.PCG64([self.seed, self.num_timesteps, len(obs)]))
             self.propensity = estimated(slates, lambda: draw(rng)[0], self.propensity_samples)
         return slates, after
 
     def observe(self, info: dict[str, Any]) -> None:
-        """Shows the agent the infos of the last reset or step. Only oracles look at them."""
+        """Shows the agent the infos of the last reset or step; where it is asked without, it reads what it needs."""
+        self.shown = info
 
     def serve(self, env: Any) -> None:
-        """Tells the agent which environment it serves next. Only oracles that read its state need to know."""
+        """Tells the agent which environment it serves, where it cannot see that: wrappers altered the observations.
 
-    def update(self, transition: Transition) -> None:
+        Args:
+            env: Environment of this package and process, in wrappers or among several in a vector, also SB3's.
+        """
+        self.service.name(env)
+
+    def update(self, transition: Transition) -> None:  # noqa: B027
         """Learns from what just happened to B users."""
 
     def predict(
@@ -181,33 +200,26 @@ class Agent(Persistent, abc.ABC):
         deterministic: bool = False,
         action_masks: Any = None,
     ) -> tuple[NDArray[np.int64], Any]:
-        """Chooses what to show.
+        """Chooses what to show, in the environment that the observations come from.
+
+        That is the one of this process whose present observations they are. Where there is none (it runs in another
+        process, or a wrapper altered them) the agent says so once; see :meth:`serve`.
 
         Args:
             observation: [P] or [B, P], or a dict of the parts.
-            state: What the last call for the same lanes returned, None at first. Agents remember in it what they have
-                shown in this episode; without it they forget.
-            episode_start: [B] whether an episode begins.
+            state: What the last call for the same lanes returned: what the agent remembers of their episodes. None
+                leaves it to the agent to remember; asked again at the same moment it does not count anything twice.
+            episode_start: [B] whether an episode begins; None sees it in the environment or the observation.
             deterministic: Leave exploration out.
-            action_masks: [B, I] or [B, K * I] items on the shelf, C in place of I where there are candidates. None asks
-                the agent's own environment if it has as many lanes, and else allows every item; of candidates, all.
+            action_masks: [B, I] or [B, K * I] items on the shelf, C in place of I where there are candidates. None is
+                the shelf of the environment, and every item where that is not known.
 
         Returns:
             Actions [B] (K = 1) or [B, K], without the B where the observation had none, and the state.
         """
-        rows = self.setting.flat(observation)
-        single, rows = rows.ndim == 1, np.atleast_2d(rows)
-        starts = np.full(len(rows), state is None)
-        if state is not None and episode_start is not None:
-            starts = np.atleast_1d(np.asarray(episode_start, np.bool_))
-        if starts.shape != (len(rows),):
-            raise ConfigError(f"episode_start has shape {starts.shape}, expected ({len(rows)},)")
-        listed = self.setting.listed(rows) if self.setting.candidates else None
-        allowed = self._allowed(action_masks, len(rows), listed)
-        slates, state = self.choose(rows, state, starts, deterministic, allowed, self._serving)
-        numbers = slates if listed is None else places(listed, slates)
-        actions = numbers[:, 0] if self.setting.slots == 1 else numbers
-        return (actions[0] if single else actions), state
+        from recsim_llm.agents.core.serving_session import predict
+
+        return predict(self, observation, state, episode_start, deterministic, action_masks)
 
     def learn(
         self,
@@ -232,35 +244,9 @@ class Agent(Persistent, abc.ABC):
             reset_num_timesteps: Count from 0 again. Unlike in Stable-Baselines3 false by default.
             progress_bar: Show one.
         """
-        if total_timesteps < 0:
-            raise ConfigError(f"total_timesteps must not be negative, got {total_timesteps}")
-        if reset_num_timesteps:
-            self.num_timesteps = 0
-        target, ended = self.num_timesteps + total_timesteps, 0
-        begun_at, started = self.num_timesteps, time.perf_counter()
-        hook = hooked(callback, self)
-        if not self.lanes.started:
-            self.lanes.reset(seed=self.seed)
-        with self._logging(tb_log_name, log_interval, reset_num_timesteps) as logs:
-            hook.begin(locals(), globals())
-            with Progress(total_timesteps, tb_log_name, progress_bar) as advance:
-                while self.num_timesteps < target:
-                    transition = self.interact()
-                    self.update(transition)
-                    steps = int(transition.valid.sum())
-                    self.num_timesteps += steps
-                    advance(steps)
-                    ended += self._count(transition)
-                    if logs is not None:
-                        logs.after_step(self, transition)
-                    elif log_interval is not None and ended >= log_interval:
-                        ended = 0
-                        self.logger["time/fps"] = int((self.num_timesteps - begun_at) / (time.perf_counter() - started))
-                        logger.info("%s %s: %s", tb_log_name, self.name, self.logger)
-                    if not hook.step(locals(), globals()):
-                        break
-        self.finish()
-        hook.end()
+        from recsim_llm.agents.core.training import train
+
+        train(self, total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
         return self
 
     def log_to(
@@ -273,63 +259,94 @@ class Agent(Persistent, abc.ABC):
             formats: Some of "stdout", "csv", "json", "log" and "tensorboard".
             info_keywords: Infos of an episode's last step that become columns of ``0.monitor.csv``.
         """
+        from recsim_llm.agents.core.run_logger import RunLogs
+
         self.logs = RunLogs(folder, formats, info_keywords)
         return self
 
-    @contextmanager
-    def _logging(self, run: str, interval: int | None, anew: bool) -> Iterator[RunLogs | None]:
-        """The logs while the agent learns; whatever happens, what is there is written."""
-        if self.logs is None:
-            yield None
-            return
-        self.logs.begin(self, run, interval, anew)
-        try:
-            yield self.logs
-        finally:
-            self.logs.end(self)
-
     def interact(self) -> Transition:
         """One step of every lane: predict and step."""
-        lanes = self.lanes
+        lanes = self.runner
         self.observe(lanes.info)
-        slates, self._state = self.choose(
-            lanes.observation, self._state, lanes.fresh, False, lanes.available(), self.rng
+        self.where = lanes.served
+        slates, self.state = self.choose(
+            lanes.observation, self.state, lanes.fresh, False, lanes.available(), self.rng
         )  # fmt: skip
-        return lanes.step(slates, self._state, self.propensity)
+        return lanes.step(slates, self.state, self.propensity)
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027
         """Called at the end of :meth:`learn`: prepares serving, and changes nothing that later learning depends on."""
+
+    def candidates(self, obs: Floats) -> Slates | None:
+        """Items [B, C] of the candidate lists in observations [B, P]; None where there are none."""
+        if not self.env_spec.candidates:
+            return None
+        if self.where is None or self.env_spec.kinds:
+            return self.env_spec.listed(obs)
+        return self.where.candidates().copy()
 
     def get_env(self) -> Any:
         """The environment, as Stable-Baselines3's callbacks ask for it."""
         return self.env
 
-    def _allowed(self, masks: Any, lanes: int, listed: Slates | None) -> Flags:
-        items = self.setting.items
-        choices = items if listed is None else self.setting.candidates
-        if masks is None:
-            if listed is not None:
-                return chosen_from(listed, items)
-            if lanes == self.lanes.count:
-                return self.lanes.available()
-            return np.ones((lanes, items), np.bool_)
-        given = np.asarray(masks, np.bool_)
-        sizes = (choices, choices * self.setting.slots)
-        if given.size not in (*sizes, *(lanes * size for size in sizes)):
-            raise ConfigError(f"action_masks has shape {given.shape}, expected ({lanes}, {choices})")
-        mask = np.broadcast_to(given.reshape(-1, given.shape[-1])[:, :choices], (lanes, choices))
-        return mask if listed is None else chosen_from(np.where(mask, listed, -1), items)
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything learnt, by name; the arrays themselves, so that they can be filled when a file is loaded."""
+        return {}
 
-    def _count(self, transition: Transition) -> int:
-        """Keeps returns and lengths of episodes; the number that just ended."""
-        self._running[0] += np.where(transition.valid, transition.reward, 0.0)
-        self._running[1] += transition.valid
-        ended = np.flatnonzero(transition.terminated | transition.truncated)
-        for lane in ended.tolist():
-            self._returns.append((float(self._running[0, lane]), int(self._running[1, lane])))
-        self._running[:, ended] = 0.0
-        if len(ended):
-            returns, lengths = np.mean(self._returns, axis=0)
-            self.logger["rollout/ep_rew_mean"], self.logger["rollout/ep_len_mean"] = float(returns), float(lengths)
-        self.logger["time/total_timesteps"] = self.num_timesteps
-        return len(ended)
+    def of_lanes(self) -> dict[str, NDArray[Any]]:
+        """Arrays [B, ...] of what it keeps of each lane from one update to the next, traces for instance, by name."""
+        return {}
+
+    def extra(self) -> dict[str, Any]:
+        """Numbers beside the arrays that belong to what was learnt; must be JSON."""
+        return {}
+
+    def restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any], source: object) -> None:
+        """Takes over what :meth:`arrays` and :meth:`extra` gave when it was saved."""
+        from recsim_llm.agents.core.agent_file import fill
+
+        if extra:
+            raise DataError(f"{source}: unexpected values {sorted(extra)}")
+        fill(self.arrays(), arrays, source)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Where its lanes stand in the middle of episodes; {} before the first step. Arrays, JSON, nested mappings."""
+        from recsim_llm.agents.core.checkpoint import snapshot
+
+        return snapshot(self)
+
+    def resume(self, arrays: dict[str, NDArray[Any]], rest: dict[str, Any]) -> None:
+        """Goes on from :meth:`snapshot`, taken apart by :func:`recsim_llm.agents.core.packing.pack`."""
+        from recsim_llm.agents.core.checkpoint import resume
+
+        resume(self, arrays, rest)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the agent as a zip of JSON and safetensors; ".zip" is added where the path has no suffix."""
+        from recsim_llm.agents.core.checkpoint import save
+
+        return save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, env: Any = None, **config: Any) -> Self:
+        """Reads an agent that was saved.
+
+        In an environment like the one it learnt in (the same id, arguments and lanes) it goes on in the middle of the
+        users' episodes, as if it had never been away; in another it begins new ones.
+
+        A file from others is data: nothing that it names outside of the installed packages is opened or asked.
+
+        Args:
+            path: The file.
+            env: Environment to go on in; None makes the one that the file names, if it is one of this package in a
+                built-in world with arguments that are plain values.
+            **config: Settings in place of the file's; those that name a folder, a hub's id or an address must be given.
+
+        Raises:
+            ConfigError: If it is another agent's file, the environment has another catalogue, or something that the
+                file names must be given here.
+            DataError: If the file is damaged or not an agent's.
+        """
+        from recsim_llm.agents.core.checkpoint import load
+
+        return load(cls, path, env, **config)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.env_runner import Lanes, Setting, Transition
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, EnvRunner, Transition
 from recsim_llm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ class EvaluationCallback(Hook):
     ) -> None:
         if n_eval_episodes < 1 or eval_freq < 1:
             raise ConfigError(f"n_eval_episodes and eval_freq must be >= 1, got {n_eval_episodes} and {eval_freq}")
-        self.setting = Setting.of(env)
-        self.lanes = Lanes(env, self.setting)
+        self.env_spec = EnvironmentSpec.of(env)
+        self.runner = EnvRunner(env, self.env_spec)
         self.episodes, self.every = n_eval_episodes, eval_freq
         self.log_path, self.best_path = (None if p is None else Path(p) for p in (log_path, best_model_save_path))
         self.deterministic, self.seed = deterministic, seed
@@ -132,7 +132,7 @@ class EvaluationCallback(Hook):
     def begin(self, names: Names, globals_: Names) -> None:
         """Notes where the agent stands."""
         agent: Agent = names["self"]
-        if agent.setting.digest != self.setting.digest or agent.setting.slots != self.setting.slots:
+        if agent.env_spec.digest != self.env_spec.digest or agent.env_spec.slate_size != self.env_spec.slate_size:
             raise ConfigError("the environment to evaluate in has another catalogue or slate than the agent's")
         if self._next is None or self._next > agent.num_timesteps + self.every:
             self._next = agent.num_timesteps + self.every
@@ -148,7 +148,7 @@ class EvaluationCallback(Hook):
     def evaluate(self, agent: Agent) -> float:
         """Mean return of the agent as it is now, noted, logged and saved."""
         agent.finish()
-        results, lengths, successes = played(agent, self.lanes, self.episodes, self.deterministic, self.seed)
+        results, lengths, successes = played(agent, self.runner, self.episodes, self.deterministic, self.seed)
         self._rows.append((agent.num_timesteps, results, lengths, successes))
         self.last_mean_reward = float(np.mean(results))
         agent.logger["eval/mean_reward"] = self.last_mean_reward
@@ -180,7 +180,7 @@ class EvaluationCallback(Hook):
 
 
 def played(
-    agent: Agent, lanes: Lanes, episodes: int, deterministic: bool, seed: int
+    agent: Agent, lanes: EnvRunner, episodes: int, deterministic: bool, seed: int
 ) -> tuple[list[float], list[int], list[bool]]:
     """Returns, lengths and, where infos tell, successes of so many episodes of an agent that does not learn."""
     rng = np.random.Generator(np.random.PCG64(seed))
@@ -193,6 +193,7 @@ def played(
     state: Any = None
     while (done < wanted).any():
         agent.observe(lanes.info)
+        agent.where = lanes.served
         slates, state = agent.choose(lanes.observation, state, lanes.fresh, deterministic, lanes.available(), rng)
         transition = lanes.step(slates, state)
         running += transition.valid * np.stack([transition.reward, np.ones(lanes.count)])
@@ -204,6 +205,7 @@ def played(
                     successes.append(bool(transition.info["is_success"][lane]))
             done[lane] += 1
             running[:, lane] = 0.0
+    agent.shown = agent.where = None
     return results, lengths, successes
 
 
@@ -212,8 +214,8 @@ class _Foreign(Hook):
 
     def __init__(self, callback: Any, agent: Agent) -> None:
         self.callback = callback
-        self.model = Model(agent, _environments(callback))
-        self._running = agent._running.copy()
+        self.model = Model(agent)
+        self._running = agent.episode_sums.copy()
         with warnings.catch_warnings():
             # its check is of classes; the training environment here is a stand-in
             warnings.filterwarnings("ignore", "Training and eval env are not of the same type")
@@ -255,11 +257,10 @@ class Model:
 
     Args:
         agent: The agent.
-        environments: ``VecEnv`` in which callbacks evaluate it; they are asked what is on their shelf.
     """
 
-    def __init__(self, agent: Agent, environments: list[Any]) -> None:
-        self._agent, self._environments = agent, environments
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
         self._env = _TrainingEnv(agent)
         self.stale = True
 
@@ -269,7 +270,7 @@ class Model:
     @property
     def ep_info_buffer(self) -> list[dict[str, float]]:
         """Returns and lengths of the last episodes."""
-        return [{"r": total, "l": length} for total, length in self._agent._returns]
+        return [{"r": total, "l": length} for total, length in self._agent.episodes]
 
     def get_env(self) -> Any:
         """The environment that it learns in."""
@@ -283,33 +284,18 @@ class Model:
         self._agent.logger.dump(self._agent.num_timesteps)
 
     def predict(self, observation: Any, *args: Any, **kwargs: Any) -> tuple[NDArray[np.int64], Any]:
-        """The agent's, which takes in first what it has learnt, and shows what is on the shelf."""
+        """The agent's, which takes in first what it has learnt."""
         if self.stale:
             self._agent.finish()
             self.stale = False
-        if kwargs.get("action_masks") is None:
-            kwargs["action_masks"] = self._shelf(len(np.atleast_2d(self._agent.setting.flat(observation))))
         return self._agent.predict(observation, *args, **kwargs)
-
-    def _shelf(self, lanes: int) -> NDArray[np.bool_] | None:
-        for env in self._environments:
-            if env.num_envs == lanes and not self._agent.setting.candidates:
-                return np.stack(env.env_method("available")).reshape(lanes, -1)
-        return None
 
 
 class _TrainingEnv:
     """The environment with the number of lanes that callbacks ask for."""
 
     def __init__(self, agent: Agent) -> None:
-        self.env, self.num_envs = agent.env, agent.lanes.count
+        self.env, self.num_envs = agent.env, agent.runner.count
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.env, name)
-
-
-def _environments(callback: Any) -> list[Any]:
-    """Environments in which a callback, or one inside it, evaluates."""
-    inside = [getattr(callback, "callback", None), *getattr(callback, "callbacks", [])]
-    found = [getattr(callback, "eval_env", None), *(env for one in inside if one for env in _environments(one))]
-    return [env for env in found if env is not None]

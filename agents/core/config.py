@@ -6,14 +6,21 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, get_type_hints
+from typing import Any, ClassVar, Self, get_type_hints
 
 from recsim_llm.errors import ConfigError, unknown
 
 
 @dataclass(frozen=True)
 class Config:
-    """Base of all settings. Subclasses give each field a default and check its range in ``__post_init__``."""
+    """Base of all settings. Subclasses give each field a default and check its range in ``__post_init__``.
+
+    Attributes:
+        packaged: Settings that may name a folder, an id of a hub or an address, and those of their values that come
+            with packages: no other one is taken from an agent's file.
+    """
+
+    packaged: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
@@ -36,6 +43,11 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         return dataclasses.asdict(self)
+
+    def outside(self) -> dict[str, str]:
+        """What the settings name outside of the installed packages, by setting."""
+        named = {name: getattr(self, name) for name in self.packaged}
+        return {name: value for name, value in named.items() if value not in self.packaged[name]}
 
     def _check_type(self, name: str, kind: Any) -> None:
         value = getattr(self, name)

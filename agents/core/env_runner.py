@@ -13,10 +13,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
+from recsim_llm.agents.core.credit import SlotWeight
 from recsim_llm.agents.core.env_snapshot import environment_state, restore_environment
 from recsim_llm.agents.core.packing import inside
 from recsim_llm.errors import ConfigError
-from recsim_llm.worlds.catalog import Catalog
+from recsim_llm.serving import Served, whole
+from recsim_llm.worlds.catalog import Catalog, occurrences
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -44,6 +46,8 @@ class Transition:
         state: What ``predict`` returned beside the action: the agent's memory when it chose.
         propensity: [B, K] probability with which the policy shows this item in this slot, given the slots before it:
             their product is that of the slate. NaN where it is not known.
+        slot_weight: How much the infos' rewards of slots count in ``reward``; see
+            :class:`~recsim_llm.agents.core.credit.SlotWeight`.
     """
 
     observation: Floats
@@ -56,23 +60,26 @@ class Transition:
     valid: Flags
     state: Any = None
     propensity: NDArray[np.float64] = field(default_factory=lambda: np.full((1, 1), np.nan))
+    slot_weight: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class EnvironmentSpec:
     """What an agent may know of an environment beforehand: the public catalogue and the form of observations.
 
     Attributes:
         catalog: The public catalogue; latent columns are zero.
         layout: Where each part of a flat observation stands.
-        slots: K, items shown at each step.
+        slate_size: K, items shown at each step.
         context_names: Names of the numbers of the context part.
+        view: What turns the environment's own observations and infos into those of this setting; None where they are.
     """
 
     catalog: Catalog
     layout: Mapping[str, slice]
-    slots: int
+    slate_size: int
     context_names: tuple[str, ...]
+    view: Any = None
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,6 +98,11 @@ class Setting:
         part = self.layout.get("candidates", slice(0, 0))
         return int(part.stop - part.start) // self.catalog.width
 
+    @property
+    def kinds(self) -> bool:
+        """Whether items are kinds of documents of which others come at each step, so that none needs to rest."""
+        return self.view is not None
+
     @functools.cached_property
     def _by_encoding(self) -> dict[bytes, int]:
         """The first item of each encoding as it stands in observations; an empty place is -1."""
@@ -98,59 +110,101 @@ class Setting:
         table = {row.tobytes(): index for index, row in reversed(list(enumerate(rows)))}
         return table | {bytes(rows[0].nbytes): -1}
 
-    def listed(self, rows: Floats) -> Slates:
+    @functools.cached_property
+    def _alike(self) -> Slates:
+        """[I, N] the items with the encoding of each, in order; -1 behind the last."""
+        rows = np.clip(self.catalog.embedding, -1.0, 1.0).astype(np.float32)
+        first = np.array([max(self._by_encoding[row.tobytes()], 0) for row in rows], np.int64)
+        rank = occurrences(first[None])[0]
+        table = np.full((self.items, int(rank.max()) + 1), -1, np.int64)
+        table[first, rank] = np.arange(self.items)
+        return table
+
+    def listed(self, obs: Floats) -> Slates:
         """Items [B, C] of the candidate lists in observations [B, P], -1 for an empty place.
 
-        They are told by their encodings, so that an agent can serve any environment with this catalogue.
+        They are told by their encodings, so that an agent can serve any environment with this catalogue. Of items with
+        the same encoding, the first in the list is the first in the catalogue, and so on.
 
         Raises:
             ConfigError: If there is an encoding that no item has.
         """
-        cells = np.ascontiguousarray(self.part("candidates", rows)).view(np.dtype((np.void, 4 * self.catalog.width)))
+        cells = np.ascontiguousarray(self.part("candidates", obs)).view(np.dtype((np.void, 4 * self.catalog.width)))
         try:
-            return np.array([[self._by_encoding[cell] for cell in row] for row in cells.tolist()], np.int64)
+            first = np.array([[self._by_encoding[cell] for cell in row] for row in cells.tolist()], np.int64)
         except KeyError:
             raise ConfigError("the observation has candidates that are not in the catalogue the agent knows") from None
+        if self._alike.shape[1] == 1:
+            return first
+        rank = np.minimum(occurrences(first), self._alike.shape[1] - 1)
+        return np.where(first >= 0, self._alike[np.maximum(first, 0), rank], -1)
+
+    def infos(self, infos: Infos, obs: Floats, listed: Slates | None) -> Infos:
+        """Infos [B, ...] in terms of the catalogue.
+
+        Args:
+            infos: Infos of a step or reset, as the environment gives them.
+            obs: Observations [B, P] after it.
+            listed: The candidates [B, C] that the slates were chosen from; None at a reset.
+        """
+        if self.view is None:
+            return infos
+        return {**self.view.infos(infos, listed), "candidates": self.listed(obs)}
 
     @property
     def width(self) -> int:
         """P, the width of a flat observation."""
         return max(int(part.stop) for part in self.layout.values())
 
-    def part(self, name: str, rows: Floats) -> Floats:
+    def part(self, name: str, obs: Floats) -> Floats:
         """The named part of flat observations [B, P]."""
-        return rows[:, self.layout[name]]
+        return obs[:, self.layout[name]]
 
-    def context(self, name: str, rows: Floats) -> Floats:
+    def context(self, name: str, obs: Floats) -> Floats:
         """One number of the context part, [B]."""
-        return rows[:, self.layout["context"].start + self.context_names.index(name)]
+        return obs[:, self.layout["context"].start + self.context_names.index(name)]
 
-    def feedback(self, rows: Floats) -> Floats:
+    def feedback(self, obs: Floats) -> Floats:
         """Signals of the last step, scaled to [0, 1], [B, K, S]."""
-        return self.part("feedback", rows).reshape(len(rows), self.slots, -1)
+        return self.part("feedback", obs).reshape(len(obs), self.slate_size, -1)
+
+    @property
+    def choices(self) -> int:
+        """Items that the environment itself knows: I, or where items are kinds of documents the C documents."""
+        return self.items if self.view is None else int(self.view.listed)
+
+    def handed_out(self, observation: Any) -> Floats:
+        """Flat observations [B, P] as the environment itself has them, without the view."""
+        if isinstance(observation, Mapping):
+            parts = self.layout if self.view is None else self.view.raw
+            observation = np.concatenate([observation[name] for name in parts], axis=-1)
+        return np.atleast_2d(np.asarray(observation, np.float32))
 
     def flat(self, observation: Any) -> Floats:
         """A flat observation [P] or [B, P] from either form."""
-        if isinstance(observation, Mapping):
+        if self.view is not None:
+            observation = self.view.rows(observation)
+        elif isinstance(observation, Mapping):
             observation = np.concatenate([observation[name] for name in self.layout], axis=-1)
-        rows = np.asarray(observation, np.float32)
-        if rows.ndim not in (1, 2) or rows.shape[-1] != self.width:
-            raise ConfigError(f"observation has shape {rows.shape}, expected (B, {self.width}) or ({self.width},)")
-        return rows
+        obs = np.asarray(observation, np.float32)
+        if obs.ndim not in (1, 2) or obs.shape[-1] != self.width:
+            raise ConfigError(f"observation has shape {obs.shape}, expected (B, {self.width}) or ({self.width},)")
+        return obs
 
     @classmethod
-    def of(cls, env: Any) -> Setting:
+    def of(cls, env: Any) -> EnvironmentSpec:
         """Reads the setting of an environment.
 
         Raises:
             ConfigError: If it is no environment of this package.
         """
-        bare = env.unwrapped
+        view = getattr(env.unwrapped, "agent_view", None)
+        bare = env.unwrapped if view is None else view
         if not all(hasattr(bare, name) for name in ("catalog", "layout", "slate_size", "context_names")):
             raise ConfigError(
                 f"{type(bare).__name__} has no public catalogue and layout; agents need an environment of recsim_llm"
             )
-        return cls(bare.catalog, dict(bare.layout), int(bare.slate_size), tuple(bare.context_names))
+        return cls(bare.catalog, dict(bare.layout), int(bare.slate_size), tuple(bare.context_names), view)
 
 
 def make_env(env: Any) -> Any:
@@ -158,46 +212,49 @@ def make_env(env: Any) -> Any:
     return gym.make_vec(env, num_envs=DEFAULT_LANES, users="train") if isinstance(env, str) else env
 
 
-class Lanes:
+class EnvRunner:
     """Runs an environment, scalar or vector, in any autoreset mode, and hands out transitions.
 
     Args:
         env: A scalar or vector environment of this package.
-        setting: Its setting.
+        env_spec: Its setting.
     """
 
-    def __init__(self, env: Any, setting: Setting) -> None:
+    def __init__(self, env: Any, env_spec: EnvironmentSpec) -> None:
         self.env = env
-        self.setting = setting
+        self.env_spec = env_spec
         self.vector = isinstance(env, VectorEnv)
         if not self.vector and not isinstance(env, gym.Env):
             raise ConfigError(f"env must be an id, a gymnasium Env or a VectorEnv, got {type(env).__name__}")
         self.count = int(env.num_envs) if self.vector else 1
         self.mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP) if self.vector else None
+        self.served: Served = whole(env)
         self.started = False
-        self.observation: Floats = np.zeros((self.count, setting.width), np.float32)
+        self.observation: Floats = np.zeros((self.count, env_spec.width), np.float32)
         self.info: Infos = {}
         self.fresh: Flags = np.ones(self.count, np.bool_)
         self._over: Flags = np.zeros(self.count, np.bool_)
+        self.slot_weight = SlotWeight()
 
     def reset(self, seed: int | None = None) -> None:
         """Begins episodes in all lanes."""
         observation, info = self.env.reset(seed=seed)
-        self.observation, self.info = self._rows(observation), self._batched(info)
+        self.observation = self._rows(observation)
+        self.info = self.env_spec.infos(self._batched(info), self.observation, None)
         self.fresh, self._over = np.ones(self.count, np.bool_), np.zeros(self.count, np.bool_)
         self.started = True
 
     def available(self) -> Flags:
         """Which items can be shown, [B, I]: those on the shelf, or the candidates."""
-        if self.setting.candidates:
-            return chosen_from(self.info["candidates"], self.setting.items)
+        if self.env_spec.candidates:
+            return chosen_from(self.info["candidates"], self.env_spec.items)
         return np.atleast_2d(self.env.unwrapped.available())
 
     def step(self, slates: Slates, state: Any = None, propensity: NDArray[np.float64] | None = None) -> Transition:
         """Shows slates [B, K]; afterwards ``observation``, ``info`` and ``fresh`` are those to act on next."""
-        before, over = self.observation, self._over
-        numbers = places(self.info["candidates"], slates) if self.setting.candidates else slates
-        actions: Any = numbers[:, 0] if self.setting.slots == 1 else numbers
+        before, over, listed = self.observation, self._over, self.info.get("candidates")
+        numbers = places(self.info["candidates"], slates) if self.env_spec.candidates else slates
+        actions: Any = numbers[:, 0] if self.env_spec.slate_size == 1 else numbers
         observation, reward, terminated, truncated, info = self.env.step(actions if self.vector else actions[0])
         after, info = self._rows(observation), self._batched(info)
         flags = (np.atleast_1d(np.asarray(flag, np.bool_)) for flag in (terminated, truncated))
@@ -209,10 +266,15 @@ class Lanes:
             self._over = done
         elif done.any():
             after, last = self._ended(after, info, done)
+        same, last = last is self.info, self.env_spec.infos(last, after, listed)
+        self.info = last if same else self.env_spec.infos(self.info, self.observation, listed)
         rewards = np.atleast_1d(np.asarray(reward, np.float64))
         if propensity is None:
             propensity = np.full(slates.shape, np.nan)
-        return Transition(before, slates, rewards, after, terminated, truncated, last, ~over, state, propensity)
+        weight = 1.0
+        if "slot_reward" in last and rewards.shape == over.shape:  # not where it is a vector
+            weight = self.slot_weight.add(np.asarray(last["slot_reward"], np.float64)[~over], rewards[~over])
+        return Transition(before, slates, rewards, after, terminated, truncated, last, ~over, state, propensity, weight)
 
     def snapshot(self) -> dict[str, Any]:
         """Where the lanes stand, the environment's own state included; {} before the first reset."""
@@ -221,7 +283,7 @@ class Lanes:
         info = {name: value for name, value in self.info.items() if name not in ("final_obs", "final_info")}
         return {
             "env": environment_state(self.env), "observation": self.observation, "info": info, "fresh": self.fresh,
-            "over": self._over,
+            "over": self._over, "slot_weight": self.slot_weight.sums,
         }  # fmt: skip
 
     def resume(self, arrays: Mapping[str, NDArray[Any]], rest: Mapping[str, Any]) -> None:
@@ -233,7 +295,7 @@ class Lanes:
         self.reset(seed=0)
         restore_environment(self.env, inside(arrays, "env"), inside(rest, "env"))
         own, given = self.snapshot(), dict(arrays)
-        for name in ("observation", "fresh", "over"):
+        for name in ("observation", "fresh", "over", "slot_weight"):
             own[name][...] = like(own[name], given[name], name)
         info = inside(given, "info")
         self.info = {name: like(value, info[name], name).copy() for name, value in own["info"].items()}
@@ -254,8 +316,8 @@ class Lanes:
 
     def _rows(self, observation: Any) -> Floats:
         if isinstance(observation, list):
-            return np.stack([self.setting.flat(row) for row in observation])
-        return np.atleast_2d(self.setting.flat(observation))
+            return np.stack([self.env_spec.flat(row) for row in observation])
+        return np.atleast_2d(self.env_spec.flat(observation))
 
     def _batched(self, info: Mapping[str, Any]) -> Infos:
         return dict(info) if self.vector else {name: np.asarray(value)[None] for name, value in info.items()}
@@ -263,18 +325,27 @@ class Lanes:
 
 def chosen_from(listed: Slates, items: int) -> Flags:
     """Which of I items are in the lists [B, C], [B, I]."""
-    allowed = np.zeros((len(listed), items + 1), np.bool_)
-    np.put_along_axis(allowed, listed, True, 1)  # an empty place, -1, is the last column
-    return allowed[:, :-1]
+    action_mask = np.zeros((len(listed), items + 1), np.bool_)
+    np.put_along_axis(action_mask, listed, True, 1)  # an empty place, -1, is the last column
+    return action_mask[:, :-1]
 
 
 def places(listed: Slates, slates: Slates) -> Slates:
-    """Positions [B, K] of items [B, K] in the lists [B, C]; an empty place, or the first, for those that are not there.
+    """Positions [B, K] of items [B, K] in the lists [B, C]; for those that are not there an empty place, or a free one.
 
-    Agents fill slates up with other items where there are too few: the environment counts such slots as wasted.
+    Agents fill slates up with other items where there are too few: the environment counts an empty place as wasted.
     """
     same = listed[:, None, :] == slates[:, :, None]  # [B, K, C]
-    found: Slates = np.where(same.any(2), same.argmax(2), (listed < 0).argmax(1)[:, None])
+    there = same.any(2)
+    found: Slates = same.argmax(2)
+    if there.all():
+        return found
+    lanes, empty = np.arange(len(listed)), listed < 0
+    rank = same.any(1) * 2 - empty  # [B, C]: an empty place first, what the slate shows already last
+    for slot in range(slates.shape[1]):
+        place = np.where(there[:, slot], found[:, slot], rank.argmin(1))
+        rank[lanes, place] = np.where(empty[lanes, place], -1, 2)
+        found[:, slot] = place
     return found
 
 

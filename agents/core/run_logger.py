@@ -178,7 +178,7 @@ class RunLogs:
             if begins and isinstance(output, Events):
                 output.settings({"agent": agent.name, "seed": agent.seed, **agent.config.to_dict()})
         self._interval, self._since = LAST if log_interval is None else log_interval, 0
-        self._running = agent._running.copy()
+        self._running = agent.episode_sums.copy()
         self._started, self._first = time.perf_counter(), agent.num_timesteps
         self._clear(agent)
 
@@ -216,13 +216,13 @@ class RunLogs:
 
     def _clear(self, agent: Agent) -> None:
         self._clicks, self._looks, self._diversity, self._slates = 0.0, 0, 0.0, 0
-        self._shown = np.zeros(agent.setting.items, np.bool_)
+        self._shown = np.zeros(agent.env_spec.items, np.bool_)
 
     def write(self, agent: Agent) -> None:
         """Records the tags and writes a row."""
         logger, elapsed = agent.logger, max(time.perf_counter() - self._started, 1e-9)
-        if agent._returns:
-            returns, lengths = np.mean(agent._returns, axis=0).tolist()
+        if agent.episodes:
+            returns, lengths = np.mean(agent.episodes, axis=0).tolist()
             logger.record("rollout/ep_rew_mean", returns)
             logger.record("rollout/ep_len_mean", lengths)
         if self._successes:
@@ -233,7 +233,7 @@ class RunLogs:
             logger.record("recsys/ctr", self._clicks / self._looks)
         if self._shown.any():
             logger.record("recsys/coverage", float(self._shown.mean()))
-        if self._slates and agent.setting.slots > 1:
+        if self._slates and agent.env_spec.slate_size > 1:
             logger.record("recsys/diversity", self._diversity / self._slates)
         logger.record("time/fps", int((agent.num_timesteps - self._first) / elapsed))
         logger.record("time/episodes", self.episodes, exclude="tensorboard")

@@ -12,7 +12,7 @@ from recsim_llm.agents.common.clusters import normalised
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 
 Scores = NDArray[np.float64]
 DIGITS = 6
@@ -53,34 +53,43 @@ class EmbeddingRankerAgent(RememberingAgent):
     learns: ClassVar[bool] = False
     config: EmbeddingRankerConfig
 
+    @classmethod
+    def refusal(cls, env_spec: EnvironmentSpec, config: Any) -> str | None:
+        """What it knows, it knows from texts."""
+        if not any(text.strip() for text in env_spec.catalog.text):
+            return f"{cls.name} reads texts and this catalogue has none; use nearest, which learns from clicks"
+        return None
+
     def setup(self, rng: np.random.Generator) -> None:
         """Encodings of length one."""
-        self._units = normalised(self.setting.catalog.embedding.astype(np.float64))
+        self._units = normalised(self.env_spec.catalog.embedding.astype(np.float64))
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The nearest first."""
-        memory = self.recall(rows, state, starts)
-        slates = best(self.scores(rows), self.rested(memory, allowed), self.setting.slots)
+        memory = self.recall(obs, state, episode_start)
+        slates = best(self.scores(obs), self.rested(memory, action_mask), self.env_spec.slate_size)
         return slates, memory.noting(slates)
 
-    def scores(self, rows: Floats) -> Scores:
+    def scores(self, obs: Floats) -> Scores:
         """Cosines [B, I]."""
         interest, profile = (
-            normalised(self.setting.part(name, rows).astype(np.float64)) for name in ("interest", "profile")
+            normalised(self.env_spec.part(name, obs).astype(np.float64)) for name in ("interest", "profile")
         )
         share = np.where(interest.any(1, keepdims=True), self.config.profile, 1.0)
         share = np.where(profile.any(1, keepdims=True), share, 0.0)
         query = normalised((1.0 - share) * interest + share * profile)
         return np.round(query @ self._units.T, DIGITS)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+    def relevance(
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
+    ) -> NDArray[np.floating] | None:
         """The same cosines."""
-        return self.scores(rows)
+        return self.scores(obs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.agents.llm.embedding_ranker import DIGITS, EmbeddingRankerAgent, EmbeddingRankerConfig
 from recsim_llm.agents.llm.texts import profile_text
-from recsim_llm.encoders import Encoder, encode_cached, load_text_encoder
+from recsim_llm.encoders import DEFAULT_ENCODER, Encoder, encode_cached, load_text_encoder
 from recsim_llm.errors import ConfigError
 
 Scores = NDArray[np.float64]
@@ -37,6 +38,8 @@ class LLMProfileConfig(EmbeddingRankerConfig):
         themes: Valence of a title's theme as a part of that of the title.
         persona: Weight of the cosine with persona and recent interest, as the agent embedding_ranker has it.
     """
+
+    packaged: ClassVar[Mapping[str, tuple[str, ...]]] = {"model": ("hashing", DEFAULT_ENCODER)}
 
     model: str = "hashing"
     form: str = "statements"
@@ -84,7 +87,7 @@ class LLMProfileAgent(EmbeddingRankerAgent):
     def setup(self, rng: np.random.Generator) -> None:
         """Encodes titles and themes, or finds them in the cache."""
         super().setup(rng)
-        catalog = self.setting.catalog
+        catalog = self.env_spec.catalog
         self._encoder = text_encoder(self.config.model)
         encoded = encode_cached(self._encoder, [*catalog.title, *catalog.topics]).astype(np.float64)
         self._mean = encoded[: len(catalog)].mean(0)
@@ -95,35 +98,37 @@ class LLMProfileAgent(EmbeddingRankerAgent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """What the profile reads like."""
-        memory = self.recall(rows, state, starts)
-        slates = best(self._scores(rows, memory), self.rested(memory, allowed), self.setting.slots)
+        memory = self.recall(obs, state, episode_start)
+        slates = best(self._scores(obs, memory), self.rested(memory, action_mask), self.env_spec.slate_size)
         return slates, memory.noting(slates)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+    def relevance(
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
+    ) -> NDArray[np.floating] | None:
         """The same scores."""
-        return self._scores(rows, self.recall(rows, state, starts))
+        return self._scores(obs, self.recall(obs, state, episode_start))
 
     def profiles(self, state: Memory) -> list[str]:
         """The profiles of the lanes of a state that ``predict`` returned, in words; empty where nothing was taken."""
-        return [profile_text(state, lane, self.setting.catalog) for lane in range(len(state.item))]
+        return [profile_text(state, lane, self.env_spec.catalog) for lane in range(len(state.item))]
 
-    def _scores(self, rows: Floats, memory: Memory) -> Scores:
+    def _scores(self, obs: Floats, memory: Memory) -> Scores:
         said = self._statements(memory) if self.config.form == "statements" else self._paragraphs(memory)
-        scores = normalised(said) @ self._titles.T + self.config.persona * self.scores(rows)
+        scores = normalised(said) @ self._titles.T + self.config.persona * self.scores(obs)
         return np.round(scores, DIGITS)
 
     def _statements(self, memory: Memory) -> Scores:
         """Sums of statements times valences [B, E]."""
         valence = np.where(memory.takes > 0, self.config.likes * memory.takes, -self.config.dislikes * memory.looks)
-        weights = np.zeros((len(memory.item), self.setting.items))
+        weights = np.zeros((len(memory.item), self.env_spec.items))
         lanes, places = np.nonzero(memory.item >= 0)
         weights[lanes, memory.item[lanes, places]] = valence[lanes, places]
         total: Scores = weights @ self._said

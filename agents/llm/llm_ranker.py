@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,6 +30,8 @@ class LLMRankerConfig(EmbeddingRankerConfig):
         pool: M, items of the short-list.
         weight: Weight of the model's scores against the cosine, both in standard deviations over the short-list.
     """
+
+    packaged: ClassVar[Mapping[str, tuple[str, ...]]] = {"model": ("hashing", "smollm2")}
 
     model: str = "hashing"
     by: str = "likelihood"
@@ -81,39 +84,41 @@ class LLMRankerAgent(EmbeddingRankerAgent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best of each short-list."""
-        memory = self.recall(rows, state, starts)
-        slots, usable = self.setting.slots, self.rested(memory, allowed)
-        cosines = self.scores(rows)
-        listed = best(cosines, usable, min(max(self.config.pool, slots), self.setting.items))
+        memory = self.recall(obs, state, episode_start)
+        slate_size, usable = self.env_spec.slate_size, self.rested(memory, action_mask)
+        cosines = self.scores(obs)
+        listed = best(cosines, usable, min(max(self.config.pool, slate_size), self.env_spec.items))
         good = np.take_along_axis(usable, listed, 1)
         values = np.take_along_axis(cosines, listed, 1)
-        for lane in range(len(rows) if self.config.weight > 0 else 0):
+        for lane in range(len(obs) if self.config.weight > 0 else 0):
             few = listed[lane, good[lane]]
-            text = profile_text(memory, lane, self.setting.catalog) if len(few) > 1 else ""
+            text = profile_text(memory, lane, self.env_spec.catalog) if len(few) > 1 else ""
             if text:
                 said = self._asked().scores(text, tuple(sorted(few.tolist())))
                 model = np.array([said[item] for item in few.tolist()])
                 values[lane, good[lane]] = _standard(values[lane, good[lane]]) + self.config.weight * _standard(model)
         values = np.where(good, values, -np.inf)
-        order = np.argsort(-values, axis=1, kind="stable")[:, :slots]
+        order = np.argsort(-values, axis=1, kind="stable")[:, :slate_size]
         slates = np.take_along_axis(listed, order, 1)
         return slates, memory.noting(slates)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+    def relevance(
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
+    ) -> NDArray[np.floating] | None:
         """None: the model gives numbers to short-lists alone."""
         return None
 
     def _asked(self) -> Scorer:
         if self._scorer is None:
-            self._scorer = scorer(self.config.model, self.config.by, self.setting.catalog)
+            self._scorer = scorer(self.config.model, self.config.by, self.env_spec.catalog)
         return self._scorer
 
 

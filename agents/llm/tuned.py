@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,12 +13,12 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.common.interaction_log import Log
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Floats, Setting
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Floats
 from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, newest
 from recsim_llm.encoders.cache import encode_cached
 from recsim_llm.encoders.finetune.data import Engagements
 from recsim_llm.encoders.text import DEFAULT_ENCODER, TextEncoder, load_text_encoder
-from recsim_llm.errors import ConfigError, DataError, unknown
+from recsim_llm.errors import ConfigError, DataError, install, unknown
 
 if TYPE_CHECKING:
     from recsim_llm.encoders.text import Encoder
@@ -48,6 +49,8 @@ class TextTunedConfig(TunedConfig):
         cautious: Serve the untuned encoder where it says more of the clicks of held-out users than the tuned one does;
             needs ``tuned``.
     """
+
+    packaged: ClassVar[Mapping[str, tuple[str, ...]]] = {"encoder": ("hashing", DEFAULT_ENCODER)}
 
     encoder: str = DEFAULT_ENCODER
     method: str = "lora"
@@ -108,14 +111,14 @@ class TextTunedAgent(TunedAgent):
     config: TextTunedConfig
 
     @classmethod
-    def refusal(cls, setting: Setting, config: Any) -> str | None:
+    def refusal(cls, env_spec: EnvironmentSpec, config: Any) -> str | None:
         """Without texts, libraries or weights there is nothing to tune; "two_tower" needs only the encodings."""
-        if not any(text.strip() for text in setting.catalog.text):
+        if not any(text.strip() for text in env_spec.catalog.text):
             return "agent tuned reads texts and this catalogue has none; use 'two_tower', which learns from encodings"
         missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
         if missing:
             return (
-                f'agent tuned needs {", ".join(missing)} (pip install "recsim-llm[llm]"); '
+                f"agent tuned needs {', '.join(missing)} ({install('llm')}); "
                 "use 'ease' or 'item_knn', which need no language model"
             )
         if config.encoder == "hashing" and config.method != "frozen":
@@ -134,7 +137,7 @@ class TextTunedAgent(TunedAgent):
 
     def blank_model(self, users: int) -> None:
         """Vectors by the untuned encoder, and adapters that change nothing."""
-        self.vectors: Floats = encode_cached(self._base, self.setting.catalog.text)
+        self.vectors: Floats = encode_cached(self._base, self.env_spec.catalog.text)
         self.adapter: dict[str, NDArray[Any]] = self._adapter_shapes()
         self.scale = np.full(1, 1.0, np.float32)
 
@@ -175,7 +178,7 @@ class TextTunedAgent(TunedAgent):
             return
         from recsim_llm.encoders.finetune.training import tune
 
-        config, texts = self.config, self.setting.catalog.text
+        config, texts = self.config, self.env_spec.catalog.text
         _, user = np.unique(log.user, return_inverse=True)
         data = Engagements(user, log.item, {"click": (log.click > 0).astype(np.float32)})
         tuned = tune(

@@ -80,7 +80,7 @@ class ALSAgent(TunedAgent):
         """Factors of zero."""
         factors = self.config.factors
         self.users: Floats = np.zeros((users, factors), np.float32)
-        self.items: Floats = np.zeros((self.setting.items, factors), np.float32)
+        self.items: Floats = np.zeros((self.env_spec.items, factors), np.float32)
         self._known: Numbers = np.zeros(users, np.int64)
 
     def fit_model(self, log: Log) -> None:

@@ -16,6 +16,7 @@ from recsim_llm.agents.common.remembering import RememberingAgent, RememberingCo
 from recsim_llm.agents.common.slates import Chances, best, uniform, uniform_propensity
 from recsim_llm.agents.core import agent_file as saving
 from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.credit import EventReward
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition, like
 from recsim_llm.agents.logged.episode_history import Session as Session
 from recsim_llm.agents.logged.episode_history import remember
@@ -62,23 +63,31 @@ class LoggedAgent(RememberingAgent):
     alone also :meth:`absorb`. A fit may depend on the log, the settings and ``fit_seed`` only, so that training in
     parts is training in one go. Items that are not in the log have the mean click rate and no similarity to others.
 
+    What these models foretell is the click, from clicks and what was left. Whether clicks are worth it is seen from the
+    rewards in the log: where they earn less than looks that end without one, what is least likely to be clicked is
+    served. How much each item's clicks earn counts where an agent says so.
+
     Attributes:
         book: The log so far.
         counts: Looks and clicks of each item in it.
         fitted: Rows of the log that the model was fitted to.
         fit_seed: Seed of whatever a fit draws.
+        event_reward: What clicks earn, and looks without one.
     """
 
+    foretells_reward: ClassVar[bool] = False
+    """Whether scores are rewards already, in place of clicks."""
     Config: ClassVar[type[Config]] = LoggedConfig
     State: ClassVar[type | None] = Session
     config: LoggedConfig
 
     def setup(self, rng: np.random.Generator) -> None:
         """No log; an unfitted model."""
-        self.ties = rng.random(self.setting.items) * 1e-9
+        self.ties = rng.random(self.env_spec.items) * 1e-9
         self.fit_seed = int(rng.integers(2**62))
         self.book = LogBook()
-        self.counts = ItemCounts(self.setting.items)
+        self.counts = ItemCounts(self.env_spec.items)
+        self.event_reward = EventReward()
         self.fitted = 0
         self.blank(0)
 
@@ -95,7 +104,7 @@ class LoggedAgent(RememberingAgent):
         self.fit(log)
 
     @abc.abstractmethod
-    def scores(self, rows: Floats, session: Any) -> NDArray[np.floating]:
+    def scores(self, obs: Floats, session: Any) -> NDArray[np.floating]:
         """Scores [B, I], the higher the better, from observations [B, P] and the state of B lanes."""
 
     @abc.abstractmethod
@@ -120,21 +129,27 @@ class LoggedAgent(RememberingAgent):
         self._fit()
         return self
 
-    def score_histories(self, history: Slates, rows: Floats | None = None) -> NDArray[np.floating]:
+    def score_histories(self, history: Slates, obs: Floats | None = None) -> NDArray[np.floating]:
         """Scores [N, I] for users who clicked ``history`` [N, H] (-1: none; the newest last), as in a log's tests.
 
         Args:
             history: [N, H] items.
-            rows: Observations [N, P]; zeros if None.
+            obs: Observations [N, P]; zeros if None.
         """
-        if rows is None:
-            rows = np.zeros((len(history), self.setting.width), np.float32)
-        return self.scores(rows, self.session_of(history))
+        if obs is None:
+            obs = np.zeros((len(history), self.env_spec.width), np.float32)
+        return self.scores(obs, self.session_of(history))
+
+    def met(self) -> NDArray[np.int64] | None:
+        """[B] users who are served now as infos name them; None where no infos were shown."""
+        if self.shown is None or "user_id" not in self.shown:
+            return None
+        return np.atleast_1d(np.asarray(self.shown["user_id"], np.int64))
 
     def session_of(self, history: Slates) -> Any:
         """The state of lanes whose users clicked ``history`` [N, H] and looked at nothing else."""
         width = self.config.history
-        session = Session.empty(len(history), self.setting, width)
+        session = Session.empty(len(history), self.env_spec, width)
         kept = min(width, history.shape[1])
         aligned = np.take_along_axis(history, np.argsort(history >= 0, axis=1, kind="stable"), 1)
         session.history[:, width - kept :] = aligned[:, history.shape[1] - kept :]
@@ -142,51 +157,60 @@ class LoggedAgent(RememberingAgent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best scores; when online, with some uniform slates among them."""
-        session = self.session(rows, state, starts)
-        rested = self.rested(session.memory, allowed)
-        slates = best(self.scores(rows, session) + self.ties, rested, self.setting.slots)
+        session = self.session(obs, state, episode_start)
+        rested = self.rested(session.memory, action_mask)
+        slates = best(self.served(obs, session) + self.ties, rested, self.env_spec.slate_size)
         if self.config.online and not deterministic:
             slates, self.propensity = sometimes_uniform(slates, rested, self._share(), rng)
         return slates, session.noting(slates)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
-        """The scores."""
-        return self.scores(rows, self.session(rows, state, starts))
+    def relevance(
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
+    ) -> NDArray[np.floating] | None:
+        """The scores by which it serves."""
+        return self.served(obs, self.session(obs, state, episode_start))
 
-    def session(self, rows: Floats, state: Any, starts: Flags) -> Any:
+    def served(self, rows: Floats, session: Any) -> NDArray[np.floating]:
+        """The scores, their sign turned where clicks earn less than looks without one, [B, I]."""
+        scores = self.scores(rows, session)
+        return scores if self.foretells_reward or self.event_reward.sign > 0.0 else -scores
+
+    def session(self, obs: Floats, state: Any, episode_start: Flags) -> Any:
         """The state with the feedback in observations [B, P] taken in; what :meth:`scores` gets."""
-        memory = self.recall(rows, state.memory if isinstance(state, Session) else state, starts)
+        memory = self.recall(obs, state.memory if isinstance(state, Session) else state, episode_start)
         if not isinstance(state, Session):
-            return Session(memory, Session.empty(len(rows), self.setting, self.config.history).history)
-        if state.history.shape != (len(rows), self.config.history) or state.history.dtype != np.int64:
-            raise ConfigError(f"state must be what predict() returned for the same {len(rows)} lanes")
+            return Session(memory, Session.empty(len(obs), self.env_spec, self.config.history).history)
+        if state.history.shape != (len(obs), self.config.history) or state.history.dtype != np.int64:
+            raise ConfigError(f"state must be what predict() returned for the same {len(obs)} lanes")
         history = np.empty_like(state.history)
-        clicked = (self.setting.feedback(rows)[:, :, CLICK] > 0) & (state.memory.last >= 0)
-        remember(state.history, state.memory.last, clicked, np.ascontiguousarray(starts), history)
+        clicked = (self.env_spec.feedback(obs)[:, :, CLICK] > 0) & (state.memory.last >= 0)
+        remember(state.history, state.memory.last, clicked, np.ascontiguousarray(episode_start), history)
         return Session(memory, history)
 
     def interact(self) -> Transition:
         """One step of every lane; offline under a mixture of uniform slates and the most clicked items."""
         if self.config.online:
             return super().interact()
-        lanes, share, slots = self.lanes, self.config.explore, self.setting.slots
-        allowed = lanes.available()
+        lanes, share, slate_size = self.runner, self.config.explore, self.env_spec.slate_size
+        action_mask = lanes.available()
         if share >= 1.0:
-            self.propensity = uniform_propensity(allowed, slots)
-            return lanes.step(uniform(allowed, slots, self.rng), None, self.propensity)
-        session = self.session(lanes.observation, self._state, lanes.fresh)
-        popular = best(self.popularity() + self.ties, self.rested(session.memory, allowed), slots)
-        slates, self.propensity = sometimes_uniform(popular, allowed, share, self.rng)
-        self._state = session.noting(slates)
-        return lanes.step(slates, self._state, self.propensity)
+            self.propensity = uniform_propensity(action_mask, slate_size)
+            return lanes.step(uniform(action_mask, slate_size, self.rng), None, self.propensity)
+        session = self.session(lanes.observation, self.state, lanes.fresh)
+        popular = best(
+            self.event_reward.sign * self.popularity() + self.ties, self.rested(session.memory, action_mask), slate_size
+        )
+        slates, self.propensity = sometimes_uniform(popular, action_mask, share, self.rng)
+        self.state = session.noting(slates)
+        return lanes.step(slates, self.state, self.propensity)
 
     def popularity(self) -> NDArray[np.float64]:
         """[I] click rates, drawn towards their mean."""
@@ -196,7 +220,7 @@ class LoggedAgent(RememberingAgent):
         """Adds the slots that were looked at to the log; when online, updates the model now and then."""
         before = len(self.book)
         self.book.add(transition)
-        count_rows(self.counts, self.book.log[before:])
+        self._count_rows(self.book.log[before:])
         done, every = self.num_timesteps, self.config.refit
         if self.config.online and (done + int(transition.valid.sum())) // every > done // every:
             self._fit()
@@ -221,10 +245,15 @@ class LoggedAgent(RememberingAgent):
 
     def _take(self, log: Log, source: object) -> None:
         """Takes over a log, its model not fitted."""
-        if len(log) and log.item.max() >= self.setting.items:
-            raise DataError(f"{source} names item {log.item.max()}, the catalogue has {self.setting.items}")
-        self.book, self.counts, self.fitted = LogBook(log), ItemCounts(self.setting.items), 0
+        if len(log) and log.item.max() >= self.env_spec.items:
+            raise DataError(f"{source} names item {log.item.max()}, the catalogue has {self.env_spec.items}")
+        self.book, self.counts, self.fitted = LogBook(log), ItemCounts(self.env_spec.items), 0
+        self.event_reward = EventReward()
+        self._count_rows(log)
+
+    def _count_rows(self, log: Log) -> None:
         count_rows(self.counts, log)
+        self.event_reward.add(log.click > 0, log.reward)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The log, the model and the order of ties."""
@@ -258,7 +287,7 @@ class LoggedAgent(RememberingAgent):
 
     def resume(self, arrays: dict[str, NDArray[Any]], rest: dict[str, Any]) -> None:
         """Goes on from a snapshot."""
-        self.book.lanes = like(np.zeros((self.lanes.count, 4), np.int64), arrays["log"], "log").copy()
+        self.book.lanes = like(np.zeros((self.runner.count, 4), np.int64), arrays["log"], "log").copy()
         super().resume(arrays, rest)
 
 
@@ -269,13 +298,13 @@ def count_rows(counts: ItemCounts, log: Log) -> None:
 
 
 def sometimes_uniform(
-    slates: Slates, allowed: Flags, share: float, rng: np.random.Generator
+    slates: Slates, action_mask: Flags, share: float, rng: np.random.Generator
 ) -> tuple[Slates, Chances]:  # fmt: skip
     """A share of lanes gets a uniform random slate in place of its own, with the probability of what is shown.
 
     Args:
         slates: [B, K], without chance.
-        allowed: [B, I] items of uniform slates.
+        action_mask: [B, I] items of uniform slates.
         share: e, probability of a uniform slate.
         rng: Where to draw from.
 
@@ -285,19 +314,19 @@ def sometimes_uniform(
         (e u_k + (1 - e) g_k) / (e u_k-1 + (1 - e) g_k-1).
     """
     explored = rng.random(len(slates)) < share
-    slots = slates.shape[1]
-    shown = np.where(explored[:, None], uniform(allowed, slots, rng), slates)
-    drawable = np.logical_and.accumulate(possible(shown, allowed), axis=1)
-    whole = share * np.cumprod(uniform_propensity(allowed, slots), 1) * drawable
+    slate_size = slates.shape[1]
+    shown = np.where(explored[:, None], uniform(action_mask, slate_size, rng), slates)
+    drawable = np.logical_and.accumulate(possible(shown, action_mask), axis=1)
+    whole = share * np.cumprod(uniform_propensity(action_mask, slate_size), 1) * drawable
     whole += (1.0 - share) * np.logical_and.accumulate(shown == slates, axis=1)
     before = np.concatenate([np.ones((len(shown), 1)), whole[:, :-1]], 1)
     chances: Chances = whole / before
     return shown, chances
 
 
-def possible(slates: Slates, allowed: Flags) -> Flags:
+def possible(slates: Slates, action_mask: Flags) -> Flags:
     """[B, K] whether a uniform slate can have this item here: an allowed one, or one to fill up when none is left."""
-    count = np.count_nonzero(allowed, axis=1)[:, None]
-    inside: Flags = np.take_along_axis(allowed, slates, 1)
+    count = np.count_nonzero(action_mask, axis=1)[:, None]
+    inside: Flags = np.take_along_axis(action_mask, slates, 1)
     filling: Flags = np.arange(slates.shape[1]) >= count
     return inside | filling

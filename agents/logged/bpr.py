@@ -69,7 +69,7 @@ class BPRAgent(TunedAgent):
 
     def blank_model(self, users: int) -> None:
         """Factors of zero."""
-        factors, items = self.config.factors, self.setting.items
+        factors, items = self.config.factors, self.env_spec.items
         self.users: Floats64 = np.zeros((users, factors))
         self.items: Floats64 = np.zeros((items, factors))
         self.bias: Floats64 = np.zeros(items)
@@ -81,7 +81,7 @@ class BPRAgent(TunedAgent):
         self.blank_model(len(baskets.users))
         self._known = baskets.users
         self.users[...] = rng.normal(0.0, SPREAD, self.users.shape)
-        self.items[...] = rng.normal(0.0, SPREAD, (self.setting.items, factors))
+        self.items[...] = rng.normal(0.0, SPREAD, (self.env_spec.items, factors))
         self._ascend(baskets, np.flatnonzero(baskets.clicks > 0), self.config.epochs, rng)
 
     def absorb_model(self, log: Log, start: int) -> None:
@@ -92,8 +92,8 @@ class BPRAgent(TunedAgent):
         self.users, self._known = users, baskets.users
         clicked = start + np.flatnonzero(log.click[start:] > 0)
         row = np.searchsorted(baskets.users, log.user[clicked])
-        cells = baskets.rows() * self.setting.items + baskets.item
-        self._ascend(baskets, np.searchsorted(cells, row * self.setting.items + log.item[clicked]), 1, rng)
+        cells = baskets.rows() * self.env_spec.items + baskets.item
+        self._ascend(baskets, np.searchsorted(cells, row * self.env_spec.items + log.item[clicked]), 1, rng)
 
     def _ascend(self, baskets: Baskets, cells: Numbers, epochs: int, rng: np.random.Generator) -> None:
         """``epochs`` passes over clicks, cells of the baskets, each against an item drawn at random."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.common.interaction_log import Log
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Floats, Setting
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Floats
 from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, sum_rows
 
 MOST_ITEMS = 20_000
@@ -57,18 +57,18 @@ class EASEAgent(TunedAgent):
     config: EASEConfig
 
     @classmethod
-    def refusal(cls, setting: Setting, config: Any) -> str | None:
+    def refusal(cls, env_spec: EnvironmentSpec, config: Any) -> str | None:
         """It holds a weight for every pair of items."""
-        if setting.items <= MOST_ITEMS:
+        if env_spec.items <= MOST_ITEMS:
             return None
         return (
             f"ease inverts a matrix of all pairs of items, at most {MOST_ITEMS:,} items, and this catalogue has "
-            f"{setting.items:,}; use item_knn, which keeps the nearest ones only"
+            f"{env_spec.items:,}; use item_knn, which keeps the nearest ones only"
         )
 
     def blank_model(self, users: int) -> None:
         """Weights of zero."""
-        self.weights: Floats = np.zeros((self.setting.items, self.setting.items), np.float32)
+        self.weights: Floats = np.zeros((self.env_spec.items, self.env_spec.items), np.float32)
 
     def fit_model(self, log: Log) -> None:
         """In closed form."""
@@ -77,7 +77,7 @@ class EASEAgent(TunedAgent):
 
     def personal(self, rows: Floats, session: Any) -> Scores:
         """Sums of weights from the clicks of the episode."""
-        scores = np.empty((len(rows), self.setting.items), np.float32)
+        scores = np.empty((len(rows), self.env_spec.items), np.float32)
         sum_rows(*self.opinions(session), self.weights, scores)
         return scores
 

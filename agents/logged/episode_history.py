@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 from recsim_llm.simulator.jit import jit
 
 
@@ -26,9 +26,9 @@ class Session:
     history: Slates
 
     @classmethod
-    def empty(cls, lanes: int, setting: Setting, width: int) -> Session:
+    def empty(cls, lanes: int, env_spec: EnvironmentSpec, width: int) -> Session:
         """Nothing done yet."""
-        return cls(Memory.empty(lanes, setting), np.full((lanes, width), -1, np.int64))
+        return cls(Memory.empty(lanes, env_spec), np.full((lanes, width), -1, np.int64))
 
     def clicks(self) -> NDArray[np.int64]:
         """[B] clicks that are remembered."""
@@ -60,14 +60,14 @@ class Seen(Session):
 
 
 @jit
-def remember(history: Slates, last: Slates, clicked: Flags, starts: Flags, out: Slates) -> None:
+def remember(history: Slates, last: Slates, clicked: Flags, episode_start: Flags, out: Slates) -> None:
     """Writes histories [B, H] with items of the last slates [B, K] added at the end; -1 where one starts."""
     width = history.shape[1]
     for b in range(history.shape[0]):
         new = 0
         for k in range(last.shape[1]):
             new += clicked[b, k]
-        if starts[b]:
+        if episode_start[b]:
             out[b, :] = -1
             continue
         for h in range(width):

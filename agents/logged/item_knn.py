@@ -61,24 +61,24 @@ class ItemKNNAgent(TunedAgent):
 
     def blank_model(self, users: int) -> None:
         """No neighbours."""
-        count = min(self.config.neighbours, self.setting.items)
-        self.neighbour: Numbers = np.full((self.setting.items, count), -1, np.int64)
-        self.similarity: Floats = np.zeros((self.setting.items, count), np.float32)
+        count = min(self.config.neighbours, self.env_spec.items)
+        self.neighbour: Numbers = np.full((self.env_spec.items, count), -1, np.int64)
+        self.similarity: Floats = np.zeros((self.env_spec.items, count), np.float32)
 
     def fit_model(self, log: Log) -> None:
         """Counts who clicked both of two items, and keeps the most similar."""
         self.blank_model(0)
         baskets = self.baskets(log)
         by_item, user, value = baskets.transposed()
-        squares = np.bincount(baskets.item, np.square(baskets.value), self.setting.items)
+        squares = np.bincount(baskets.item, np.square(baskets.value), self.env_spec.items)
         _most_similar(
             baskets.start, baskets.item, baskets.value, by_item, user, value, squares,
-            self.config.shrink * baskets.size, np.zeros(self.setting.items), self.neighbour, self.similarity,
+            self.config.shrink * baskets.size, np.zeros(self.env_spec.items), self.neighbour, self.similarity,
         )  # fmt: skip
 
     def personal(self, rows: Floats, session: Any) -> Scores:
         """Sums of similarities to the clicks of the episode."""
-        scores = np.zeros((len(rows), self.setting.items), np.float32)
+        scores = np.zeros((len(rows), self.env_spec.items), np.float32)
         items, values = self.opinions(session)
         _add_neighbours(items, values, self.neighbour, self.similarity, scores)
         return scores
@@ -89,7 +89,7 @@ class ItemKNNAgent(TunedAgent):
 
     def sound(self) -> bool:
         """Whether the neighbours are items."""
-        return bool((self.neighbour >= -1).all() and (self.neighbour < self.setting.items).all())
+        return bool((self.neighbour >= -1).all() and (self.neighbour < self.env_spec.items).all())
 
 
 @jit

@@ -71,7 +71,7 @@ class KMeansAgent(BlendedAgent):
         """Clusters of the catalogue."""
         kind = require("sklearn.cluster", "agents").KMeans
         super().setup(rng)
-        points = normalised(self.setting.catalog.embedding.astype(np.float64))
+        points = normalised(self.env_spec.catalog.embedding.astype(np.float64))
         count = min(self.config.clusters, len(np.unique(points, axis=0)))
         with require("threadpoolctl", "agents").threadpool_limits(1):
             found = kind(count, n_init=self.config.restarts, random_state=self.fit_seed % 2**32).fit(points)
@@ -97,7 +97,7 @@ class KMeansAgent(BlendedAgent):
         shares = np.zeros((len(rows), len(self.centres)))
         lane, place = np.nonzero(history >= 0)
         np.add.at(shares, (lane, self.labels[history[lane, place]]), 1.0)
-        profile = normalised(self.setting.part("profile", rows).astype(np.float64))
+        profile = normalised(self.env_spec.part("profile", rows).astype(np.float64))
         told = np.flatnonzero(profile.any(1))
         shares[told, self.nearest(profile[told])] += weight
         shares /= np.maximum(shares.sum(1, keepdims=True), 1e-9)
@@ -111,7 +111,7 @@ class KMeansAgent(BlendedAgent):
 
     def trust(self, rows: Floats, session: Any) -> NDArray[np.floating]:
         """The persona counts as clicks do."""
-        told = self.setting.part("profile", rows).any(1) * self.config.persona
+        told = self.env_spec.part("profile", rows).any(1) * self.config.persona
         known = session.clicks() + told
         share: Floats64 = known / np.maximum(known + self.config.halfway, 1e-9)
         return share

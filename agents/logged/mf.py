@@ -92,12 +92,11 @@ class MFAgent(LoggedAgent):
 
     def setup(self, rng: np.random.Generator) -> None:
         """No log; an unfitted model."""
-        self._met: NDArray[np.int64] | None = None
         super().setup(rng)
 
     def blank(self, users: int) -> None:
         """Item factors of zero."""
-        factors, items = self.config.factors, self.setting.items
+        factors, items = self.config.factors, self.env_spec.items
         self.model = Factors.start(max(users, 1), items, factors, self.fit_rng())
         self.model.items[...] = 0.0
         self._known, self._anew = np.zeros(users, np.int64), np.zeros(1, np.int64)
@@ -108,7 +107,7 @@ class MFAgent(LoggedAgent):
         rng, config = self.fit_rng(), self.config
         self._anew[0] = len(log)
         self._known, user = np.unique(log.user, return_inverse=True)
-        self.model = Factors.start(len(self._known), self.setting.items, config.factors, rng)
+        self.model = Factors.start(len(self._known), self.env_spec.items, config.factors, rng)
         fit(
             self.model, user.astype(np.int64), log.item, log.click.astype(np.float64), epochs=config.epochs,
             rate=config.rate, shrink_bias=config.shrink_bias, shrink=config.shrink, rng=rng,
@@ -135,11 +134,11 @@ class MFAgent(LoggedAgent):
         people = np.concatenate([model.user_bias[:, None], model.users], 1)  # [N, 1 + F]
         variance = np.maximum(people.var(0), LEAST_VARIANCE)
         self._people, self._looks = people, looks
-        x = np.concatenate([np.ones((self.setting.items, 1)), model.weights * model.items], 1)
+        x = np.concatenate([np.ones((self.env_spec.items, 1)), model.weights * model.items], 1)
         self._spread = x.T @ x / len(x)
         self._prior, self._precision = people.mean(0), np.diag(model.noise[0] / variance)
 
-    def scores(self, rows: Floats, session: Any) -> NDArray[np.floating]:
+    def scores(self, obs: Floats, session: Any) -> NDArray[np.floating]:
         """Predictions for the users folded in so far; there is nothing to explore when serving."""
         user = session.user
         prior = np.where((user >= 0)[:, None], self._people[user], self._prior)
@@ -151,26 +150,17 @@ class MFAgent(LoggedAgent):
         predicted: Floats64 = model.item_bias + users @ (model.weights * model.items).T
         return predicted
 
-    def observe(self, info: dict[str, Any]) -> None:
-        """Notes who the users of the next ``predict`` are."""
-        self._met = np.atleast_1d(np.asarray(info["user_id"], np.int64)) if "user_id" in info else None
-
-    def finish(self) -> None:
-        """Fits the model to the log."""
-        self._met = None
-        super().finish()
-
-    def session(self, rows: Floats, state: Any, starts: Flags) -> Any:
+    def session(self, obs: Floats, state: Any, episode_start: Flags) -> Any:
         """The session with the feedback to the last slate in its sums; they are zero where an episode begins."""
-        before = super().session(rows, state, starts)
-        lanes, size = len(rows), 1 + self.config.factors
-        user = self._who(state, starts)
+        before = super().session(obs, state, episode_start)
+        lanes, size = len(obs), 1 + self.config.factors
+        user = self._who(state, episode_start)
         if not isinstance(state, FoldIn):
             return FoldIn(before.memory, before.history, np.zeros((lanes, size, size)), np.zeros((lanes, size)), user)
-        signals = self.setting.feedback(rows)
+        signals = self.env_spec.feedback(obs)
         seen = looked_at(signals[:, :, CLICK], signals[:, :, SKIP]) & (before.memory.last >= 0)
         x, moment = self._added(np.maximum(before.memory.last, 0), signals[:, :, CLICK], seen)
-        kept = ~starts[:, None]
+        kept = ~episode_start[:, None]
         gram = np.where(kept[:, :, None], state.gram + x, 0.0)
         return FoldIn(before.memory, before.history, gram, np.where(kept, state.moment + moment, 0.0), user)
 
@@ -188,15 +178,15 @@ class MFAgent(LoggedAgent):
         left = clicks - model.mu[0] - model.item_bias[items]  # [B, N]
         return x.transpose(0, 2, 1) @ x, (left[:, None] @ x)[:, 0]
 
-    def _who(self, state: Any, starts: Flags) -> NDArray[np.int64]:
-        """[B] rows of the model; what was observed counts once, so that it is never mistaken for other users'."""
-        before = state.user if isinstance(state, FoldIn) else np.full(len(starts), -1, np.int64)
-        met, self._met = self._met, None
-        if met is None or len(met) != len(starts) or not len(self._known):
-            return np.where(starts, -1, before)
+    def _who(self, state: Any, episode_start: Flags) -> NDArray[np.int64]:
+        """[B] rows of the model, where infos named them when the episode began; -1 for others."""
+        before = state.user if isinstance(state, FoldIn) else np.full(len(episode_start), -1, np.int64)
+        met = self.met()
+        if met is None or len(met) != len(episode_start) or not len(self._known):
+            return np.where(episode_start, -1, before)
         row = np.minimum(np.searchsorted(self._known, met), len(self._known) - 1)
         found = np.where(self._known[row] == met, row, -1)
-        return np.where(starts | (before < 0), found, before)
+        return np.where(episode_start | (before < 0), found, before)
 
     def learnt(self) -> dict[str, NDArray[Any]]:
         """The model and what folding in needs."""

@@ -61,7 +61,7 @@ class NearestAgent(BlendedAgent):
     def setup(self, rng: np.random.Generator) -> None:
         """Encodings as the metric wants them."""
         super().setup(rng)
-        items = self.setting.catalog.embedding.astype(np.float64)
+        items = self.env_spec.catalog.embedding.astype(np.float64)
         lengths = np.sqrt(np.square(items).sum(1))
         self._length = float(lengths.mean())
         cosine = self.config.metric == "cosine"
@@ -77,7 +77,7 @@ class NearestAgent(BlendedAgent):
     def query(self, rows: Floats) -> Floats:
         """What is looked for [B, D]; zeros where nothing is known of a user."""
         interest, profile = (
-            normalised(self.setting.part(name, rows).astype(np.float64)) for name in ("interest", "profile")
+            normalised(self.env_spec.part(name, rows).astype(np.float64)) for name in ("interest", "profile")
         )
         share = np.where(interest.any(1, keepdims=True), self.config.profile, 1.0)
         share = np.where(profile.any(1, keepdims=True), share, 0.0)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsim_llm.agents.common.cooldown import WEAR_LEFT
 from recsim_llm.agents.common.interaction_log import Log, Numbers
 from recsim_llm.agents.common.item_stats import seen_slots
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Transition
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Transition
 from recsim_llm.errors import DataError
 from recsim_llm.simulator.jit import jit
 
@@ -24,30 +24,30 @@ class Views:
     released: the public estimate of today.
 
     Args:
-        setting: The public catalogue and the form of observations.
+        env_spec: The public catalogue and the form of observations.
 
     Attributes:
         width: W, width of a row.
     """
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
-        context = setting.layout["context"]
-        self.context = slice(2 * setting.catalog.width, 2 * setting.catalog.width + context.stop - context.start)
+    def __init__(self, env_spec: EnvironmentSpec) -> None:
+        self.env_spec = env_spec
+        context = env_spec.layout["context"]
+        self.context = slice(2 * env_spec.catalog.width, 2 * env_spec.catalog.width + context.stop - context.start)
         self.width = self.context.stop + 1
         self._rows: list[Floats] = [np.zeros((0, self.width), np.float32)]
         self._index: list[Numbers] = [np.zeros(0, np.int64)]
         self._count = 0
 
-    def of(self, rows: Floats, newest: NDArray[np.floating]) -> Floats:
+    def of(self, obs: Floats, newest: NDArray[np.floating]) -> Floats:
         """Rows [B, W] of observations [B, P] on the days [B]."""
-        parts = [self.setting.part(name, rows) for name in ("profile", "interest", "context")]
+        parts = [self.env_spec.part(name, obs) for name in ("profile", "interest", "context")]
         return np.concatenate([*parts, np.asarray(newest, np.float32)[:, None]], 1)
 
-    def newest(self, allowed: Flags) -> Floats:
+    def newest(self, action_mask: Flags) -> Floats:
         """[B] [day] release of the newest item on the shelf [B, I]."""
-        released = self.setting.catalog.released_at
-        day: Floats = np.where(allowed, released, released.min()).max(1)
+        released = self.env_spec.catalog.released_at
+        day: Floats = np.where(action_mask, released, released.min()).max(1)
         return day
 
     def add(self, transition: Transition, newest: Floats | None) -> None:
@@ -60,7 +60,7 @@ class Views:
         shown, seen = seen_slots(transition)
         seen = seen & (np.asarray(transition.info["user_id"]) >= 0)[:, None]
         if newest is None or len(newest) != len(shown):
-            newest = self.setting.catalog.released_at[np.maximum(shown, 0)].max(1)
+            newest = self.env_spec.catalog.released_at[np.maximum(shown, 0)].max(1)
         kept = np.flatnonzero(seen.any(1))
         place = np.cumsum(seen.any(1)) - 1 + self._count
         self._rows.append(self.of(transition.observation[kept], newest[kept]))
@@ -70,7 +70,7 @@ class Views:
     def forget(self, count: int) -> None:
         """Starts anew with a log of so many slots of which nothing was observed."""
         row = np.zeros((min(count, 1), self.width), np.float32)
-        row[:, -1] = self.setting.catalog.released_at.max()
+        row[:, -1] = self.env_spec.catalog.released_at.max()
         self._rows, self._index, self._count = [row], [np.zeros(count, np.int64)], len(row)
 
     @property
@@ -142,8 +142,8 @@ class Replay:
         number, last = np.zeros(episodes, np.float32), np.zeros(episodes, np.int64)
         bounds = np.append(np.flatnonzero(np.diff(log.step[first], prepend=-1)), count)
         clicked = order[log.click[order] > 0]  # sorted by moment
-        slots = np.searchsorted(moment[clicked], bounds)
-        for start, stop, a, z in zip(bounds[:-1], bounds[1:], slots[:-1], slots[1:], strict=True):
+        slate_size = np.searchsorted(moment[clicked], bounds)
+        for start, stop, a, z in zip(bounds[:-1], bounds[1:], slate_size[:-1], slate_size[1:], strict=True):
             now, step = session[first[start:stop]], log.step[first[start]]
             worn[now] *= (WEAR_LEFT ** (step - last[now]))[:, None].astype(np.float32)
             worn[now[fresh[first[start:stop]]]] = 0.0

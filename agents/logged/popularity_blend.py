@@ -68,9 +68,9 @@ class BlendedAgent(LoggedAgent):
         share: NDArray[np.float64] = clicks / np.maximum(clicks + self.config.halfway, LEAST_SPREAD)
         return share
 
-    def scores(self, rows: Floats, session: Any) -> Scores:
+    def scores(self, obs: Floats, session: Any) -> Scores:
         """Popularity and the personal part."""
-        return self._blend(rows, session, self.config.personal)
+        return self._blend(obs, session, self.config.personal)
 
     def _blend(self, rows: Floats, session: Any, personal: float) -> Scores:
         weight = personal * self.trust(rows, session)
@@ -170,20 +170,20 @@ class TunedAgent(BlendedAgent):
 
     def baskets(self, log: Log) -> Baskets:
         """What the users of a log did, by the click rates of the log."""
-        counts = ItemCounts(self.setting.items)
+        counts = ItemCounts(self.env_spec.items)
         count_rows(counts, log)
         self.rate = counts.rate(self.config.strength)
         self.looked[0] = self.config.looks and not (log.click > 0).all()
         return Baskets.of(log, self.rate, bool(self.looked[0]))
 
-    def session(self, rows: Floats, state: Any, starts: Flags) -> Any:
+    def session(self, obs: Floats, state: Any, episode_start: Flags) -> Any:
         """The session, with what was looked at and left in it."""
-        session = super().session(rows, state, starts)
+        session = super().session(obs, state, episode_start)
         left = np.full_like(session.history, -1)
         if isinstance(state, Seen):
-            signals = self.setting.feedback(rows)
+            signals = self.env_spec.feedback(obs)
             passed = (signals[:, :, SKIP] > 0) & (signals[:, :, CLICK] <= 0) & (state.memory.last >= 0)
-            remember(state.left, state.memory.last, passed, np.ascontiguousarray(starts), left)
+            remember(state.left, state.memory.last, passed, np.ascontiguousarray(episode_start), left)
         return Seen(session.memory, session.history, left)
 
     def session_of(self, history: Slates, left: Slates | None = None) -> Any:
@@ -211,7 +211,7 @@ class TunedAgent(BlendedAgent):
 
     def blank(self, users: int) -> None:
         """An unfitted model and no weight for it."""
-        self.rate, self.looked = np.zeros(self.setting.items), np.zeros(1, np.bool_)
+        self.rate, self.looked = np.zeros(self.env_spec.items), np.zeros(1, np.bool_)
         self.weight, self.weighed = np.zeros(1), np.zeros(1, np.int64)
         self.blank_model(users)
 
@@ -228,9 +228,9 @@ class TunedAgent(BlendedAgent):
         else:
             self.absorb_model(log, start)
 
-    def scores(self, rows: Floats, session: Any) -> Scores:
+    def scores(self, obs: Floats, session: Any) -> Scores:
         """Popularity and the personal part."""
-        return self._blend(rows, session, float(self.weight[0]))
+        return self._blend(obs, session, float(self.weight[0]))
 
     def learnt(self) -> dict[str, NDArray[Any]]:
         """The model, and its weight."""
@@ -256,13 +256,13 @@ class TunedAgent(BlendedAgent):
         if len(told) < LEAST_ROWS:
             return 0.0
         self.fit_model(train)
-        counts = ItemCounts(self.setting.items)
+        counts = ItemCounts(self.env_spec.items)
         count_rows(counts, train)
         popular = standardised(counts.rate(self.config.strength)[None], np.ones(1))[0]
         item, personal = test.item[told], np.zeros(len(told))
         for part in np.array_split(np.arange(len(told)), -(-len(told) // CHUNK)):
             session = self.session_of(history[told[part]], left[told[part]])
-            rows = np.zeros((len(part), self.setting.width), np.float32)
+            rows = np.zeros((len(part), self.env_spec.width), np.float32)
             scores = standardised(self.personal(rows, session), self.trust(rows, session))
             personal[part] = scores[np.arange(len(part)), item[part]]
         return ratio(popular[item], personal, test.click[told].astype(np.float64))

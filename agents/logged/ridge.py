@@ -51,27 +51,30 @@ class RidgeAgent(LinearAgent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The highest predictions."""
-        situation, rested = self.situate(rows, state, starts, allowed)
-        slates, _ = self.features.top(situation, self.model.theta, rested, self.setting.slots)
+        situation, rested = self.situate(obs, state, episode_start, action_mask)
+        slates, _ = self.features.top(situation, self.model.theta, rested, self.env_spec.slate_size)
         return slates, self.after(situation, slates)
 
     def interact(self) -> Transition:
         """One step of every lane: uniform random slates, or with ``online`` mostly the highest predictions."""
-        lanes, slots = self.lanes, self.setting.slots
-        allowed = lanes.available()
-        situation, rested = self.situate(lanes.observation, self._state, lanes.fresh, allowed)
+        lanes, slate_size = self.runner, self.env_spec.slate_size
+        action_mask = lanes.available()
+        situation, rested = self.situate(lanes.observation, self.state, lanes.fresh, action_mask)
         if self.config.online:
-            greedy, _ = self.features.top(situation, self.model.theta, rested, slots)
+            greedy, _ = self.features.top(situation, self.model.theta, rested, slate_size)
             slates, self.propensity = mixed(greedy, rested, self.config.epsilon, self.rng)
         else:
-            slates, self.propensity = uniform(allowed, slots, self.rng), uniform_propensity(allowed, slots)
-        self._state = self.after(situation, slates)
-        return lanes.step(slates, self._state, self.propensity)
+            slates, self.propensity = (
+                uniform(action_mask, slate_size, self.rng),
+                uniform_propensity(action_mask, slate_size),
+            )
+        self.state = self.after(situation, slates)
+        return lanes.step(slates, self.state, self.propensity)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.common.interaction_log import Log, Numbers
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Floats, Setting, Slates
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Floats, Slates
 from recsim_llm.agents.logged.bpr import Wanted
 from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, newest
 from recsim_llm.agents.logged.user_item_matrix import CALM, Baskets
@@ -81,13 +81,13 @@ class VBPRAgent(TunedAgent):
     config: VBPRConfig
 
     @classmethod
-    def refusal(cls, setting: Setting, config: Any) -> str | None:
+    def refusal(cls, env_spec: EnvironmentSpec, config: Any) -> str | None:
         """Needs images where nothing else is to be read."""
-        return without_images(cls.name, setting.catalog, config.modalities)
+        return without_images(cls.name, env_spec.catalog, config.modalities)
 
     def setup(self, rng: np.random.Generator) -> None:
         """No log; an unfitted model."""
-        catalog = self.setting.catalog
+        catalog = self.env_spec.catalog
         columns, _ = columns_of(catalog, self.config.modalities)
         scale = 1.0 / (float(np.sqrt(np.square(catalog.embedding).sum(1).mean())) or 1.0)
         self.contents: Floats64 = catalog.embedding[:, columns].astype(np.float64) * scale
@@ -95,7 +95,7 @@ class VBPRAgent(TunedAgent):
 
     def blank_model(self, users: int) -> None:
         """Factors of zero."""
-        config, items = self.config, self.setting.items
+        config, items = self.config, self.env_spec.items
         self.model = VisualFactors.blank(users, items, config.factors, config.visual, self.contents.shape[1])
         self.foretold: Floats64 = np.zeros(items)
         self._known: Numbers = np.zeros(users, np.int64)
@@ -106,7 +106,7 @@ class VBPRAgent(TunedAgent):
         self.blank_model(len(baskets.users))
         self._known = baskets.users
         self.model.begin(rng, SPREAD)
-        unseen = np.ones(self.setting.items, np.bool_)
+        unseen = np.ones(self.env_spec.items, np.bool_)
         unseen[log.item] = False
         self.model.items[unseen] = 0.0
         self._ascend(baskets, np.flatnonzero(baskets.clicks > 0), self.config.epochs, rng)
@@ -123,8 +123,8 @@ class VBPRAgent(TunedAgent):
         self._known = baskets.users
         clicked = start + np.flatnonzero(log.click[start:] > 0)
         row = np.searchsorted(baskets.users, log.user[clicked])
-        cells = baskets.rows() * self.setting.items + baskets.item
-        self._ascend(baskets, np.searchsorted(cells, row * self.setting.items + log.item[clicked]), 1, rng)
+        cells = baskets.rows() * self.env_spec.items + baskets.item
+        self._ascend(baskets, np.searchsorted(cells, row * self.env_spec.items + log.item[clicked]), 1, rng)
         self._foretell(log)
 
     def _ascend(self, baskets: Baskets, cells: Numbers, epochs: int, rng: np.random.Generator) -> None:
@@ -142,8 +142,8 @@ class VBPRAgent(TunedAgent):
 
     def _foretell(self, log: Log) -> None:
         """Click rates of items by the bias of their features: least squares over the looks of a log."""
-        looked, feature = np.bincount(log.item, minlength=self.setting.items), self.contents @ self.model.visual_bias
-        clicked = np.bincount(log.item, weights=log.click, minlength=self.setting.items)
+        looked, feature = np.bincount(log.item, minlength=self.env_spec.items), self.contents @ self.model.visual_bias
+        clicked = np.bincount(log.item, weights=log.click, minlength=self.env_spec.items)
         total = max(looked.sum(), 1)
         mean, centre = clicked.sum() / total, (looked @ feature) / total
         spread = looked @ np.square(feature - centre)

@@ -96,12 +96,12 @@ class NeuralAgent(LoggedAgent):
         torch = require("torch", "agents")
         if self.config.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError('PyTorch finds no CUDA device; use device="cpu", or "auto" to take one where there is')
-        catalog = self.setting.catalog
+        catalog = self.env_spec.catalog
         self.scale = np.float32(1.0 / (float(np.sqrt(np.square(catalog.embedding).sum(1).mean())) or 1.0))
         self.encodings: Floats = catalog.embedding * self.scale
         spread = float(catalog.price.std()) or 1.0
         self.price: Floats = (catalog.price - catalog.price.mean()) / np.float32(spread)
-        self.views = Views(self.setting)
+        self.views = Views(self.env_spec)
         self._newest: Floats | None = None
         super().setup(rng)
 
@@ -140,7 +140,7 @@ class NeuralAgent(LoggedAgent):
         generator = torch.Generator().manual_seed(self.fit_seed)
         config = self.config
         self.trainer = Trainer(self.build(generator), config.decay, config.shrink, generator, config.device)
-        self.value: NDArray[np.float64] = np.ones(self.setting.items)
+        self.value: NDArray[np.float64] = np.ones(self.env_spec.items)
         self.prepare()
 
     def fit(self, log: Log) -> None:
@@ -161,14 +161,14 @@ class NeuralAgent(LoggedAgent):
         config = self.config
         course = Course(epochs, config.batch, config.learning_rate * share, RATE_LEFT if share == 1.0 else 1.0)
         self.logger["train/loss"] = self.trainer.train(count, batch, course, rng)
-        catalog = self.setting.catalog
+        catalog = self.env_spec.catalog
         self.value[...] = worth(log, catalog.price, catalog.bid, config.strength)
         self.prepare()
 
     def replayed(self, log: Log) -> Replay:
         """What users had done before each slate."""
-        catalog = self.setting.catalog
-        at = self.views.context.start + self.setting.context_names.index("session_step")
+        catalog = self.env_spec.catalog
+        at = self.views.context.start + self.env_spec.context_names.index("session_step")
         fresh = self.views.rows[self.views.index[: len(log)], at] == 0.0
         return Replay.of(log, fresh, self.encodings, catalog.topic, len(catalog.topics))
 
@@ -179,34 +179,36 @@ class NeuralAgent(LoggedAgent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best scores; when online, with some uniform slates among them."""
-        visit = replace(self.session(rows, state, starts), newest=self.views.newest(allowed))
-        rested = self.rested(visit.memory, allowed)
-        slates = best(self.scores(rows, visit) + self.ties, rested, self.setting.slots)
+        visit = replace(self.session(obs, state, episode_start), newest=self.views.newest(action_mask))
+        rested = self.rested(visit.memory, action_mask)
+        slates = best(self.served(obs, visit) + self.ties, rested, self.env_spec.slate_size)
         if self.config.online and not deterministic:
             slates, self.propensity = sometimes_uniform(slates, rested, self._share(), rng)
         return slates, visit.noting(slates)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+    def relevance(
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
+    ) -> NDArray[np.floating] | None:
         """The scores."""
-        visit = replace(self.session(rows, state, starts), newest=self.views.newest(allowed))
-        return self.scores(rows, visit)
+        visit = replace(self.session(obs, state, episode_start), newest=self.views.newest(action_mask))
+        return self.served(obs, visit)
 
-    def session(self, rows: Floats, state: Any, starts: Flags) -> Visit:
+    def session(self, obs: Floats, state: Any, episode_start: Flags) -> Visit:
         """The state with the feedback in observations [B, P] taken in."""
-        session = super().session(rows, state, starts)
+        session = super().session(obs, state, episode_start)
         if not isinstance(state, Visit):
-            return self._visit(session, np.full((len(rows), self.trail), -1, np.int64))
-        if state.trail.shape != (len(rows), self.trail) or state.trail.dtype != np.int64:
-            raise ConfigError(f"state must be what predict() returned for the same {len(rows)} lanes")
-        return self._visit(session, self._trailed(rows, state, starts))
+            return self._visit(session, np.full((len(obs), self.trail), -1, np.int64))
+        if state.trail.shape != (len(obs), self.trail) or state.trail.dtype != np.int64:
+            raise ConfigError(f"state must be what predict() returned for the same {len(obs)} lanes")
+        return self._visit(session, self._trailed(obs, state, episode_start))
 
     def session_of(self, history: Slates) -> Visit:
         """The state of lanes whose users clicked ``history`` [N, H] and looked at nothing else."""
@@ -217,24 +219,24 @@ class NeuralAgent(LoggedAgent):
         return self._visit(session, trail)
 
     def _visit(self, session: Session, trail: Slates) -> Visit:
-        newest = np.full(len(trail), self.setting.catalog.released_at.max(), np.float32)
+        newest = np.full(len(trail), self.env_spec.catalog.released_at.max(), np.float32)
         return Visit(session.memory, session.history, trail, newest)
 
-    def _trailed(self, rows: Floats, state: Visit, starts: Flags) -> Slates:
+    def _trailed(self, obs: Floats, state: Visit, episode_start: Flags) -> Slates:
         """Trails with the items of the last slates added."""
         if not self.trail:
             return state.trail
-        feedback, last = self.setting.feedback(rows), state.memory.last
+        feedback, last = self.env_spec.feedback(obs), state.memory.last
         clicks, skips = feedback[:, :, CLICK], feedback[:, :, SKIP]
         seen = (looked_at(clicks, skips) if self.trails_looks else clicks > 0) & (last >= 0)
         added = np.concatenate([state.trail, np.where(seen, 2 * last + (clicks > 0), -1)], 1)
         # those that are kept move to the end, in their order
         order = np.argsort(added >= 0, axis=1, kind="stable")[:, -self.trail :]
-        return np.where(starts[:, None], -1, np.take_along_axis(added, order, 1))
+        return np.where(episode_start[:, None], -1, np.take_along_axis(added, order, 1))
 
     def interact(self) -> Transition:
         """One step of every lane; notes what is new on the shelf before it."""
-        self._newest = self.views.newest(self.lanes.available())
+        self._newest = self.views.newest(self.runner.available())
         return super().interact()
 
     def update(self, transition: Transition) -> None:

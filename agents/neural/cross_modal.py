@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.interaction_log import Log, Numbers
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 from recsim_llm.agents.logged.base import LoggedConfig
 from recsim_llm.agents.neural.base import NeuralAgent, NeuralConfig, Visit
 from recsim_llm.errors import unknown
@@ -70,15 +70,14 @@ class CrossModalAgent(NeuralAgent):
     config: CrossModalConfig
 
     @classmethod
-    def refusal(cls, setting: Setting, config: Any) -> str | None:
+    def refusal(cls, env_spec: EnvironmentSpec, config: Any) -> str | None:
         """Needs images where nothing else is to be read."""
-        return without_images(cls.name, setting.catalog, config.modalities)
+        return without_images(cls.name, env_spec.catalog, config.modalities)
 
     def setup(self, rng: np.random.Generator) -> None:
         """No log; a network that was not trained."""
-        self.columns, self.texts = columns_of(self.setting.catalog, self.config.modalities)
+        self.columns, self.texts = columns_of(self.env_spec.catalog, self.config.modalities)
         self._known: Numbers = np.zeros(0, np.int64)
-        self._met: Numbers | None = None
         super().setup(rng)
 
     @property
@@ -91,19 +90,19 @@ class CrossModalAgent(NeuralAgent):
     def features_width(self) -> int:
         """F, width of the users' features."""
         context = self.views.context
-        width: int = 3 * len(self.columns) + context.stop - context.start + len(self.setting.catalog.topics)
+        width: int = 3 * len(self.columns) + context.stop - context.start + len(self.env_spec.catalog.topics)
         return width
 
     def features(self, views: Floats, pooled: Floats, wear: Floats) -> Floats:
         """[B, F] of users: profile, interest and what was consumed [B, C], scaled alike, then context and wear."""
-        width = self.setting.catalog.width
+        width = self.env_spec.catalog.width
         told = np.concatenate([views[:, self.columns], views[:, width + self.columns]], 1) * self.scale
         return np.concatenate([told, pooled, views[:, 2 * width : -1], wear], 1)
 
-    def features_of(self, rows: Floats, session: Guest) -> Floats:
+    def features_of(self, obs: Floats, session: Guest) -> Floats:
         """[B, F] of users from observations [B, P] and their states."""
         return self.features(
-            self.views.of(rows, session.newest), pooled(session.history, self.contents), session.memory.wear
+            self.views.of(obs, session.newest), pooled(session.history, self.contents), session.memory.wear
         )
 
     def situations(self, log: Log, rows: Numbers) -> Callable[[Numbers], dict[str, NDArray[Any]]]:
@@ -156,30 +155,21 @@ class CrossModalAgent(NeuralAgent):
         self.contents: Floats = self.encodings[:, self.columns]
         super().blank(users)
 
-    def observe(self, info: dict[str, Any]) -> None:
-        """Notes who the users of the next ``predict`` are."""
-        self._met = np.atleast_1d(np.asarray(info["user_id"], np.int64)) if "user_id" in info else None
-
-    def finish(self) -> None:
-        """Fits the model to the log."""
-        self._met = None
-        super().finish()
-
-    def session(self, rows: Floats, state: Any, starts: Flags) -> Guest:
+    def session(self, obs: Floats, state: Any, episode_start: Flags) -> Guest:
         """The state with the feedback in observations [B, P] taken in, and who the users are."""
-        return Guest(**vars(super().session(rows, state, starts)), user=self._who(state, starts))
+        return Guest(**vars(super().session(obs, state, episode_start)), user=self._who(state, episode_start))
 
     def session_of(self, history: Slates) -> Guest:
         """The state of lanes whose users clicked ``history`` [N, H] and looked at nothing else."""
         return Guest(**vars(super().session_of(history)), user=np.full(len(history), -1, np.int64))
 
-    def _who(self, state: Any, starts: Flags) -> Numbers:
-        """[B] rows of users; who was observed counts once, so that nobody is mistaken for another."""
-        before = state.user if isinstance(state, Guest) else np.full(len(starts), -1, np.int64)
-        met, self._met = self._met, None
-        if met is None or len(met) != len(starts):
-            return np.where(starts, -1, before)
-        return np.where(starts | (before < 0), self.users_of(met), before)
+    def _who(self, state: Any, episode_start: Flags) -> Numbers:
+        """[B] rows of users, where infos named them when the episode began; -1 for others."""
+        before = state.user if isinstance(state, Guest) else np.full(len(episode_start), -1, np.int64)
+        met = self.met()
+        if met is None or len(met) != len(episode_start):
+            return np.where(episode_start, -1, before)
+        return np.where(episode_start | (before < 0), self.users_of(met), before)
 
     def restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any], source: object) -> None:
         """Takes over the log, what was observed, and the network."""

@@ -81,7 +81,7 @@ class JointAgent(CrossModalAgent):
         """The network."""
         from recsim_llm.agents.neural.joint_net import JointNet
 
-        catalog, config = self.setting.catalog, self.config
+        catalog, config = self.env_spec.catalog, self.config
         return JointNet(
             self.tables, self.texts, catalog.released_at, catalog.topic, self.features_width, self.room, config.rank,
             config.hidden, config.dropout, config.sharpness, -math.log(config.negatives), config.strangers, generator,
@@ -91,7 +91,7 @@ class JointAgent(CrossModalAgent):
         """Clicks with the situation before them; what is drawn against them is drawn for each batch."""
         rows = self.chosen(np.flatnonzero(log.click > 0), start, rng)
         situation, item = self.situations(log, rows), log.item[rows]
-        shape = self.config.negatives, self.setting.items
+        shape = self.config.negatives, self.env_spec.items
 
         def batch(chosen: Numbers) -> dict[str, NDArray[Any]]:
             against = rng.integers(0, shape[1], (len(chosen), shape[0]))
@@ -123,21 +123,21 @@ class JointAgent(CrossModalAgent):
         self._own: Floats = net.id_vector.detach().numpy().copy()
         self._columns: Floats = self.contents.T.copy()
 
-    def scores(self, rows: Floats, session: Any) -> NDArray[np.floating]:
+    def scores(self, obs: Floats, session: Any) -> NDArray[np.floating]:
         """Logits and worth."""
         import torch
 
-        features, catalog = self.features_of(rows, session), self.setting.catalog
+        features, catalog = self.features_of(obs, session), self.env_spec.catalog
         clicked = pooled(session.history[:, -RECENT:], self._own)
         with torch.no_grad():
             given = torch.from_numpy(features), torch.from_numpy(session.user), torch.from_numpy(clicked)
             projected, similar = (part.numpy() for part in self.trainer.net.users(*given))
         scores: Floats = similar @ self._columns + self._alike
-        for start in range(0, len(rows), CHUNK):
+        for start in range(0, len(obs), CHUNK):
             part = projected[start : start + CHUNK, None]  # [b, 1, R]
             reads = np.concatenate([weights * part for weights in self._reads], 2)  # [b, H, R or 2 R]
             layer = reads.reshape(-1, reads.shape[2]) @ self._shown
-            add_layer(scores[start : start + CHUNK], layer.reshape(len(part), -1, self.setting.items), self._hidden,
+            add_layer(scores[start : start + CHUNK], layer.reshape(len(part), -1, self.env_spec.items), self._hidden,
                       self._upper)  # fmt: skip
         add_timely(scores, session.memory.wear, catalog.topic, catalog.released_at, session.newest, self._timely)
         return scores

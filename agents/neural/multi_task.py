@@ -100,17 +100,19 @@ class MultiTaskAgent(NeuralAgent):
 
     name: ClassVar[str] = "multi_task"
     Config: ClassVar[type[LoggedConfig]] = MultiTaskConfig
+    foretells_reward: ClassVar[bool] = True
     config: MultiTaskConfig
 
     def build(self, generator: Any) -> Any:
         """The network."""
         from recsim_llm.agents.neural.multi_task_net import MultiTaskNet
 
-        catalog, config = self.setting.catalog, self.config
+        catalog, config = self.env_spec.catalog, self.config
         columns = np.concatenate([np.eye(len(catalog.topics))[catalog.topic], self.price[:, None]], 1)
         width = self.views.width - 1 + catalog.width + len(catalog.topics)
         return MultiTaskNet(
-            self.encodings, columns.astype(np.float32), catalog.released_at, catalog.topic, width, self.setting.slots,
+            self.encodings, columns.astype(np.float32), catalog.released_at, catalog.topic, width,
+            self.env_spec.slate_size,
             config.experts, config.hidden, config.dropout, config.sharpness, config.uncertainty, config.entire_space,
             generator,
         )  # fmt: skip
@@ -159,7 +161,7 @@ class MultiTaskAgent(NeuralAgent):
         if any(given.values()):
             self.reweigh(given)
         else:
-            self._weights[:] = weights_of(log, self.setting.catalog)
+            self._weights[:] = weights_of(log, self.env_spec.catalog)
 
     def _train(self, log: Log, start: int, epochs: int, share: float) -> None:
         """Trains, and sees how far dwell is from what is expected."""
@@ -202,7 +204,7 @@ class MultiTaskAgent(NeuralAgent):
             return {
                 "features": self.features(views, replay.pooled[moment], replay.wear[moment]), "user": user,
                 "wear": replay.wear[moment], "newest": views[:, -1], "item": log.item[rows],
-                "position": np.minimum(log.position[rows], self.setting.slots - 1), "target": target[rows],
+                "position": np.minimum(log.position[rows], self.env_spec.slate_size - 1), "target": target[rows],
                 "present": self._present,
             }  # fmt: skip
 
@@ -211,7 +213,7 @@ class MultiTaskAgent(NeuralAgent):
 
     def features(self, views: Floats, pooled: Floats, wear: Floats) -> Floats:
         """[B, F] of users: profile, interest and what was consumed, scaled like encodings, context, wear."""
-        width = self.setting.catalog.width
+        width = self.env_spec.catalog.width
         return np.concatenate([views[:, : 2 * width] * self.scale, pooled, views[:, 2 * width : -1], wear], 1)
 
     def prepare(self) -> None:
@@ -224,11 +226,11 @@ class MultiTaskAgent(NeuralAgent):
             self._vectors, self._biases = vectors.numpy().T.copy(), (biases + net.slot[0]).numpy()
         self._timely = net.timely.detach().numpy().copy()
 
-    def predictions(self, rows: Floats, session: Any, wanted: list[str]) -> dict[str, Floats]:
+    def predictions(self, obs: Floats, session: Any, wanted: list[str]) -> dict[str, Floats]:
         """What is expected of every item in the first slot, each [B, I].
 
         Args:
-            rows: [B, P] observations.
+            obs: [B, P] observations.
             session: The state of the lanes.
             wanted: Heads: "click" is a probability, the others are given a click: probabilities, seconds, stars.
         """
@@ -236,10 +238,10 @@ class MultiTaskAgent(NeuralAgent):
 
         from recsim_llm.agents.neural.multi_task_net import BINARY, HEADS
 
-        catalog, memory = self.setting.catalog, session.memory
+        catalog, memory = self.env_spec.catalog, session.memory
         pooled = pooled_of(session.history, self.encodings)
         with torch.no_grad():
-            features = self.features(self.views.of(rows, session.newest), pooled, memory.wear)
+            features = self.features(self.views.of(obs, session.newest), pooled, memory.wear)
             users = self.trainer.net.users(torch.from_numpy(features)).numpy()
         found = {}
         for name in wanted:
@@ -256,9 +258,9 @@ class MultiTaskAgent(NeuralAgent):
                 found[name] = logits
         return found
 
-    def scores(self, rows: Floats, session: Any) -> NDArray[np.floating]:
+    def scores(self, obs: Floats, session: Any) -> NDArray[np.floating]:
         """The weighted sum of what is expected."""
-        catalog, w = self.setting.catalog, self.weights
+        catalog, w = self.env_spec.catalog, self.weights
         on_click, on_sale = (catalog.bid * (catalog.bid_event == event) for event in (0.0, 1.0))
         worths: dict[str, Any] = {
             "like": w["like"], "share": w["share"], "dwell": w["dwell"] / MINUTE,
@@ -266,7 +268,7 @@ class MultiTaskAgent(NeuralAgent):
             "conversion": w["conversion"] + w["revenue"] * catalog.price + w["conversion_bid"] * on_sale,
         }  # fmt: skip
         heads = [name for name in self.heads if name == "click" or np.any(worths[name])]
-        found = self.predictions(rows, session, heads)
+        found = self.predictions(obs, session, heads)
         total: NDArray[np.floating] = np.broadcast_to(w["click"] + w["click_bid"] * on_click, found["click"].shape)
         for name in heads[1:]:
             total = total + worths[name] * found[name]
@@ -304,6 +306,8 @@ def base_rates(log: Log) -> Floats64:
 def weights_of(log: Log, catalog: Any) -> Floats64:
     """What a reward consists of: least squares of rewards of slots on what users did, [9]; a click where that fails.
 
+    Rewards of clicked slots count from the mean of those that were left: it is what a click is instead of.
+
     Args:
         log: The log.
         catalog: The public catalogue.
@@ -311,7 +315,9 @@ def weights_of(log: Log, catalog: Any) -> Floats64:
     fallback = np.zeros(len(WEIGHTS) + len(BIDS))
     fallback[0] = 1.0
     rows = log[log.click > 0]
-    if not rows.reward.any():
+    left = log.reward[log.click <= 0].astype(np.float64)
+    reward = rows.reward.astype(np.float64) - (left.mean() if len(left) else 0.0)
+    if not reward.any():
         return fallback
     price, bid, event = catalog.price[rows.item], catalog.bid[rows.item], catalog.bid_event[rows.item]
     x = np.stack(
@@ -321,7 +327,7 @@ def weights_of(log: Log, catalog: Any) -> Floats64:
         ], 1,
     ).astype(np.float64)  # fmt: skip
     size = np.maximum(np.abs(x).max(0), 1e-12)
-    solution = np.linalg.lstsq(x / size, rows.reward.astype(np.float64), rcond=1e-8)[0]
+    solution = np.linalg.lstsq(x / size, reward, rcond=1e-8)[0]
     solution[np.abs(solution) < LEAST_WEIGHT * np.abs(solution).max()] = 0.0
     weights: Floats64 = solution / size
     return weights

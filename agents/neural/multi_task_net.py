@@ -31,7 +31,7 @@ class MultiTaskNet(nn.Module):
         released: [I] [day].
         topic: [I].
         users: Width of a user's features, of which profile, interest and pooled come first, D each.
-        slots: K.
+        slate_size: K.
         experts: Experts; with one it is a shared bottom.
         hidden: Width of the hidden layers.
         drop: Dropout of the inputs.
@@ -46,7 +46,8 @@ class MultiTaskNet(nn.Module):
     topic: Tensor
 
     def __init__(
-        self, encodings: Floats, columns: Floats, released: Floats, topic: NDArray[np.integer], users: int, slots: int,
+        self, encodings: Floats, columns: Floats, released: Floats, topic: NDArray[np.integer], users: int,
+        slate_size: int,
         experts: int, hidden: int, drop: float, sharpness: float, uncertain: bool, entire: bool,
         generator: torch.Generator,
     ) -> None:  # fmt: skip
@@ -70,7 +71,7 @@ class MultiTaskNet(nn.Module):
             nn.Parameter(torch.zeros(count, self.width)),
             nn.Parameter(torch.zeros(count, heads)),
         )
-        self.timely, self.slot = nn.Parameter(torch.zeros(heads, 3)), nn.Parameter(torch.zeros(slots, heads))
+        self.timely, self.slot = nn.Parameter(torch.zeros(heads, 3)), nn.Parameter(torch.zeros(slate_size, heads))
         self.unexplained = nn.Parameter(torch.zeros(heads))
 
     def users(self, features: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class SequenceAgent(NeuralAgent):
         """The network of this catalogue."""
         config = self.config
         return self.network(
-            encodings=self.encodings, released=self.setting.catalog.released_at, hidden=config.hidden,
+            encodings=self.encodings, released=self.env_spec.catalog.released_at, hidden=config.hidden,
             length=config.length, drop=config.dropout, sharpness=config.sharpness, negatives=config.negatives,
             generator=generator,
         )  # fmt: skip
@@ -83,7 +83,7 @@ class SequenceAgent(NeuralAgent):
         used = np.unique(window)
         bounds = np.searchsorted(window, np.append(used, len(sequences.trail)))
         counts = np.diff(bounds)
-        profile = self.views.rows[index[row[bounds[:-1]]], : self.setting.catalog.width] * self.scale
+        profile = self.views.rows[index[row[bounds[:-1]]], : self.env_spec.catalog.width] * self.scale
 
         def batch(chosen: Numbers) -> dict[str, NDArray[Any]]:
             sequence = np.repeat(np.arange(len(chosen)), counts[chosen])
@@ -108,7 +108,7 @@ class SequenceAgent(NeuralAgent):
         self._alike = (biases.numpy() + self.config.value * np.log(self.value)).astype(np.float32)
         self._timely = np.concatenate([np.zeros(1, np.float32), net.fresh.detach().numpy()])
 
-    def scores(self, rows: Floats, session: Any) -> NDArray[np.floating]:
+    def scores(self, obs: Floats, session: Any) -> NDArray[np.floating]:
         """Logits after the last items, and worth."""
         import torch
 
@@ -117,11 +117,11 @@ class SequenceAgent(NeuralAgent):
         shift = (np.arange(self.trail) + self.trail - count[:, None]) % self.trail
         trail = np.take_along_axis(session.trail, shift, 1)
         longest = max(int(count.max(initial=0)), 1)
-        profile = self.setting.part("profile", rows) * self.scale
+        profile = self.env_spec.part("profile", obs) * self.scale
         with torch.no_grad():
             found = self.trainer.net.queries(torch.from_numpy(trail[:, :longest]), torch.from_numpy(profile))
-        scores: Floats = found.numpy()[np.arange(len(rows)), count] @ self._vectors + self._alike
-        catalog = self.setting.catalog
+        scores: Floats = found.numpy()[np.arange(len(obs)), count] @ self._vectors + self._alike
+        catalog = self.env_spec.catalog
         add_timely(
             scores, session.memory.wear, catalog.topic, catalog.released_at, session.newest, self._timely
         )  # fmt: skip

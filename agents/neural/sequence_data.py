@@ -50,9 +50,9 @@ class Sequences:
         half = max(length // 2, 1)
         shift = np.where(before > length, -(-(before - length) // half) * half, 0)
         targets = np.flatnonzero(clicked)
-        starts, window = np.unique((begin + shift)[targets], return_inverse=True)
-        end = np.append(first, len(kept))[np.searchsorted(first, starts, side="right")]
-        place = starts[:, None] + np.arange(length)
+        episode_start, window = np.unique((begin + shift)[targets], return_inverse=True)
+        end = np.append(first, len(kept))[np.searchsorted(first, episode_start, side="right")]
+        place = episode_start[:, None] + np.arange(length)
         inside = place < end[:, None]
         trail = np.where(inside, code[np.minimum(place, max(len(kept) - 1, 0))] if len(kept) else -1, -1)
         return cls(trail.astype(np.int64), kept[targets], window.reshape(-1), (before - shift)[targets])

@@ -68,7 +68,7 @@ class SiameseAgent(CrossModalAgent):
         """The three towers."""
         from recsim_llm.agents.neural.siamese_net import SiameseNet
 
-        catalog, config = self.setting.catalog, self.config
+        catalog, config = self.env_spec.catalog, self.config
         return SiameseNet(
             self.tables, self.texts, catalog.released_at, catalog.topic, self.features_width, self.room, config.hidden,
             config.dropout, config.sharpness, config.alignment, config.strangers, generator,
@@ -79,7 +79,7 @@ class SiameseAgent(CrossModalAgent):
         rows = self.chosen(np.flatnonzero(log.click > 0), start, rng)
         situation = self.situations(log, rows)
         item = log.item[rows]
-        clicks = np.bincount(item, minlength=self.setting.items)
+        clicks = np.bincount(item, minlength=self.env_spec.items)
         share = np.log(np.maximum(clicks, 1) / max(len(rows), 1)).astype(np.float32) * self.config.corrected
 
         def batch(chosen: Numbers) -> dict[str, NDArray[Any]]:
@@ -99,20 +99,20 @@ class SiameseAgent(CrossModalAgent):
         self._timely = np.concatenate([net.wear.detach().numpy(), net.fresh.detach().numpy()])
         self._own: Floats = net.id_vector.detach().numpy().copy()
 
-    def directions(self, rows: Floats, session: Any) -> Floats:
+    def directions(self, obs: Floats, session: Any) -> Floats:
         """[B, R] directions of the users of observations [B, P]."""
         import torch
 
-        features = self.features_of(rows, session)
+        features = self.features_of(obs, session)
         clicked = pooled(session.history[:, -RECENT:], self._own)
         with torch.no_grad():
             given = torch.from_numpy(features), torch.from_numpy(session.user), torch.from_numpy(clicked)
             found: Floats = self.trainer.net.users(*given).numpy()
         return found
 
-    def scores(self, rows: Floats, session: Any) -> NDArray[np.floating]:
+    def scores(self, obs: Floats, session: Any) -> NDArray[np.floating]:
         """Cosines over their temperatures, biases and worth."""
-        catalog = self.setting.catalog
-        scores: Floats = self.directions(rows, session) @ self._vectors + self._alike
+        catalog = self.env_spec.catalog
+        scores: Floats = self.directions(obs, session) @ self._vectors + self._alike
         add_timely(scores, session.memory.wear, catalog.topic, catalog.released_at, session.newest, self._timely)
         return scores

@@ -62,7 +62,7 @@ class TwoTowerAgent(NeuralAgent):
         """Both towers."""
         from recsim_llm.agents.neural.two_tower_net import TwoTowerNet
 
-        catalog, config = self.setting.catalog, self.config
+        catalog, config = self.env_spec.catalog, self.config
         columns = np.concatenate([np.eye(len(catalog.topics))[catalog.topic], self.price[:, None]], 1)
         width = self.views.width - 1 + catalog.width + len(catalog.topics)
         return TwoTowerNet(
@@ -72,7 +72,7 @@ class TwoTowerAgent(NeuralAgent):
 
     def features(self, views: Floats, pooled: Floats, wear: Floats) -> Floats:
         """[B, F] of users: profile, interest and what was consumed, scaled like encodings, context, wear."""
-        width = self.setting.catalog.width
+        width = self.env_spec.catalog.width
         return np.concatenate([views[:, : 2 * width] * self.scale, pooled, views[:, 2 * width : -1], wear], 1)
 
     def examples(self, log: Log, start: int, rng: np.random.Generator) -> tuple[int, Any]:
@@ -80,7 +80,7 @@ class TwoTowerAgent(NeuralAgent):
         rows = self.chosen(np.flatnonzero(log.click > 0), start, rng)
         replay, index = self.replayed(log), self.views.index
         item, moment = log.item[rows], replay.moment[rows]
-        clicks = np.bincount(item, minlength=self.setting.items)
+        clicks = np.bincount(item, minlength=self.env_spec.items)
         share = np.log(np.maximum(clicks, 1) / max(len(rows), 1)).astype(np.float32) * self.config.corrected
 
         def batch(chosen: Numbers) -> dict[str, NDArray[Any]]:
@@ -103,13 +103,13 @@ class TwoTowerAgent(NeuralAgent):
         fresh, wear = (self.trainer.net.get_parameter(name).detach().numpy() for name in ("fresh", "wear"))
         self._timely = np.concatenate([wear, fresh])
 
-    def scores(self, rows: Floats, session: Any) -> NDArray[np.floating]:
+    def scores(self, obs: Floats, session: Any) -> NDArray[np.floating]:
         """Dot products, biases and worth."""
         import torch
 
-        catalog, memory = self.setting.catalog, session.memory
+        catalog, memory = self.env_spec.catalog, session.memory
         pooled = pooled_of(session.history, self.encodings)
-        features = self.features(self.views.of(rows, session.newest), pooled, memory.wear)
+        features = self.features(self.views.of(obs, session.newest), pooled, memory.wear)
         with torch.no_grad():
             users = self.trainer.net.users(torch.from_numpy(features)).numpy()
         scores: Floats = users @ self._vectors + self._alike

@@ -35,7 +35,7 @@ class MaskedPPOAgent(OnPolicyAgent):
 
         config = self.config
         return contrib.MaskablePPO(
-            MaskedItemPolicy, env, n_steps=steps, batch_size=divisor(steps * self.lanes.count, config.batch),
+            MaskedItemPolicy, env, n_steps=steps, batch_size=divisor(steps * self.runner.count, config.batch),
             n_epochs=config.epochs, learning_rate=config.learning_rate, gamma=config.gamma,
             gae_lambda=config.gae_lambda, clip_range=config.clip, ent_coef=config.entropy, device=self.device,
             rollout_buffer_class=MaskedOwnOrderBuffer,

@@ -62,7 +62,7 @@ class PPOAgent(OnPolicyAgent):
 
         config = self.config
         return require("stable_baselines3", "agents").PPO(
-            ItemPolicy, env, n_steps=steps, batch_size=divisor(steps * self.lanes.count, config.batch),
+            ItemPolicy, env, n_steps=steps, batch_size=divisor(steps * self.runner.count, config.batch),
             n_epochs=config.epochs, learning_rate=config.learning_rate, gamma=config.gamma,
             gae_lambda=config.gae_lambda, clip_range=config.clip, ent_coef=config.entropy, device=self.device,
             rollout_buffer_class=OwnOrderBuffer,

@@ -55,7 +55,7 @@ class ProtoAgent(OffPolicyAgent):
 
     def setup(self, rng: np.random.Generator) -> None:
         """The encodings, and the algorithm."""
-        embedding = np.asarray(self.setting.catalog.embedding, np.float32)
+        embedding = np.asarray(self.env_spec.catalog.embedding, np.float32)
         lengths = np.linalg.norm(embedding, axis=1, keepdims=True)
         if self.config.similarity == "inner":
             lengths = np.full_like(lengths, lengths.max())
@@ -66,7 +66,7 @@ class ProtoAgent(OffPolicyAgent):
         """Box(-1, 1, (K * D,), float32)."""
         from gymnasium import spaces
 
-        return spaces.Box(-1.0, 1.0, (self.setting.slots * self.codes.shape[1],), np.float32)
+        return spaces.Box(-1.0, 1.0, (self.env_spec.slate_size * self.codes.shape[1],), np.float32)
 
     def coded(self, items: Slates) -> Vectors:
         """The vectors [N, K * D] that items [N, K] are."""
@@ -80,46 +80,46 @@ class ProtoAgent(OffPolicyAgent):
             noise: [B, K, D] standard normal numbers to explore with; None for none.
         """
         flat: Vectors = self.model.policy.vectors(inputs, None if noise is None else noise.reshape(len(inputs), -1))
-        return flat.reshape(len(inputs), self.setting.slots, -1)
+        return flat.reshape(len(inputs), self.env_spec.slate_size, -1)
 
     def noise(self, lanes: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Standard normal numbers [B, K, D]."""
-        return rng.standard_normal((lanes, self.setting.slots, self.codes.shape[1]), np.float32)
+        return rng.standard_normal((lanes, self.env_spec.slate_size, self.codes.shape[1]), np.float32)
 
     def tried(self) -> Slates:
         """The items nearest to the actor's vectors with noise."""
-        return nearest(self.vectors(self.now()[0], self.noise(self.lanes.count, self.rng)), self.codes, self.open())
+        return nearest(self.vectors(self.now()[0], self.noise(self.runner.count, self.rng)), self.codes, self.open())
 
-    def scores(self, rows: Floats, memory: Memory, allowed: Flags) -> NDArray[np.float64]:
+    def scores(self, obs: Floats, memory: Memory, action_mask: Flags) -> NDArray[np.float64]:
         """Nearness of items to the nearest of the actor's vectors, [B, I]."""
-        closeness = self.vectors(self.inputs(rows, memory, allowed), None) @ self.codes.T
+        closeness = self.vectors(self.inputs(obs, memory, action_mask), None) @ self.codes.T
         scores: NDArray[np.float64] = closeness.max(1).astype(np.float64)
         return scores
 
     def served(
-        self, rows: Floats, state: Any, starts: Flags, allowed: Flags, noise: NDArray[np.float32] | None
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags, noise: NDArray[np.float32] | None
     ) -> tuple[Slates, Any]:
         """The items nearest to the actor's vectors, and the memory of them."""
-        memory = self.recall(rows, state, starts)
-        vectors = self.vectors(self.inputs(rows, memory, allowed), noise)
-        slates = nearest(vectors, self.codes, self.rested(memory, allowed))
+        memory = self.recall(obs, state, episode_start)
+        vectors = self.vectors(self.inputs(obs, memory, action_mask), noise)
+        slates = nearest(vectors, self.codes, self.rested(memory, action_mask))
         return slates, memory.noting(slates)
 
 
-def nearest(vectors: Vectors, codes: Vectors, allowed: Flags) -> Slates:
+def nearest(vectors: Vectors, codes: Vectors, action_mask: Flags) -> Slates:
     """The item nearest to each vector by inner product, for one slot after another, none twice, [B, K].
 
     Args:
         vectors: [B, K, D].
         codes: [I, D].
-        allowed: [B, I]; where fewer than K items are, the nearest of the others fill up.
+        action_mask: [B, I]; where fewer than K items are, the nearest of the others fill up.
     """
-    lanes, slots, _ = vectors.shape
-    scores = (vectors.reshape(lanes * slots, -1) @ codes.T).reshape(lanes, slots, -1).astype(np.float64)
-    free = np.ones_like(allowed)
-    far = np.where(allowed, 0.0, -FAR)
-    slates = np.empty((lanes, slots), np.int64)
-    for slot in range(slots):
+    lanes, slate_size, _ = vectors.shape
+    scores = (vectors.reshape(lanes * slate_size, -1) @ codes.T).reshape(lanes, slate_size, -1).astype(np.float64)
+    free = np.ones_like(action_mask)
+    far = np.where(action_mask, 0.0, -FAR)
+    slates = np.empty((lanes, slate_size), np.int64)
+    for slot in range(slate_size):
         slates[:, slot] = best(scores[:, slot] + far, free, 1)[:, 0]
         free[np.arange(lanes), slates[:, slot]] = False
     return slates

@@ -29,14 +29,14 @@ class Directions(nn.Module):
 
     Args:
         shape: What it is made for.
-        slots: Vectors, K or 1.
+        slate_size: Vectors, K or 1.
     """
 
-    def __init__(self, shape: Shape, slots: int) -> None:
+    def __init__(self, shape: Shape, slate_size: int) -> None:
         super().__init__()
         self.encoding, self.scale = shape.catalog.width, shape.scale
         self.latent = nn.Sequential(nn.Linear(shape.width + len(shape.catalog.topics), shape.hidden), nn.Tanh())
-        self.query = nn.Linear(shape.hidden, slots * self.encoding)
+        self.query = nn.Linear(shape.hidden, slate_size * self.encoding)
         self.profile = nn.Parameter(torch.zeros(self.encoding))
         self.interest = nn.Parameter(torch.zeros(self.encoding))
         nn.init.orthogonal_(self.query.weight, START / shape.hidden**0.5)
@@ -61,7 +61,7 @@ class Deviation(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.log = nn.Parameter(torch.full((shape.slots * shape.catalog.width,), LOG_STD))
+        self.log = nn.Parameter(torch.full((shape.slate_size * shape.catalog.width,), LOG_STD))
 
     def forward(self, rows: Tensor) -> Tensor:
         """[B, K * D]."""
@@ -152,7 +152,7 @@ class ProtoTD3Policy(Shaped, TD3Policy):
         """An actor."""
         arguments = self._update_features_extractor(self.actor_kwargs, features_extractor)
         actor = TD3Actor(**{**arguments, "net_arch": []})
-        actor.mu = nn.Sequential(Directions(self._shape, self._shape.slots), nn.Tanh())
+        actor.mu = nn.Sequential(Directions(self._shape, self._shape.slate_size), nn.Tanh())
         return actor.to(self.device)
 
     def vectors(self, rows: NDArray[np.float32], noise: NDArray[np.float32] | None) -> NDArray[np.float32]:
@@ -176,7 +176,7 @@ class ProtoSACPolicy(Shaped, SACPolicy):
         shape = self._shape
         arguments = self._update_features_extractor(self.actor_kwargs, features_extractor)
         actor: Any = SACActor(**{**arguments, "net_arch": []})
-        actor.mu, actor.log_std = Directions(shape, shape.slots), Deviation(shape)
+        actor.mu, actor.log_std = Directions(shape, shape.slate_size), Deviation(shape)
         made: SACActor = actor.to(self.device)
         return made
 

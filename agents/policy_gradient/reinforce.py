@@ -83,37 +83,39 @@ class ReinforceAgent(TorchAgent):
 
     def fields(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Also which items could be shown."""
-        return {**super().fields(), "shelf": ((-(-self.setting.items // 8),), np.uint8)}
+        return {**super().fields(), "shelf": ((-(-self.env_spec.items // 8),), np.uint8)}
 
     def kept(self, trail: Trail) -> dict[str, NDArray[Any]]:
         """Also which items could be shown."""
         if isinstance(trail, Draw):
             return {"shelf": trail.shelf}
-        return {"shelf": np.full((len(trail.signs), -(-self.setting.items // 8)), 255, np.uint8)}
+        return {"shelf": np.full((len(trail.signs), -(-self.env_spec.items // 8)), 255, np.uint8)}
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """K items drawn without replacement, or the most probable ones."""
-        trail, states, rested = self.looked(rows, state, starts, allowed)
+        trail, states, rested = self.looked(obs, state, episode_start, action_mask)
         logits = self.logits(states)
         if deterministic:
-            slates = best(logits, rested, self.setting.slots)
+            slates = best(logits, rested, self.env_spec.slate_size)
         else:
-            slates = best(logits + rng.gumbel(size=logits.shape), rested, self.setting.slots)
+            slates = best(logits + rng.gumbel(size=logits.shape), rested, self.env_spec.slate_size)
             self.propensity = drawn_without_replacement(logits, rested, slates)
         shelf = np.packbits(rested, axis=1)
         return slates, Draw(trail.memory.noting(slates), trail.signs, trail.features, shelf)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+    def relevance(
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
+    ) -> NDArray[np.floating] | None:
         """Logits [B, I]."""
-        return self.logits(self.looked(rows, state, starts, allowed)[1])
+        return self.logits(self.looked(obs, state, episode_start, action_mask)[1])
 
     def logits(self, states: Floats) -> NDArray[np.float64]:
         """Logits of all items, [B, I]."""
@@ -126,14 +128,14 @@ class ReinforceAgent(TorchAgent):
         """What has the gradient above, the baseline's error, and the entropy bonus."""
         torch, learner, kept, config = self.torch, self.learner, self.experience, self.config
         total, weight, last, _ = kept.returns(ages, lanes, config.steps, config.gamma)
-        later = (total - kept.get("reward", ages, lanes)) / self.setting.slots
+        later = (total - kept.get("reward", ages, lanes)) / self.env_spec.slate_size
         rewards = (kept.get("slot_reward", ages, lanes) + later[:, None]) / self.scale[0]
         base, direction = learner.net(learner.tensor(kept.get("state", ages, lanes)))
         with torch.no_grad():
             future = learner.net(learner.tensor(kept.get("after", last, lanes)))[0]
         gains = learner.tensor(rewards.astype(np.float32))
         gains = gains + learner.tensor(weight.astype(np.float32))[:, None] * future  # [N, K]
-        shelf = np.unpackbits(kept.get("shelf", ages, lanes), axis=1, count=self.setting.items).astype(np.bool_)
+        shelf = np.unpackbits(kept.get("shelf", ages, lanes), axis=1, count=self.env_spec.items).astype(np.bool_)
         logits = learner.net.of_all(direction, 0).masked_fill(~learner.tensor(shelf), LOWEST)
         log_pi = torch.log_softmax(logits, 1)
         seen = learner.tensor(kept.get("seen", ages, lanes).astype(np.float32))
@@ -160,19 +162,19 @@ def top_k_objective(torch: Any, log_pi: Any, chance: Any, advantage: Any, larges
     """
     pi = log_pi.detach().exp()
     weight = (pi / torch.where(torch.isnan(chance), pi, chance).clamp(min=1e-12)).clamp(max=largest)
-    slots = log_pi.shape[1]
-    return weight * slots * (1.0 - pi) ** (slots - 1) * advantage * log_pi
+    slate_size = log_pi.shape[1]
+    return weight * slate_size * (1.0 - pi) ** (slate_size - 1) * advantage * log_pi
 
 
 def drawn_without_replacement(
-    logits: NDArray[np.float64], allowed: Flags, slates: Slates
+    logits: NDArray[np.float64], action_mask: Flags, slates: Slates
 ) -> NDArray[np.float64]:  # fmt: skip
     """Probability of each slot's item given the slots before it, [B, K], for the softmax of logits [B, I]."""
-    highest = np.where(allowed, logits, LOWEST).max(1, keepdims=True)
-    weight = np.where(allowed, np.exp(np.minimum(logits - highest, 0.0)), 0.0)
+    highest = np.where(action_mask, logits, LOWEST).max(1, keepdims=True)
+    weight = np.where(action_mask, np.exp(np.minimum(logits - highest, 0.0)), 0.0)
     drawn = np.take_along_axis(weight, slates, 1)
     total = weight.sum(1, keepdims=True)
     left = total - np.concatenate([np.zeros_like(total), np.cumsum(drawn, 1)[:, :-1]], 1)
-    filled = ~np.take_along_axis(allowed, slates, 1)  # too few were on the shelf: there was no choice
+    filled = ~np.take_along_axis(action_mask, slates, 1)  # too few were on the shelf: there was no choice
     chance: NDArray[np.float64] = np.where(filled, 1.0, drawn / np.maximum(left, 1e-300))
     return np.clip(chance, 1e-300, 1.0)

@@ -54,6 +54,7 @@ class SACAgent(ProtoAgent):
     """
 
     name: ClassVar[str] = "sac"
+    knows_propensity: ClassVar[bool] = False
     Config: ClassVar[type[SACConfig]] = SACConfig
     config: SACConfig
 
@@ -77,18 +78,18 @@ class SACAgent(ProtoAgent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The items nearest to the mean of the actor's vectors, or to vectors that it draws."""
         if deterministic:
-            return self.served(rows, state, starts, allowed, None)
-        self.propensity = np.full((len(rows), self.setting.slots), np.nan)
-        return self.served(rows, state, starts, allowed, self.noise(len(rows), rng))
+            return self.served(obs, state, episode_start, action_mask, None)
+        self.propensity = np.full((len(obs), self.env_spec.slate_size), np.nan)
+        return self.served(obs, state, episode_start, action_mask, self.noise(len(obs), rng))
 
     def arrays(self) -> Arrays:
         """Those of all agents with a buffer, and the logarithm of the temperature."""

@@ -70,12 +70,12 @@ class TD3Agent(ProtoAgent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The items nearest to the actor's vectors; its policy is deterministic."""
-        return self.served(rows, state, starts, allowed, None)
+        return self.served(obs, state, episode_start, action_mask, None)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.item_stats import ItemCounts
+from recsim_llm.agents.common.item_stats import ItemCounts, credited
 from recsim_llm.agents.common.slates import best, uniform, uniform_propensity
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
@@ -53,34 +53,34 @@ class BestStaticAgent(Agent):
 
     def setup(self, rng: np.random.Generator) -> None:
         """Counts at zero; ties are broken in an order drawn once."""
-        self.counts = ItemCounts(self.setting.items)
-        self.ties = rng.random(self.setting.items) * 1e-9
+        self.counts = ItemCounts(self.env_spec.items)
+        self.ties = rng.random(self.env_spec.items) * 1e-9
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The highest means."""
-        return best(self.counts.rate(self.config.strength) + self.ties, allowed, self.setting.slots), state
+        return best(self.counts.rate(self.config.strength) + self.ties, action_mask, self.env_spec.slate_size), state
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating]:
+    def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.floating]:
         """The same means for everybody."""
-        return np.broadcast_to(self.counts.rate(self.config.strength), allowed.shape)
+        return np.broadcast_to(self.counts.rate(self.config.strength), action_mask.shape)
 
     def interact(self) -> Transition:
         """One step of every lane under the uniform random policy."""
-        allowed, slots = self.lanes.available(), self.setting.slots
-        self.propensity = uniform_propensity(allowed, slots)
-        return self.lanes.step(uniform(allowed, slots, self.rng), propensity=self.propensity)
+        action_mask, slate_size = self.runner.available(), self.env_spec.slate_size
+        self.propensity = uniform_propensity(action_mask, slate_size)
+        return self.runner.step(uniform(action_mask, slate_size, self.rng), propensity=self.propensity)
 
     def update(self, transition: Transition) -> None:
         """Credits each slot that was looked at with its reward."""
-        self.counts.add(transition, transition.info["slot_reward"])
+        self.counts.add(transition, credited(transition))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Counts and the order of ties."""

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.common.slates import best
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 from recsim_llm.agents.reference.oracle import LARGEST_UTILITY, OracleAgent
 from recsim_llm.errors import ConfigError
+from recsim_llm.serving import Served, leave
 
 Floats64 = NDArray[np.float64]
 DAY = 86_400  # [s]
@@ -96,7 +97,7 @@ class LookaheadAgent(OracleAgent):
 
     What it gains over the myopic oracle is a lower bound of what looking ahead can gain. Deviations: plans are made for
     all lanes at once and kept for ``replan`` steps; users who come in between get the policy that was best on average.
-    It reads the state of the environment that it serves, its own or that given to :meth:`serve`.
+    It reads the state of the environment that it serves.
     """
 
     name: ClassVar[str] = "lookahead"
@@ -106,56 +107,72 @@ class LookaheadAgent(OracleAgent):
     config: LookaheadConfig
 
     @classmethod
-    def refusal(cls, setting: Setting, config: Any) -> str | None:
-        """Lists of candidates are drawn anew in every step that is played out."""
-        if setting.candidates:
+    def refusal(cls, env_spec: EnvironmentSpec, config: Any) -> str | None:
+        """Lists of candidates out of a catalogue are drawn outside of the rules that it plays out."""
+        if env_spec.candidates and not env_spec.kinds:
             return (
                 "lookahead plans over the whole catalogue; make the environment without num_candidates, or use oracle"
             )
         return None
 
     def setup(self, rng: np.random.Generator) -> None:
-        """Serves its own environment until it is told of another."""
+        """No simulator to plan in yet."""
         super().setup(rng)
-        self._served = self.env
-        self._planner: Any = None
-
-    def serve(self, env: Any) -> None:
-        """Takes an environment whose state it reads from now on."""
-        self._served, self._planner = env, None
+        self._planner: tuple[Any, Any, dict[str, tuple[int, ...]]] | None = None
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The slate of the policy that each lane follows, chosen anew where it is time."""
-        count = len(rows)
-        core = self._served.unwrapped.core
-        if core.lanes != count:
+        count = len(obs)
+        if self.where is None or self.where.count != count:
             raise ConfigError(
-                f"lookahead reads the state of an environment with {core.lanes} lanes and is asked for {count}; name "
-                "the one it serves: agent.serve(env)"
+                f"lookahead reads the state of the environment, and none in this process has these {count} rows "
+                "of observations now; name the one it serves: agent.serve(env)"
             )
         if not isinstance(state, Plan):
             state = Plan(*(np.zeros(count, np.int64) for _ in range(3)))
-        if starts.all() or (state.left <= 0).any():
-            state = self._planned(core)
-        policy = np.where(starts, state.usual, state.policy) if not starts.all() else state.policy
-        slates = self._slates(core, np.asarray(self.config.numbers)[policy], allowed)
+        if episode_start.all() or (state.left <= 0).any():
+            state = self._planned(self.where)
+        policy = np.where(episode_start, state.usual, state.policy) if not episode_start.all() else state.policy
+        weights = np.asarray(self.config.numbers)[policy]
+        listed, usable = None, action_mask
+        if self.env_spec.kinds:  # what is to be chosen from are the documents that are there now
+            listed = self.env_spec.listed(obs)
+            usable = (listed >= 0) & np.take_along_axis(action_mask, np.maximum(listed, 0), 1)
+        slates = np.empty((count, self.env_spec.slate_size), np.int64)
+        for part in self.where.parts:
+            core = part.env.core
+            wanted, there = np.zeros(core.lanes), np.ones((core.lanes, usable.shape[1]), np.bool_)
+            wanted[part.lanes], there[part.lanes] = weights[part.rows], usable[part.rows]
+            slates[part.rows] = self._slates(core, wanted, there)[part.lanes]
+        if listed is not None:
+            slates = np.take_along_axis(listed, slates, 1)
         return slates, Plan(policy, state.usual, state.left - 1)
 
-    def _planned(self, core: Any) -> Plan:
-        """Which of the policies promises most to each lane."""
+    def _planned(self, served: Served) -> Plan:
+        """Which of the policies promises most to each user."""
+        plan = Plan(*(np.zeros(served.count, np.int64) for _ in range(3)))
+        for part in served.parts:
+            found = self._planned_in(part.env)
+            for own, all_lanes in zip(vars(plan).values(), vars(found).values(), strict=True):
+                own[part.rows] = all_lanes[part.lanes]
+        return plan
+
+    def _planned_in(self, env: Any) -> Plan:
+        """Which of the policies promises most to each lane of an environment."""
+        core = env.core
         weights, lanes = np.asarray(self.config.numbers), core.lanes
         snapshot = core.simulator.get_state()
         returns = np.stack(
             [
-                self._played_out(core, snapshot, np.repeat(weights, lanes), luck).reshape(len(weights), lanes)
+                self._played_out(env, snapshot, np.repeat(weights, lanes), luck).reshape(len(weights), lanes)
                 for luck in range(self.config.rollouts)
             ]
         )
@@ -163,40 +180,40 @@ class LookaheadAgent(OracleAgent):
         usual = np.full(lanes, int(gains.mean(1).argmax()))
         return Plan(gains.argmax(0), usual, np.full(lanes, self.config.replan))  # the first of those that are equal
 
-    def _played_out(self, core: Any, snapshot: Mapping[str, NDArray[Any]], weights: Floats64, luck: int) -> Floats64:
+    def _played_out(self, env: Any, snapshot: Mapping[str, NDArray[Any]], weights: Floats64, luck: int) -> Floats64:
         """Return of each lane of the planner [W B] over ``depth`` steps, with what is left after them."""
-        planner = self._copies(len(weights))
-        planner.simulator.set_state({name: _tiled(part, core.lanes, len(weights)) for name, part in snapshot.items()})
+        planner, shapes = self._copies(env, len(weights))
+        planner.simulator.set_state({name: _tiled(part, shapes[name]) for name, part in snapshot.items()})
         lane = planner.simulator.state.lane
         lane["stream"] += np.uint64(OTHER_LUCK * (luck + 1) % 2**64)
         alive, begun = ~lane["ended"], lane["step"].copy()
         rewards, steps = np.zeros(len(weights)), np.zeros(len(weights))
-        listed = self._listed(planner, weights)
+        listed = None if self.env_spec.kinds else self._listed(planner, weights)  # other documents at each step
         for _ in range(self.config.depth):
             outcome = planner.simulator.step(self._slates(planner, weights, listed=listed))
             reward = planner.true_rewards() if planner.protocol.reports else outcome.reward
             rewards += np.where(alive, reward, 0.0)
             steps += alive
-            alive &= ~outcome.terminated & (self._steps_left(planner) > 0)
+            alive &= ~outcome.terminated & (self._steps_left(env, planner) > 0)
             lane["ended"] = ~alive
             if not alive.any():
                 break
         if self.config.tail:
-            rewards += alive * self._tail(planner, weights, rewards, lane["step"] - begun, alive)
+            rewards += alive * self._tail(env, planner, weights, rewards, lane["step"] - begun, alive)
         return rewards
 
-    def _tail(self, planner: Any, weights: Floats64, rewards: Floats64, steps: Any, alive: Flags) -> Floats64:
+    def _tail(self, env: Any, planner: Any, weights: Floats64, rewards: Floats64, steps: Any, alive: Flags) -> Floats64:
         """What a lane that is still there is worth, by its policy's mean reward and rate of leaving, [W B]."""
         _, policy = np.unique(weights, return_inverse=True)
         pooled = [np.bincount(policy, weights=values) for values in (rewards, steps, ~alive)]
-        left = self._steps_left(planner)
+        left = self._steps_left(env, planner)
         stay = (pooled[1] / np.maximum(pooled[2], 0.5))[policy]  # steps until users leave, on average
         return (pooled[0] / np.maximum(pooled[1], 1.0))[policy] * np.minimum(stay, left)
 
-    def _steps_left(self, planner: Any) -> Floats64:
+    def _steps_left(self, env: Any, planner: Any) -> Floats64:
         """Steps to the horizon; where that is a day of the month, at the pace so far."""
         lane, left = planner.simulator.state.lane, np.full(planner.lanes, np.inf)
-        horizon = planner.options.horizon or (self._served.spec.max_episode_steps if self._served.spec else None)
+        horizon = planner.options.horizon or (env.spec.max_episode_steps if env.spec else None)
         if horizon:
             left = horizon - lane["step"].astype(np.float64)
         if planner.protocol.retention > 0:
@@ -206,14 +223,14 @@ class LookaheadAgent(OracleAgent):
         return left
 
     def _slates(
-        self, core: Any, weights: Floats64, allowed: Flags | None = None, listed: Slates | None = None
+        self, core: Any, weights: Floats64, action_mask: Flags | None = None, listed: Slates | None = None
     ) -> Slates:
         """The best slates [B, K] for a weight on satisfaction for each lane [B].
 
-        ``allowed`` [B, I] leaves items out; ``listed`` [B, N] names those to choose from.
+        ``action_mask`` [B, I] leaves items out; ``listed`` [B, N] names those to choose from.
         """
         appeal, value = self._worth(core, weights, listed)
-        usable = np.isfinite(appeal) if allowed is None else np.isfinite(appeal) & allowed
+        usable = np.isfinite(appeal) if action_mask is None else np.isfinite(appeal) & action_mask
         slates = self.slates(appeal, value, usable)
         return slates if listed is None else np.take_along_axis(listed, slates, 1)
 
@@ -231,10 +248,11 @@ class LookaheadAgent(OracleAgent):
         promise = np.exp(np.clip(appeal - self.no_click, -LARGEST_UTILITY, 0.0)) * value
         return best(promise, np.isfinite(appeal), min(self.config.shortlist, value.shape[1]))
 
-    def _copies(self, lanes: int) -> Any:
-        """A simulator like that of the environment served, with lanes to plan in."""
-        if self._planner is None or self._planner.lanes != lanes:
-            spec = self._served.spec or self._served.unwrapped.spec
+    def _copies(self, served: Any, lanes: int) -> tuple[Any, dict[str, tuple[int, ...]]]:
+        """A copy of an environment served, with lanes to plan in, and the shapes of its state."""
+        spec = served.spec
+        made_for = (None if spec is None else (spec.id, spec.kwargs), lanes)
+        if self._planner is None or self._planner[0] != made_for:
             if spec is None:
                 raise ConfigError(
                     "lookahead makes a copy of the environment, which must come from gym.make or make_vec"
@@ -243,8 +261,11 @@ class LookaheadAgent(OracleAgent):
             kwargs |= {"truth": False, "render_mode": None}
             env = gym.make_vec(spec.id, num_envs=lanes, **kwargs)
             env.reset(seed=0)
-            self._planner = env.unwrapped.core  # type: ignore[attr-defined]
-        return self._planner
+            leave(env.unwrapped)  # nobody is served in it
+            core: Any = env.unwrapped.core  # type: ignore[attr-defined]
+            shapes = {name: part.shape for name, part in core.simulator.get_state().items()}
+            self._planner = made_for, core, shapes
+        return self._planner[1:]
 
 
 def shrunk(gains: Floats64) -> Floats64:
@@ -261,8 +282,6 @@ def shrunk(gains: Floats64) -> Floats64:
     return drawn
 
 
-def _tiled(part: NDArray[Any], lanes: int, wanted: int) -> NDArray[Any]:
-    """Rows of B lanes once for every policy; parts of which there is one row are left as they are."""
-    if len(part) != lanes:
-        return part
-    return np.tile(part, (wanted // lanes, *(1,) * (part.ndim - 1)))
+def _tiled(part: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """What B lanes have, once for every policy; what all lanes share is left as it is."""
+    return np.tile(part, [wanted // max(own, 1) for wanted, own in zip(shape, part.shape, strict=True)])

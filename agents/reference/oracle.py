@@ -33,7 +33,7 @@ class OracleAgent(Agent):
     assortment optimization with a multinomial logit choice model and capacity constraint".
 
     It reads ``truth_appeal`` and ``truth_value`` from the infos shown to :meth:`observe` before each ``predict``; where
-    none were shown, from its own environment, which must have been made with ``truth=True`` and have as many lanes.
+    none were shown, from the environment that it serves, which must have been made with ``truth=True``.
     """
 
     name: ClassVar[str] = "oracle"
@@ -44,59 +44,47 @@ class OracleAgent(Agent):
         """Reads the choice model's parameters."""
         rules = self.env.unwrapped.core.simulator.rules
         self.choice, self.no_click = str(rules.choice), float(rules.no_click)
-        places = np.arange(1, self.setting.slots + 1, dtype=np.float64)
+        places = np.arange(1, self.env_spec.slate_size + 1, dtype=np.float64)
         self.attention: Floats64 = np.power(places, -float(rules.position_bias), dtype=np.float64)
-        self._shown: tuple[Floats64, Floats64] | None = None
-
-    def observe(self, info: dict[str, Any]) -> None:
-        """Takes the truth for the next call of ``predict``."""
-        if "truth_appeal" in info and "truth_value" in info:
-            self._shown = _two_dimensional(info["truth_appeal"]), _two_dimensional(info["truth_value"])
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best slate; there is nothing to explore."""
-        appeal, value = self._truth(len(rows))
-        if self.setting.candidates:
-            listed = self.setting.listed(rows)
-            appeal = _spread(appeal, listed, self.setting.items, -np.inf)
-            value = _spread(value, listed, self.setting.items, 0.0)
-        return self.slates(appeal, value, allowed & np.isfinite(appeal)), state
+        appeal, value = self._truth(len(obs))
+        listed = self.candidates(obs)
+        if listed is not None:
+            appeal = _spread(appeal, listed, self.env_spec.items, -np.inf)
+            value = _spread(value, listed, self.env_spec.items, 0.0)
+        return self.slates(appeal, value, action_mask & np.isfinite(appeal)), state
 
     def slates(self, appeal: Floats64, value: Floats64, usable: Flags) -> Slates:
         """The best slates [B, K] for attraction, expected reward of a click and items on the shelf, [B, I] each."""
         if self.choice == "multinomial":
             return best_assortment(appeal, value, usable, self.attention, self.no_click)[0]
         click = 1.0 / (1.0 + np.exp(-np.clip(appeal - self.no_click, -LARGEST_UTILITY, LARGEST_UTILITY)))
-        return best(click * value, usable, self.setting.slots)
+        return best(click * value, usable, self.env_spec.slate_size)
 
     def _truth(self, lanes: int) -> tuple[Floats64, Floats64]:
-        shown, self._shown = self._shown, None
-        if shown is None:
-            shown = self._own_truth()
-        if len(shown[0]) != lanes:
+        shown = self.shown or {}
+        if "truth_appeal" not in shown or "truth_value" not in shown:
             raise ConfigError(
-                f"the truth is for {len(shown[0])} lanes and the observation for {lanes}; show the oracle the infos of "
+                "the oracle needs the latent truth and got none: make the environment that it serves with truth=True, "
+                "and where that is in another process show it the infos of each step: agent.observe(info)"
+            )
+        appeal, value = _two_dimensional(shown["truth_appeal"]), _two_dimensional(shown["truth_value"])
+        if len(appeal) != lanes:
+            raise ConfigError(
+                f"the truth is for {len(appeal)} lanes and the observation for {lanes}; show the oracle the infos of "
                 "the same lanes: agent.observe(info)"
             )
-        return shown
-
-    def _own_truth(self) -> tuple[Floats64, Floats64]:
-        core = self.env.unwrapped.core
-        if not core.options.truth:
-            raise ConfigError(
-                "the oracle needs the latent truth and got none: make the environment with truth=True, and where it "
-                "is not the oracle's own show it the infos of each step: agent.observe(info)"
-            )
-        appeal, value = core.truth()
-        return appeal.astype(np.float64), value.astype(np.float64)
+        return appeal, value
 
 
 def _two_dimensional(values: Any) -> Floats64:
@@ -122,11 +110,11 @@ def best_assortment(
         attention: Attention of each slot, not increasing, [K].
         no_click: Utility of clicking nothing [logit].
     """
-    slots = len(attention)
+    slate_size = len(attention)
     weight = np.where(usable, np.exp(np.clip(appeal - no_click, -LARGEST_UTILITY, LARGEST_UTILITY)), 0.0)
     reward = np.zeros(len(appeal))
     for _ in range(MOST_ROUNDS):
-        slates = best(weight * (value - reward[:, None]), usable, slots)
+        slates = best(weight * (value - reward[:, None]), usable, slate_size)
         drawn = np.take_along_axis(weight, slates, 1) * attention
         better = (drawn * np.take_along_axis(value, slates, 1)).sum(1) / (1.0 + drawn.sum(1))
         settled = np.abs(better - reward) <= 1e-12 * np.maximum(np.abs(better), 1.0)

@@ -8,15 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.item_stats import ItemCounts
+from recsim_llm.agents.common.item_stats import Floats64, ItemCounts, credited, seen_slots
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best, either, uniform
 from recsim_llm.agents.core.config import Config
+from recsim_llm.agents.core.credit import EventReward
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError
 
-GAINS = {"like": "like", "reward": "slot_reward", "click": "click"}
-"""What makes an item popular, and where infos say it."""
+GAINS = ("like", "reward", "click")
+"""What makes an item popular."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class PopularityConfig(RememberingConfig):
         explore: Share of lanes and steps that get a uniform random slate while learning; counts come from them alone.
         strength: Looks by which an item's rate is drawn towards the mean of all.
         gain: What makes an item popular: "like", how often it is liked by those who look at it, "reward", what a look
-            at it is worth to the platform, or "click", how often it is clicked.
+            at it is worth to the platform, or "click", how often it is clicked. Where slots earn less with a like (a
+            click) than without one, items are popular that are liked (clicked) least.
     """
 
     explore: float = 1.0
@@ -71,47 +73,61 @@ class PopularityAgent(RememberingAgent):
 
     def setup(self, rng: np.random.Generator) -> None:
         """Counts at zero; ties are broken in an order drawn once."""
-        self.counts = ItemCounts(self.setting.items)
-        self.ties = rng.random(self.setting.items) * 1e-9
-        self._explored: Flags = np.zeros(self.lanes.count, np.bool_)
+        self.counts = ItemCounts(self.env_spec.items)
+        self.ties = rng.random(self.env_spec.items) * 1e-9
+        self._explored: Flags = np.zeros(self.runner.count, np.bool_)
+        self.event_reward = EventReward()
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best rates."""
-        memory = self.recall(rows, state, starts)
-        slates = self._popular(self.rested(memory, allowed))
+        memory = self.recall(obs, state, episode_start)
+        slates = self._popular(self.rested(memory, action_mask))
         return slates, memory.noting(slates)
 
     def interact(self) -> Transition:
         """One step of every lane, a share of them exploring."""
-        lanes = self.lanes
-        allowed = lanes.available()
-        memory = self.recall(lanes.observation, self._state, lanes.fresh)
+        lanes = self.runner
+        action_mask = lanes.available()
+        memory = self.recall(lanes.observation, self.state, lanes.fresh)
         self._explored = self.rng.random(lanes.count) < self.config.explore
-        drawn, served = uniform(allowed, self.setting.slots, self.rng), self._popular(self.rested(memory, allowed))
+        drawn, served = (
+            uniform(action_mask, self.env_spec.slate_size, self.rng),
+            self._popular(self.rested(memory, action_mask)),
+        )
         slates = np.where(self._explored[:, None], drawn, served)
-        self.propensity = either(slates, served, allowed, self.config.explore)
-        self._state = memory.noting(slates)
-        return lanes.step(slates, self._state, self.propensity)
+        self.propensity = either(slates, served, action_mask, self.config.explore)
+        self.state = memory.noting(slates)
+        return lanes.step(slates, self.state, self.propensity)
 
-    def _popular(self, allowed: Flags) -> Slates:
-        return best(self.counts.rate(self.config.strength) + self.ties, allowed, self.setting.slots)
+    def _popular(self, action_mask: Flags) -> Slates:
+        return best(self.rate() + self.ties, action_mask, self.env_spec.slate_size)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating]:
+    def rate(self) -> Floats64:
+        """How popular each item is, [I]."""
+        return self.event_reward.sign * self.counts.rate(self.config.strength)
+
+    def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.floating]:
         """The same rates for everybody."""
-        return np.broadcast_to(self.counts.rate(self.config.strength), allowed.shape)
+        return np.broadcast_to(self.rate(), action_mask.shape)
 
     def update(self, transition: Transition) -> None:
         """Counts gains of the lanes that explored."""
-        self.counts.add(transition, transition.info[GAINS[self.config.gain]], self._explored)
+        credit, gain = credited(transition), self.config.gain
+        if gain == "reward":
+            self.counts.add(transition, credit, self._explored)
+            return
+        self.counts.add(transition, transition.info[gain], self._explored)
+        seen = seen_slots(transition)[1] & self._explored[:, None]
+        self.event_reward.add(np.asarray(transition.info[gain])[seen] > 0, credit[seen])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Counts and the order of ties."""
-        return {**self.counts.arrays(), "ties": self.ties}
+        """Counts, what likes or clicks earn, and the order of ties."""
+        return {**self.counts.arrays(), **self.event_reward.arrays(), "ties": self.ties}

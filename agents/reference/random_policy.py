@@ -23,13 +23,13 @@ class RandomAgent(Agent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """Draws."""
-        self.propensity = uniform_propensity(allowed, self.setting.slots)
-        return uniform(allowed, self.setting.slots, rng), state
+        self.propensity = uniform_propensity(action_mask, self.env_spec.slate_size)
+        return uniform(action_mask, self.env_spec.slate_size, rng), state

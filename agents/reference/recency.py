@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.common.remembering import RememberingAgent
 from recsim_llm.agents.common.slates import best
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 
 
 class RecencyAgent(RememberingAgent):
@@ -26,20 +26,27 @@ class RecencyAgent(RememberingAgent):
     name: ClassVar[str] = "recency"
     learns: ClassVar[bool] = False
 
+    @classmethod
+    def refusal(cls, env_spec: EnvironmentSpec, config: Any) -> str | None:
+        """Kinds of documents have no day of release."""
+        if env_spec.kinds:
+            return "recency shows what came out last, and here documents have no day of release; use popularity"
+        return None
+
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The newest first."""
-        memory = self.recall(rows, state, starts)
-        slates = best(self.setting.catalog.released_at, self.rested(memory, allowed), self.setting.slots)
+        memory = self.recall(obs, state, episode_start)
+        slates = best(self.env_spec.catalog.released_at, self.rested(memory, action_mask), self.env_spec.slate_size)
         return slates, memory.noting(slates)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating]:
+    def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.floating]:
         """The day of release [day]."""
-        return np.broadcast_to(self.setting.catalog.released_at, allowed.shape)
+        return np.broadcast_to(self.env_spec.catalog.released_at, action_mask.shape)

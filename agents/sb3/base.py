@@ -7,20 +7,21 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.common.item_stats import ItemCounts
+from recsim_llm.agents.common.item_stats import ItemCounts, credited
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.core import agent_file as saving
-from recsim_llm.agents.core.callbacks import Hook, hooked
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
-from recsim_llm.agents.core.progress import Progress
 from recsim_llm.errors import ConfigError, DataError, require, unknown
 from recsim_llm.threads import one_thread
+
+if TYPE_CHECKING:
+    from recsim_llm.agents.core.callbacks import Hook
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +70,12 @@ class Sb3Agent(RememberingAgent):
     """
 
     needs_torch: ClassVar[bool] = True
+    logs_propensity: ClassVar[bool] = False
     Config: ClassVar[type[Sb3Config]] = Sb3Config
     config: Sb3Config
     model: Any
+    recency: ClassVar[bool] = False
+    """Whether the networks see what was looked at and clicked lately, item by item."""
 
     def setup(self, rng: np.random.Generator) -> None:
         """Builds the algorithm."""
@@ -84,7 +88,7 @@ class Sb3Agent(RememberingAgent):
         self._streams = {"cpu": self._torch.Generator().manual_seed(seed).get_state()}
         if self.device.type == "cuda":
             self._streams["cuda"] = self._torch.Generator(self.device).manual_seed(seed).get_state()
-        self.counts, self.squares = ItemCounts(self.setting.items), np.zeros(2)
+        self.counts, self.squares = ItemCounts(self.env_spec.items), np.zeros(2)
         self._now: tuple[Floats, Memory, Flags] | None = None
         self._ended: Floats | None = None
         with self._own_streams():
@@ -105,52 +109,70 @@ class Sb3Agent(RememberingAgent):
 
         def play(actions: NDArray[Any]) -> Step:
             transition = self.played(actions)
-            self.num_timesteps += self.lanes.count
+            self.num_timesteps += self.runner.count
             self._course.step(transition)
-            return Step(transition, self.now()[0], self._ended, self.told_scale, list(self._returns))
+            return Step(transition, self.now()[0], self._ended, self.told_scale, list(self.episodes))
 
-        width = self.setting.width + len(self.setting.catalog.topics) + 1
-        return LanesVecEnv(self.lanes, width, action_space, play, self.open)
+        width = self.env_spec.width + len(self.env_spec.catalog.topics) + 1 + 3 * self.remembered
+        return LanesVecEnv(self.runner, width, action_space, play, self.open)
 
     def shape(self, candidates: slice | None = None, bonus: bool = False) -> Any:
         """What the networks are made for."""
         from recsim_llm.agents.sb3.item_policy import Shape
 
-        setting = self.setting
-        return Shape(setting.catalog, setting.slots, setting.width, self.config.hidden, candidates, bonus)
+        env_spec = self.env_spec
+        return Shape(
+            env_spec.catalog,
+            env_spec.slate_size,
+            env_spec.width,
+            self.config.hidden,
+            candidates,
+            bonus,
+            self.remembered,
+        )
 
-    def inputs(self, rows: Floats, memory: Memory, allowed: Flags) -> Floats:
-        """What networks see, [B, P + T + 1]: observations, the wear of topics, and the newest release on the shelf."""
-        released = self.setting.catalog.released_at
-        newest = np.where(allowed, released, -np.inf).max(1, keepdims=True)
+    @property
+    def remembered(self) -> int:
+        """H, items of the memory that networks see."""
+        return Memory.empty(0, self.env_spec).item.shape[1] if self.recency else 0
+
+    def inputs(self, obs: Floats, memory: Memory, action_mask: Flags) -> Floats:
+        """What networks see, [B, P + T + 1 + 3 H].
+
+        Observations, the wear of topics, the newest release on the shelf, and where they see it the memory: items,
+        looks at them and clicks on them.
+        """
+        released = self.env_spec.catalog.released_at
+        newest = np.where(action_mask, released, -np.inf).max(1, keepdims=True)
         newest = np.where(np.isfinite(newest), newest, released.min())
-        inputs: Floats = np.concatenate([rows, memory.wear, newest], 1, dtype=np.float32)
+        known = [memory.item, memory.looks, memory.takes] if self.recency else []
+        inputs: Floats = np.concatenate([obs, memory.wear, newest, *known], 1, dtype=np.float32)
         return inputs
 
     def now(self) -> tuple[Floats, Memory, Flags]:
         """Inputs, memory and shelf of the present moment; worked out once."""
-        lanes = self.lanes
+        lanes = self.runner
         if self._now is None:
-            memory, allowed = self.recall(lanes.observation, self._state, lanes.fresh), lanes.available()
-            self._now = self.inputs(lanes.observation, memory, allowed), memory, allowed
+            memory, action_mask = self.recall(lanes.observation, self.state, lanes.fresh), lanes.available()
+            self._now = self.inputs(lanes.observation, memory, action_mask), memory, action_mask
         return self._now
 
     def open(self) -> Flags:
         """Items that may be shown next, [B, I]: on the shelf and rested."""
-        _, memory, allowed = self.now()
-        return self.rested(memory, allowed)
+        _, memory, action_mask = self.now()
+        return self.rested(memory, action_mask)
 
     def show(self, slates: Slates) -> Transition:
         """Shows slates [B, K], remembers them, and counts what they earned."""
-        _, memory, allowed = self.now()
-        self._state, self._now = memory.noting(slates), None
-        transition = self.lanes.step(slates, self._state)
+        _, memory, action_mask = self.now()
+        self.state, self._now = memory.noting(slates), None
+        transition = self.runner.step(slates, self.state)
         self.squares += np.square(transition.reward).sum(), len(slates)
-        self.counts.add(transition, slot_rewards(transition))
+        self.counts.add(transition, credited(transition))
         self._ended = None
         if (transition.terminated | transition.truncated).any():
-            rows = transition.next_observation
-            self._ended = self.inputs(rows, self.recall(rows, self._state, np.zeros(len(rows), np.bool_)), allowed)
+            obs = transition.next_observation
+            self._ended = self.inputs(obs, self.recall(obs, self.state, np.zeros(len(obs), np.bool_)), action_mask)
         return transition
 
     @property
@@ -180,33 +202,33 @@ class Sb3Agent(RememberingAgent):
         progress_bar: bool = False,
     ) -> Self:
         """The library's own loop; goes on where it stopped. Whole rollouts: up to one more than was asked for."""
-        if total_timesteps < 0:
-            raise ConfigError(f"total_timesteps must not be negative, got {total_timesteps}")
-        if reset_num_timesteps:
-            self.num_timesteps = 0
+        from recsim_llm.agents.core import training
+        from recsim_llm.agents.core.callbacks import hooked
+        from recsim_llm.agents.core.progress import Progress
+
+        training.begin(self, total_timesteps, reset_num_timesteps)
         if total_timesteps == 0:
             return self
         hook = hooked(callback, self)
-        if not self.lanes.started:
-            self.lanes.reset(seed=self.seed)
         model, self._now = self.model, None
         model.num_timesteps = self.num_timesteps
-        model._last_obs, model._last_episode_starts = self.now()[0], self.lanes.fresh
-        with self._logging(tb_log_name, log_interval, reset_num_timesteps) as logs, self._own_streams():
+        model._last_obs, model._last_episode_starts = self.now()[0], self.runner.fresh
+        with training.logging_to(self, tb_log_name, log_interval, reset_num_timesteps) as logs, self._own_streams():
             hook.begin(locals(), globals())
             with Progress(total_timesteps, tb_log_name, progress_bar) as advance:
                 self._course = _Course(self, hook, logs, log_interval, tb_log_name, advance)
                 model.learn(total_timesteps, self._course.goes_on, log_interval=None, reset_num_timesteps=False)
         self.finish()
         hook.end()
+        self.shown = self.where = None
         return self
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.float64]:
+    def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.float64]:
         """Scores by which it ranks items, [B, I]."""
-        return self.scores(rows, self.recall(rows, state, starts), allowed)
+        return self.scores(obs, self.recall(obs, state, episode_start), action_mask)
 
     @abc.abstractmethod
-    def scores(self, rows: Floats, memory: Memory, allowed: Flags) -> NDArray[np.float64]:
+    def scores(self, obs: Floats, memory: Memory, action_mask: Flags) -> NDArray[np.float64]:
         """Scores of items [B, I] for observations [B, P]."""
 
     def optimizers(self) -> Mapping[str, Any]:
@@ -312,9 +334,11 @@ class _Course:
 
     def step(self, transition: Transition) -> None:
         """Takes note of a step."""
+        from recsim_llm.agents.core.training import count
+
         agent = self.agent
-        self.advance(agent.lanes.count)
-        self.ended += agent._count(transition)
+        self.advance(agent.runner.count)
+        self.ended += count(agent, transition)
         if self.logs is not None:
             self.logs.after_step(agent, transition)
         elif self.interval is not None and self.ended >= self.interval:
@@ -331,11 +355,3 @@ def _array(value: Any) -> NDArray[Any]:
     """A copy of a tensor."""
     copy: NDArray[Any] = np.array(value.detach().cpu().numpy())
     return copy
-
-
-def slot_rewards(transition: Transition) -> NDArray[np.float64]:
-    """What each slot contributed to the reward, [B, K]; what no slot earned is shared by all of them."""
-    shares = np.asarray(transition.info["slot_reward"], np.float64)
-    rest = transition.reward - shares.sum(1)
-    rewards: NDArray[np.float64] = shares + rest[:, None] / shares.shape[1]
-    return rewards

@@ -33,19 +33,22 @@ class Shape:
 
     Attributes:
         catalog: The public catalogue.
-        slots: K.
-        width: P, numbers of an observation; behind them stand the wear of T topics and the newest release [day].
+        slate_size: K.
+        width: P, numbers of an observation; behind them stand the wear of T topics, the newest release [day], and what
+            is remembered: items, and decayed counts of looks and of clicks [H] each.
         hidden: Width of the hidden layers.
         candidates: Where the encodings of candidates stand in the observation; None where items are chosen from all.
         bonus: Whether the entropy of slates is wanted.
+        remembered: H, items that are remembered.
     """
 
     catalog: Catalog
-    slots: int
+    slate_size: int
     width: int
     hidden: int
     candidates: slice | None = None
     bonus: bool = True
+    remembered: int = 0
 
     @property
     def scale(self) -> float:
@@ -66,7 +69,7 @@ class SideBySide(nn.Module):
         hidden = shape.hidden
         self.actor = nn.Sequential(nn.Linear(self.width, hidden), nn.Tanh())
         self.critic = nn.Sequential(nn.Linear(self.width, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
-        self.latent_dim_pi = hidden + self.width + 1
+        self.latent_dim_pi = hidden + self.width + 1 + 3 * shape.remembered
         self.latent_dim_vf = hidden
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,7 +77,7 @@ class SideBySide(nn.Module):
         return self.forward_actor(features), self.forward_critic(features)
 
     def forward_actor(self, features: Tensor) -> Tensor:
-        """[B, hidden + P + T + 1]."""
+        """[B, hidden + P + T + 1 + 3 H]."""
         return torch.cat([self.actor(features[:, : self.width]), features], 1)
 
     def forward_critic(self, features: Tensor) -> Tensor:
@@ -86,10 +89,11 @@ class SideBySide(nn.Module):
 class ItemHead(nn.Module):
     """Scores of all items, the same for every slot.
 
-        score_i = (W h + p * a + z * c) . x_i + w wear_topic(i) + (V h + v) . (price_i, rate_i, freshness_i) + b_i
+        score_i = (W h + p * a + z * c) . x_i + w wear_topic(i)
+                  + (V h + v) . (price_i, rate_i, freshness_i, looks_i, clicks_i) + b_i
 
     x_i is the item's encoding, p and z those of profile and interest, wear how often its topic was consumed lately,
-    rate what the item earned on average so far.
+    rate what the item earned on average so far, looks and clicks how often the user met the item itself lately.
 
     Args:
         shape: What it is made for.
@@ -103,7 +107,7 @@ class ItemHead(nn.Module):
         super().__init__()
         catalog = shape.catalog
         self.encoding, self.hidden, self.scale = catalog.width, shape.hidden, shape.scale
-        self.topics = len(catalog.topics)
+        self.topics, self.behind = len(catalog.topics), shape.width
         price = np.log1p(np.maximum(catalog.price, 0.0))
         price = (price - price.mean()) / (float(price.std()) or 1.0)
         table = [catalog.embedding * self.scale, np.eye(self.topics)[catalog.topic], price[:, None]]
@@ -111,7 +115,7 @@ class ItemHead(nn.Module):
         self.register_buffer("released", _tensor(catalog.released_at), persistent=False)
         self.register_buffer("rate", torch.zeros(len(catalog)))
         self.query = nn.Linear(shape.hidden, self.encoding)
-        self.facts = nn.Linear(shape.hidden, 3)
+        self.facts = nn.Linear(shape.hidden, 5 if shape.remembered else 3)
         self.profile = nn.Parameter(torch.zeros(self.encoding))
         self.interest = nn.Parameter(torch.zeros(self.encoding))
         self.wear = nn.Parameter(torch.zeros(1))
@@ -124,14 +128,19 @@ class ItemHead(nn.Module):
         """Scores [B, I]."""
         hidden, rows = latent[:, : self.hidden], latent[:, self.hidden :]
         profile, interest = rows[:, : self.encoding], rows[:, self.encoding : 2 * self.encoding]
-        wear, newest = rows[:, -1 - self.topics : -1], rows[:, -1:]
+        wear, newest, known = rows[:, self.behind :].tensor_split((self.topics, self.topics + 1), 1)
         query = self.query(hidden) + (profile * self.profile + interest * self.interest) * self.scale
         facts = self.facts(hidden)
         user = torch.cat([query, wear * self.wear, facts[:, :1]], 1)
         scores = torch.addmm(self.bias, user, self.items.T)
         fresh = LIFE / (LIFE + (newest - self.released).clamp_(min=0.0))
         scores = torch.addcmul(scores, facts[:, 1:2], self.rate)
-        return torch.addcmul(scores, facts[:, 2:3], fresh)
+        scores = torch.addcmul(scores, facts[:, 2:3], fresh)
+        if not known.shape[1]:
+            return scores
+        items, looks, takes = known.chunk(3, 1)
+        # empty places, whose counts are 0, may add to any item
+        return scores.scatter_add(1, items.long().clamp_(min=0), facts[:, 3:4] * looks + facts[:, 4:5] * takes)
 
 
 class CandidateHead(nn.Module):
@@ -185,8 +194,8 @@ class SlateDistribution(MultiCategoricalDistribution):
     def apply_masking(self, masks: Any) -> None:
         """Leaves out items; masks are [B, I]."""
         if masks is not None:
-            allowed = torch.as_tensor(masks, dtype=torch.bool, device=self.logits.device)
-            self.logits, self._logs = self.logits.masked_fill(~allowed, LOWEST), None
+            action_mask = torch.as_tensor(masks, dtype=torch.bool, device=self.logits.device)
+            self.logits, self._logs = self.logits.masked_fill(~action_mask, LOWEST), None
 
     @property
     def logs(self) -> Tensor:
@@ -245,7 +254,7 @@ class ItemScoring:
         super()._build(lr_schedule)  # type: ignore[misc]
         shape = self._shape
         self.action_net = ItemHead(shape) if shape.candidates is None else CandidateHead(shape)
-        self.action_dist = SlateDistribution([len(shape.catalog)] * shape.slots, shape.bonus)
+        self.action_dist = SlateDistribution([len(shape.catalog)] * shape.slate_size, shape.bonus)
         policy: Any = self
         policy.optimizer = policy.optimizer_class(policy.parameters(), lr=lr_schedule(1), **policy.optimizer_kwargs)
 
@@ -255,7 +264,7 @@ class ItemScoring:
             self.action_net.rate.copy_(_tensor(rate))
 
     def logits(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Logits [B, I] of one slot, or [B, C] of candidates, for rows [B, P + T + 1]."""
+        """Logits [B, I] of one slot, or [B, C] of candidates, for rows [B, P + T + 1 + 3 H]."""
         device = next(self.action_net.parameters()).device
         with torch.no_grad():
             latent = self.mlp_extractor.forward_actor(torch.as_tensor(rows, device=device))

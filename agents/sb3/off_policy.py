@@ -54,7 +54,7 @@ class OffPolicyAgent(Sb3Agent):
         """Arguments that all of the library's algorithms take; ``replay`` are those of the buffer."""
         from recsim_llm.agents.sb3.replay import SlateReplay
 
-        config, lanes = self.config, self.lanes.count
+        config, lanes = self.config, self.runner.count
         return {
             "learning_rate": config.learning_rate, "gamma": config.gamma, "device": self.device,
             "buffer_size": max(config.buffer, lanes), "learning_starts": config.warmup, "batch_size": config.batch,
@@ -62,7 +62,8 @@ class OffPolicyAgent(Sb3Agent):
             "gradient_steps": config.updates * max(lanes // config.period, 1),
             "replay_buffer_class": SlateReplay,
             "replay_buffer_kwargs": {
-                "rng": self.rng, "slots": self.setting.slots, "scale": lambda: self.reward_scale * self.size, **replay,
+                "rng": self.rng, "slate_size": self.env_spec.slate_size,
+                "scale": lambda: self.reward_scale * self.size, **replay,
             },
         }  # fmt: skip
 
@@ -74,7 +75,7 @@ class OffPolicyAgent(Sb3Agent):
     def explored(self) -> Slates:
         """What to show to the lanes next while learning, [B, K]."""
         if self.num_timesteps < self.config.warmup:
-            return uniform(self.open(), self.setting.slots, self.rng)
+            return uniform(self.open(), self.env_spec.slate_size, self.rng)
         return self.tried()
 
     @abc.abstractmethod
@@ -103,7 +104,7 @@ class OffPolicyAgent(Sb3Agent):
         if type(position) is not int:
             raise DataError(f"{source}: the position of the replay buffer must be a whole number, got {position!r}")
         super().restore(rest, counters, source)
-        lanes = kept["dones"].shape[1] if "dones" in kept and kept["dones"].ndim == 2 else self.lanes.count
-        if lanes != self.lanes.count:  # another environment: what other lanes did is not continued
+        lanes = kept["dones"].shape[1] if "dones" in kept and kept["dones"].ndim == 2 else self.runner.count
+        if lanes != self.runner.count:  # another environment: what other lanes did is not continued
             return
-        self.model.replay_buffer.restore(kept, position, self.setting.items, source)
+        self.model.replay_buffer.restore(kept, position, self.env_spec.items, source)

@@ -43,6 +43,7 @@ class OnPolicyAgent(Sb3Agent):
 
     Config: ClassVar[type[OnPolicyConfig]] = OnPolicyConfig
     config: OnPolicyConfig
+    recency: ClassVar[bool] = True
     lists: ClassVar[bool] = True
     """Whether candidates are scored by the encodings in their list, and not as the items that they are."""
 
@@ -50,12 +51,14 @@ class OnPolicyAgent(Sb3Agent):
         """The algorithm on slates of items, or of positions in the lists of candidates."""
         from gymnasium import spaces
 
-        setting = self.setting
-        listed = self.lists and setting.candidates > 0
-        choices = setting.candidates if listed else setting.items
-        steps = max(self.config.rollout // self.lanes.count, 2)
-        shape = self.shape(setting.layout["candidates"] if listed else None, bonus=self.config.entropy > 0)
-        return self.algorithm(self.vec_env(spaces.MultiDiscrete([choices] * setting.slots)), steps, {"shape": shape})
+        env_spec = self.env_spec
+        listed = self.lists and env_spec.candidates > 0
+        choices = env_spec.candidates if listed else env_spec.items
+        steps = max(self.config.rollout // self.runner.count, 2)
+        shape = self.shape(env_spec.layout["candidates"] if listed else None, bonus=self.config.entropy > 0)
+        return self.algorithm(
+            self.vec_env(spaces.MultiDiscrete([choices] * env_spec.slate_size)), steps, {"shape": shape}
+        )
 
     def begun(self) -> None:
         """What items earned on average is a feature: it stands still while a rollout is gathered and learnt from."""
@@ -74,50 +77,50 @@ class OnPolicyAgent(Sb3Agent):
 
     def played(self, actions: NDArray[Any]) -> Transition:
         """Shows what was drawn."""
-        if self.lists and self.setting.candidates:
-            actions = np.take_along_axis(np.asarray(self.lanes.info["candidates"], np.int64), actions, 1)
+        if self.lists and self.env_spec.candidates:
+            actions = np.take_along_axis(np.asarray(self.runner.info["candidates"], np.int64), actions, 1)
         return self.show(actions)
 
-    def scores(self, rows: Floats, memory: Memory, allowed: Flags) -> Scores:
+    def scores(self, obs: Floats, memory: Memory, action_mask: Flags) -> Scores:
         """Logits of items, [B, I]."""
-        scores: Scores = self.model.policy.logits(self.inputs(rows, memory, allowed))
-        if not (self.lists and self.setting.candidates):
+        scores: Scores = self.model.policy.logits(self.inputs(obs, memory, action_mask))
+        if not (self.lists and self.env_spec.candidates):
             return scores
-        everywhere = np.zeros((len(scores), self.setting.items + 1))
-        np.put_along_axis(everywhere, self.setting.listed(rows), scores, 1)  # an empty place, -1, is the last column
+        everywhere = np.zeros((len(scores), self.env_spec.items + 1))
+        np.put_along_axis(everywhere, self.env_spec.listed(obs), scores, 1)  # an empty place, -1, is the last column
         return everywhere[:, :-1]
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The most probable items, or K drawn without replacement (by adding Gumbel noise to the logits)."""
-        memory = self.recall(rows, state, starts)
-        scores, rested = self.scores(rows, memory, allowed), self.rested(memory, allowed)
+        memory = self.recall(obs, state, episode_start)
+        scores, rested = self.scores(obs, memory, action_mask), self.rested(memory, action_mask)
         if deterministic:
-            slates = best(scores, rested, self.setting.slots)
+            slates = best(scores, rested, self.env_spec.slate_size)
         else:
-            slates = best(scores + rng.gumbel(size=scores.shape), rested, self.setting.slots)
+            slates = best(scores + rng.gumbel(size=scores.shape), rested, self.env_spec.slate_size)
             self.propensity = plackett_luce(scores, rested, slates)
         return slates, memory.noting(slates)
 
 
-def plackett_luce(scores: Scores, allowed: Flags, slates: Slates) -> NDArray[np.float64]:
+def plackett_luce(scores: Scores, action_mask: Flags, slates: Slates) -> NDArray[np.float64]:
     """Probability of each slot given those before it, where items are drawn by exp(score) and not put back, [B, K].
 
     Args:
         scores: [B, I].
-        allowed: [B, I].
+        action_mask: [B, I].
         slates: [B, K]; a slot that had to be filled up, as nothing allowed was left, had no choice: probability 1.
     """
     lanes = np.arange(len(slates))
-    highest = np.where(allowed, scores, -np.inf).max(1, keepdims=True)
-    weights = np.where(allowed, np.exp(scores - np.where(np.isfinite(highest), highest, 0.0)), 0.0)
+    highest = np.where(action_mask, scores, -np.inf).max(1, keepdims=True)
+    weights = np.where(action_mask, np.exp(scores - np.where(np.isfinite(highest), highest, 0.0)), 0.0)
     chances = np.ones(slates.shape)
     for slot in range(slates.shape[1]):
         left = weights.sum(1)

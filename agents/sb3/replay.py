@@ -21,7 +21,7 @@ class SlateReplay(ReplayBuffer):
 
     Args:
         rng: The agent's stream.
-        slots: K.
+        slate_size: K.
         scale: What rewards are to be multiplied with when they are drawn.
         by_slot: Keep the reward of each slot, [B, K], and not their sum, [B, 1]. Then of each step K of its slots are
             drawn, with replacement, from those that the user looked at: a slot that she never saw tells nothing of its
@@ -35,7 +35,7 @@ class SlateReplay(ReplayBuffer):
         self,
         *args: Any,
         rng: np.random.Generator,
-        slots: int,
+        slate_size: int,
         scale: Callable[[], float],
         by_slot: bool = False,
         coded: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
@@ -43,9 +43,9 @@ class SlateReplay(ReplayBuffer):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.rng, self.scale, self.by_slot, self.coded = rng, scale, by_slot, coded
-        self.actions = np.zeros((self.buffer_size, self.n_envs, slots), np.int64)
-        self.rewards = np.zeros((self.buffer_size, self.n_envs, slots if by_slot else 1), np.float32)
-        self.seen = np.ones((self.buffer_size, self.n_envs, slots if by_slot else 1), np.bool_)
+        self.actions = np.zeros((self.buffer_size, self.n_envs, slate_size), np.int64)
+        self.rewards = np.zeros((self.buffer_size, self.n_envs, slate_size if by_slot else 1), np.float32)
+        self.seen = np.ones((self.buffer_size, self.n_envs, slate_size if by_slot else 1), np.bool_)
 
     def add(
         self,
@@ -73,8 +73,8 @@ class SlateReplay(ReplayBuffer):
         lanes = self.rng.integers(self.n_envs, size=batch_size)
         items, rewards = self.actions[steps, lanes], self.rewards[steps, lanes]
         if self.by_slot:
-            slots = drawn(self.seen[steps, lanes], self.rng)
-            items, rewards = (np.take_along_axis(array, slots, 1) for array in (items, rewards))
+            slate_size = drawn(self.seen[steps, lanes], self.rng)
+            items, rewards = (np.take_along_axis(array, slate_size, 1) for array in (items, rewards))
         parts = (
             self.observations[steps, lanes],
             items if self.coded is None else self.coded(items),
@@ -133,5 +133,5 @@ def drawn(seen: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64
     """
     ranks = np.cumsum(np.where(seen.any(1, keepdims=True), seen, True), 1)  # [N, K]
     wanted = np.floor(rng.random(seen.shape) * ranks[:, -1:]) + 1.0
-    slots: NDArray[np.int64] = (ranks[:, None, :] >= wanted[:, :, None]).argmax(2)
-    return slots
+    slate_size: NDArray[np.int64] = (ranks[:, None, :] >= wanted[:, :, None]).argmax(2)
+    return slate_size

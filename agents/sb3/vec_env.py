@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
-from recsim_llm.agents.common.item_stats import seen_slots
-from recsim_llm.agents.core.env_runner import Flags, Floats, Lanes, Transition
-from recsim_llm.agents.sb3.base import slot_rewards
+from recsim_llm.agents.common.item_stats import credited, seen_slots
+from recsim_llm.agents.core.env_runner import EnvRunner, Flags, Floats, Transition
 from recsim_llm.errors import ConfigError
 
 
@@ -53,7 +52,7 @@ class LanesVecEnv(VecEnv):
 
     def __init__(
         self,
-        lanes: Lanes,
+        lanes: EnvRunner,
         width: int,
         action_space: spaces.Space[Any],
         play: Callable[[NDArray[Any]], Step],
@@ -89,9 +88,7 @@ class LanesVecEnv(VecEnv):
         clock = transition.truncated & ~transition.terminated
         rows: list[dict[str, Any]] = [
             {"TimeLimit.truncated": cut, "slot_reward": row, "seen": looked}
-            for cut, row, looked in zip(
-                clock.tolist(), slot_rewards(transition), seen_slots(transition)[1], strict=True
-            )
+            for cut, row, looked in zip(clock.tolist(), credited(transition), seen_slots(transition)[1], strict=True)
         ]
         ended = np.flatnonzero(done)
         if step.ended is not None:

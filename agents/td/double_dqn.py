@@ -38,9 +38,9 @@ class DoubleDQNAgent(ValueAgent):
     Config: ClassVar[type[Config]] = ValueConfig
     config: ValueConfig
 
-    def ranked(self, states: Floats, allowed: Flags) -> Slates:
+    def ranked(self, states: Floats, action_mask: Flags) -> Slates:
         """The items of highest value."""
-        return best(self.values(states), allowed, self.setting.slots)
+        return best(self.values(states), action_mask, self.env_spec.slate_size)
 
     def values(self, states: Floats) -> NDArray[np.float64]:
         """Q of all items beside V, [B, I]."""
@@ -53,9 +53,9 @@ class DoubleDQNAgent(ValueAgent):
     def targets(self, ages: NDArray[np.int64], lanes: NDArray[np.int64]) -> Any:
         """Y of steps in the buffer, [N, K], in the network's unit."""
         torch, learner, kept, config = self.torch, self.learner, self.experience, self.config
-        slots = self.setting.slots
+        slate_size = self.env_spec.slate_size
         total, weight, last, _ = kept.returns(ages, lanes, config.steps, config.gamma)
-        later = (total - kept.get("reward", ages, lanes)) / slots
+        later = (total - kept.get("reward", ages, lanes)) / slate_size
         rewards = (kept.get("slot_reward", ages, lanes) + later[:, None]) / self.scale[0]
         after = learner.tensor(kept.get("after", last, lanes))
         usable = learner.tensor(self.usable(last, lanes))

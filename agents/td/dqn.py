@@ -71,10 +71,10 @@ class DQNAgent(OffPolicyAgent):
 
         from recsim_llm.agents.td.dqn_policy import ItemQPolicy, SlateDQN
 
-        config, setting = self.config, self.setting
+        config, env_spec = self.config, self.env_spec
         return SlateDQN(
-            ItemQPolicy, self.vec_env(spaces.Discrete(setting.items)), agent=self,
-            target_update_interval=max(config.target, self.lanes.count),
+            ItemQPolicy, self.vec_env(spaces.Discrete(env_spec.items)), agent=self,
+            target_update_interval=max(config.target, self.runner.count),
             policy_kwargs={"shape": self.shape()},
             **self.arguments(by_slot=True),
         )  # fmt: skip
@@ -88,9 +88,9 @@ class DQNAgent(OffPolicyAgent):
 
     def tried(self) -> Slates:
         """The K items of highest value, each slot explored with probability epsilon."""
-        inputs, memory, allowed = self.now()
-        rested = self.rested(memory, allowed)
-        greedy = best(self.model.policy.values(inputs), rested, self.setting.slots)
+        inputs, memory, action_mask = self.now()
+        rested = self.rested(memory, action_mask)
+        greedy = best(self.model.policy.values(inputs), rested, self.env_spec.slate_size)
         return mixed(greedy, rested, self.epsilon, self.rng)[0]
 
     def played(self, actions: NDArray[Any]) -> Transition:
@@ -99,24 +99,24 @@ class DQNAgent(OffPolicyAgent):
         self.model.policy.learn_rates(self.rates())
         return transition
 
-    def scores(self, rows: Floats, memory: Memory, allowed: Flags) -> NDArray[np.float64]:
+    def scores(self, obs: Floats, memory: Memory, action_mask: Flags) -> NDArray[np.float64]:
         """Values of items, [B, I]."""
-        values: NDArray[np.float64] = self.model.policy.values(self.inputs(rows, memory, allowed))
+        values: NDArray[np.float64] = self.model.policy.values(self.inputs(obs, memory, action_mask))
         return values
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The K items of highest value; unless deterministic, each slot explores with probability epsilon."""
-        memory = self.recall(rows, state, starts)
-        rested = self.rested(memory, allowed)
-        slates = best(self.scores(rows, memory, allowed), rested, self.setting.slots)
+        memory = self.recall(obs, state, episode_start)
+        rested = self.rested(memory, action_mask)
+        slates = best(self.scores(obs, memory, action_mask), rested, self.env_spec.slate_size)
         if not deterministic:
             slates, self.propensity = mixed(slates, rested, self.epsilon, rng)
         return slates, memory.noting(slates)

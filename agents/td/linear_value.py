@@ -13,11 +13,10 @@ from recsim_llm.agents.common.click_model import ClickModel
 from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.common.item_feedback import ItemSigns
 from recsim_llm.agents.common.item_stats import seen_slots
-from recsim_llm.agents.common.remembering import RememberingConfig
+from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best, mixed
 from recsim_llm.agents.common.user_item_features import Pairs
 from recsim_llm.agents.common.user_state import Habits, Trail
-from recsim_llm.agents.common.waiting import WaitingAgent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 
@@ -82,7 +81,7 @@ class Event:
     begins: Flags
 
 
-class TakenAgent(WaitingAgent):
+class TakenAgent(RememberingAgent):
     """Base: Q(s, c) = u . f(s) + sum over what was taken, i in c, of (v . psi(s, i) + b_i).
 
     f(s) holds the context and the signals of the last steps (and encodings of the user), so that a like or a bad rating
@@ -103,12 +102,12 @@ class TakenAgent(WaitingAgent):
 
     def setup(self, rng: np.random.Generator) -> None:
         """Nothing is known."""
-        config, items = self.config, self.setting.items
-        self.habits = Habits(self.setting)
+        config, items = self.config, self.env_spec.items
+        self.habits = Habits(self.env_spec)
         self.signs = ItemSigns(items, config.strength_signs)
-        self.pairs = Pairs(self.setting, config.width, self.signs)
-        self.clicks = ClickModel(Pairs(self.setting, config.width))
-        self.state_count = self.habits.count + 2 * min(config.width_state, self.setting.catalog.width)
+        self.pairs = Pairs(self.env_spec, config.width, self.signs)
+        self.clicks = ClickModel(Pairs(self.env_spec, config.width))
+        self.state_count = self.habits.count + 2 * min(config.width_state, self.env_spec.catalog.width)
         self.taken: Values = np.zeros(3)  # decayed sums of effects and of steps; whether two were taken at once
         self.ties = rng.random(items) * 1e-9
 
@@ -125,32 +124,34 @@ class TakenAgent(WaitingAgent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The items of the best expected effect on what is to come, each slot exploring with probability epsilon."""
         before = state if isinstance(state, Trail) else None
-        memory = self.recall(rows, before.memory if before else state, starts)
-        decayed = self.habits.decayed(rows, before.signs if before else None, starts)
-        rested = self.rested(memory, allowed)
-        slates = best(self._scores(rows, memory), rested, self.setting.slots)
+        memory = self.recall(obs, before.memory if before else state, episode_start)
+        decayed = self.habits.decayed(obs, before.signs if before else None, episode_start)
+        rested = self.rested(memory, action_mask)
+        slates = best(self._scores(obs, memory), rested, self.env_spec.slate_size)
         if not deterministic:
             slates, self.propensity = mixed(slates, rested, self.epsilon, rng)
-        return slates, Trail(memory.noting(slates), decayed, self.habits.of(rows, decayed))
+        return slates, Trail(memory.noting(slates), decayed, self.habits.of(obs, decayed))
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+    def relevance(
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
+    ) -> NDArray[np.floating] | None:
         """Expected effect of showing each item, [B, I]."""
         before = state if isinstance(state, Trail) else None
-        return self._scores(rows, self.recall(rows, before.memory if before else state, starts))
+        return self._scores(obs, self.recall(obs, before.memory if before else state, episode_start))
 
-    def _scores(self, rows: Floats, memory: Memory) -> Values:
+    def _scores(self, obs: Floats, memory: Memory) -> Values:
         shared, own = self.effects()
-        effects = self.pairs.scores(rows, shared.astype(np.float32)) + (own - self.level())
-        scores: Values = self.clicks.scores(rows, memory) * effects + self.ties
+        effects = self.pairs.scores(obs, shared.astype(np.float32)) + (own - self.level())
+        scores: Values = self.clicks.scores(obs, memory) * effects + self.ties
         return scores
 
     def level(self) -> float:
@@ -163,22 +164,22 @@ class TakenAgent(WaitingAgent):
 
     def event(self, transition: Transition) -> Event:
         """Takes in what was clicked and what users did with it."""
-        rows, after = transition.observation, transition.next_observation
-        never = np.zeros(len(rows), np.bool_)
+        obs, after = transition.observation, transition.next_observation
+        never = np.zeros(len(obs), np.bool_)
         trail = transition.state
         if not isinstance(trail, Trail):
-            signs = self.habits.decayed(rows, None, never)
-            trail = Trail(Memory.empty(len(rows), self.setting), signs, self.habits.of(rows, signs))
+            signs = self.habits.decayed(obs, None, never)
+            trail = Trail(Memory.empty(len(obs), self.env_spec), signs, self.habits.of(obs, signs))
         shown, seen = seen_slots(transition)
         clicked = (np.asarray(transition.info["click"]) > 0.0) & seen
-        self.clicks.add(rows, trail.memory, shown, clicked, seen)
+        self.clicks.add(obs, trail.memory, shown, clicked, seen)
         items = np.where(clicked, shown, -1)
         self.signs.add(transition, items)
-        psi = (self.pairs.of(rows, np.maximum(items, 0)) * (items >= 0)[:, :, None]).sum(1, dtype=np.float64)
+        psi = (self.pairs.of(obs, np.maximum(items, 0)) * (items >= 0)[:, :, None]).sum(1, dtype=np.float64)
         reached = self._state_features(after, self.habits.of(after, self.habits.decayed(after, trail.signs, never)))
         reached[transition.terminated] = 0.0
-        begins = self.setting.context("start", rows) > 0.0
-        return Event(self._state_features(rows, trail.features), reached, items, psi, begins)
+        begins = self.env_spec.context("start", obs) > 0.0
+        return Event(self._state_features(obs, trail.features), reached, items, psi, begins)
 
     def _state_features(self, rows: Floats, features: Floats) -> Values:
         people = [one[:, : self.config.width_state] for one in self.pairs.people(rows)]

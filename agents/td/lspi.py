@@ -62,9 +62,9 @@ class LSPIAgent(TakenAgent):
     def setup(self, rng: np.random.Generator) -> None:
         """Sums of zero."""
         super().setup(rng)
-        n, m, items = self.state_count, 1 + self.pairs.count, self.setting.items
+        n, m, items = self.state_count, 1 + self.pairs.count, self.env_spec.items
         self.u, self.v, self.b = np.zeros(n), np.zeros(m), np.zeros(items)
-        self.traces: Values = np.zeros((self.lanes.count, n))
+        self.traces: Values = np.zeros((self.runner.count, n))
         self.samples = np.zeros(2)  # seen; seen when the weights were solved for
         self.sums: dict[str, Values] = {
             "state_gram": np.zeros((n, n)), "state_moment": np.zeros(n), "gram": np.zeros((m, m)),

@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.waiting import WaitingAgent
 from recsim_llm.agents.core.env_runner import Flags, Transition
 from recsim_llm.agents.td.tabular import Indices, TabularAgent, Values
 
 
-class SarsaAgent(WaitingAgent, TabularAgent):
+class SarsaAgent(TabularAgent):
     """Learns the value of what it does itself, exploration included.
 
     Equation: Q(s_t, a_t) <- Q(s_t, a_t) + step (r_t + gamma Q(s_tp1, a_tp1) - Q(s_t, a_t)), where a_tp1 is what the
@@ -30,7 +29,7 @@ class SarsaAgent(WaitingAgent, TabularAgent):
     def setup(self, rng: np.random.Generator) -> None:
         """Nothing waits for the action that comes next."""
         super().setup(rng)
-        self._prepare(self.lanes.count)
+        self._prepare(self.runner.count)
 
     def update(self, transition: Transition) -> None:
         """One step of the equation for the slots of the step before, and at the end of an episode for this one."""
@@ -39,7 +38,7 @@ class SarsaAgent(WaitingAgent, TabularAgent):
         gamma = self.config.gamma
         if len(seen) != len(self._waits):  # transitions of other lanes than its own, which nothing waits for
             self._prepare(len(seen))
-        begins = self.setting.context("start", transition.observation) > 0.0
+        begins = self.env_spec.context("start", transition.observation) > 0.0
         goes_on = (transition.valid & ~begins)[:, None]
         targets = self._rewards + gamma * self.table[now[:, None], clusters]
         self.learn_towards(self._states, self._clusters, targets, self._waits & goes_on)
@@ -50,11 +49,11 @@ class SarsaAgent(WaitingAgent, TabularAgent):
         self._waits[...] = seen & ~done
 
     def _prepare(self, lanes: int) -> None:
-        slots = self.setting.slots
+        slate_size = self.env_spec.slate_size
         self._states: Indices = np.zeros(lanes, np.int64)
-        self._clusters: Indices = np.zeros((lanes, slots), np.int64)
-        self._rewards: Values = np.zeros((lanes, slots))
-        self._waits: Flags = np.zeros((lanes, slots), np.bool_)
+        self._clusters: Indices = np.zeros((lanes, slate_size), np.int64)
+        self._rewards: Values = np.zeros((lanes, slate_size))
+        self._waits: Flags = np.zeros((lanes, slate_size), np.bool_)
 
     def of_lanes(self) -> dict[str, NDArray[Any]]:
         """The steps that wait for the action that comes next."""

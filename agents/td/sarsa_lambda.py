@@ -62,18 +62,21 @@ class SarsaLambdaAgent(TakenAgent):
     def setup(self, rng: np.random.Generator) -> None:
         """Weights of zero."""
         super().setup(rng)
-        config, items = self.config, self.setting.items
+        config, items = self.config, self.env_spec.items
         self.states = self.state_count
         self.dense = self.states + self.pairs.count
         self.weights: Values = np.zeros(self.dense + items)
         self.decay: Values = np.full(len(self.weights), config.gamma * config.trace_items)
         self.decay[: self.states] = config.gamma * config.trace
         self.gains = Gains(self.dense, items, config.ridge, config.strength, config.window)
-        self._prepare(self.lanes.count)
+        self._prepare(self.runner.count)
 
     def _prepare(self, lanes: int) -> None:
         self.traces = Traces.empty(lanes, len(self.weights))
-        self._dense, self._items = np.zeros((lanes, self.dense)), np.full((lanes, self.setting.slots), -1, np.int64)
+        self._dense, self._items = (
+            np.zeros((lanes, self.dense)),
+            np.full((lanes, self.env_spec.slate_size), -1, np.int64),
+        )
         self._reward, self._waits = np.zeros(lanes), np.zeros(lanes, np.bool_)
 
     def effects(self) -> tuple[Values, Values]:

@@ -70,16 +70,16 @@ class SlateQAgent(ValueAgent):
     heads: ClassVar[int] = 2
     config: SlateQConfig
 
-    def ranked(self, states: Floats, allowed: Flags) -> Slates:
+    def ranked(self, states: Floats, action_mask: Flags) -> Slates:
         """The best slates by the network."""
-        return self._slates(self.learner.net, self.learner.tensor(states), allowed)
+        return self._slates(self.learner.net, self.learner.tensor(states), action_mask)
 
-    def _slates(self, net: Any, states: Any, allowed: Flags) -> Slates:
+    def _slates(self, net: Any, states: Any, action_mask: Flags) -> Slates:
         with self.torch.no_grad():
             base, direction = net(states)
             appeal = (net.of_all(direction, APPEAL) + base[:, APPEAL, None]).cpu().numpy().astype(np.float64)
             value = net.of_all(direction, VALUE).cpu().numpy().astype(np.float64) + self.ties
-        return optimal_slates(self.config.slates, appeal, value, allowed, np.ones(self.setting.slots))
+        return optimal_slates(self.config.slates, appeal, value, action_mask, np.ones(self.env_spec.slate_size))
 
     def future(self, net: Any, states: Any, usable: Any) -> Any:
         """Max over A of Q(s, A), [N]: some rounds of the iteration, which is exact after a few.
@@ -97,7 +97,7 @@ class SlateQAgent(ValueAgent):
             gain = torch.zeros_like(base[:, 0])
             for _ in range(ROUNDS[self.config.slates]):
                 scores = (odds * (value - gain[:, None])).masked_fill(~usable, -np.inf)
-                items = scores.topk(self.setting.slots, 1, sorted=False).indices
+                items = scores.topk(self.env_spec.slate_size, 1, sorted=False).indices
                 drawn = odds.gather(1, items)
                 gain = (drawn * value.gather(1, items)).sum(1) / (1.0 + drawn.sum(1))
             return base[:, VALUE] + gain

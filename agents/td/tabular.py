@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.clusters import Clusters
-from recsim_llm.agents.common.item_stats import ItemCounts, seen_slots
+from recsim_llm.agents.common.item_stats import ItemCounts, credited, seen_slots
 from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.common.slates import best, mixed
 from recsim_llm.agents.core.config import Config
@@ -76,8 +76,8 @@ class TabularAgent(RememberingAgent):
 
     def setup(self, rng: np.random.Generator) -> None:
         """Clusters of the public encodings; a table of zeros."""
-        config, items = self.config, self.setting.items
-        embedding = self.setting.catalog.embedding
+        config, items = self.config, self.env_spec.items
+        embedding = self.env_spec.catalog.embedding
         self.interests = Clusters(embedding, min(config.states, items), rng)
         self.groups = Clusters(embedding, min(config.actions, items), rng)
         rows = (len(self.interests) + 1) * FATIGUE_LEVELS  # one more for users of whom nothing is known
@@ -94,30 +94,30 @@ class TabularAgent(RememberingAgent):
         left = float(np.exp(-self.num_timesteps / config.decay))
         return config.epsilon + (config.epsilon_start - config.epsilon) * left
 
-    def states(self, rows: Floats) -> Indices:
+    def states(self, obs: Floats) -> Indices:
         """Row of the table for each observation, [B]."""
-        setting = self.setting
-        interest, profile = setting.part("interest", rows), setting.part("profile", rows)
+        env_spec = self.env_spec
+        interest, profile = env_spec.part("interest", obs), env_spec.part("profile", obs)
         direction = np.where(np.any(interest != 0.0, axis=1)[:, None], interest, profile)
         cluster = np.where(np.any(direction != 0.0, axis=1), self.interests.nearest(direction), len(self.interests))
-        bored = setting.context("idle", rows) > BORED
-        same = setting.context("sameness", rows) > SAME
+        bored = env_spec.context("idle", obs) > BORED
+        same = env_spec.context("sameness", obs) > SAME
         return cluster * FATIGUE_LEVELS + bored.astype(np.int64) + same
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best known items of the best clusters, each slot exploring with probability epsilon."""
-        memory = self.recall(rows, state, starts)
-        rested = self.rested(memory, allowed)
-        scores = self.table[self.states(rows)][:, self.groups.labels] + self.advantage()
-        slates = best(scores, rested, self.setting.slots)
+        memory = self.recall(obs, state, episode_start)
+        rested = self.rested(memory, action_mask)
+        scores = self.table[self.states(obs)][:, self.groups.labels] + self.advantage()
+        slates = best(scores, rested, self.env_spec.slate_size)
         if not deterministic:
             slates, self.propensity = mixed(slates, rested, self.epsilon, rng)
         return slates, memory.noting(slates)
@@ -158,7 +158,7 @@ class TabularAgent(RememberingAgent):
 
     def gains(self, transition: Transition) -> tuple[Values, Flags]:
         """Reward of each slot [B, K] and which slots count; also notes the items' mean rewards."""
-        rewards = np.asarray(transition.info["slot_reward"], np.float64)
+        rewards = credited(transition)
         _, seen = seen_slots(transition)
         self.counts.add(transition, rewards)
         return rewards, seen

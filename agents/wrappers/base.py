@@ -19,12 +19,11 @@ from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.common.remembering import RememberingAgent
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates, Transition
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates, Transition
 from recsim_llm.agents.core.packing import inside
 from recsim_llm.errors import ConfigError, DataError
 
 Arrays = dict[str, NDArray[Any]]
-Infos = dict[str, Any]
 
 MEMBERS = "members"
 """Where the parts of inner agents stand in a snapshot."""
@@ -57,6 +56,11 @@ class WrapperConfig(Config):
         """
         return agents.get(self.agent).Config.from_dict(self.agent_config)
 
+    def outside(self) -> dict[str, str]:
+        """What the settings of the inner agent name outside of the installed packages."""
+        inner = [f"{name}={value!r}" for name, value in self.inner().outside().items()]
+        return super().outside() | ({"agent_config": ", ".join(inner)} if inner else {})
+
     def _check_type(self, name: str, kind: Any) -> None:
         value = getattr(self, name)
         if kind != Mapping[str, Any]:
@@ -80,14 +84,13 @@ class Wrapper(Agent):
     config: WrapperConfig
 
     @classmethod
-    def refusal(cls, setting: Setting, config: Any) -> str | None:
+    def refusal(cls, env_spec: EnvironmentSpec, config: Any) -> str | None:
         """What the inner agent refuses."""
-        return agents.get(config.agent).refusal(setting, config.inner())
+        return agents.get(config.agent).refusal(env_spec, config.inner())
 
     def setup(self, rng: np.random.Generator) -> None:
         """Makes the inner agent, in the same lanes."""
         self.inner = self._made(rng)
-        self._seen: Infos | None = None
         vars(self).update(  # they are the class's in other agents; here they depend on the settings
             State=self.inner.State, needs_truth=self.inner.needs_truth, needs_torch=self.inner.needs_torch,
             libraries=self.inner.libraries, learns=self.inner.learns,
@@ -102,8 +105,8 @@ class Wrapper(Agent):
 
     def _share(self, inner: Agent) -> None:
         """Puts an agent, and those inside it, into this one's lanes."""
-        inner.lanes, inner.logger = self.lanes, self.logger
-        inner._returns, inner._running = self._returns, self._running
+        inner.runner, inner.logger = self.runner, self.logger
+        inner.episodes, inner.episode_sums = self.episodes, self.episode_sums
         for one in inner.members().values() if isinstance(inner, Wrapper) else ():
             self._share(one)
 
@@ -113,59 +116,59 @@ class Wrapper(Agent):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """What the inner agent chooses."""
-        slates, after, self.propensity = self.ask(rows, state, starts, deterministic, allowed, rng)
-        self._seen = None
+        slates, after, self.propensity = self.ask(obs, state, episode_start, deterministic, action_mask, rng)
         return slates, after
 
     def ask(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any, NDArray[np.float64]]:
         """The inner agent's slates, its state afterwards, and the probability of each slot, [B, K]."""
         inner = self._told(self.inner)
-        inner.propensity = np.ones((len(rows), self.setting.slots))
-        slates, after = inner.act(rows, state, starts, deterministic, allowed, rng)
+        inner.propensity = np.ones((len(obs), self.env_spec.slate_size))
+        slates, after = inner.act(obs, state, episode_start, deterministic, action_mask, rng)
         return slates, after, inner.propensity
 
-    def scores(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+    def scores(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.floating] | None:
         """The inner agent's relevance, [B, I], or None."""
-        return self._told(self.inner).relevance(rows, state, starts, allowed)
+        return self._told(self.inner).relevance(obs, state, episode_start, action_mask)
 
     def _told(self, inner: Agent) -> Agent:
         """An inner agent that knows how many steps there were, and what this agent was shown."""
         inner.num_timesteps = self.num_timesteps
-        if self._seen is not None:
-            inner.observe(self._seen)
+        inner.shown, inner.where = None, self.where
+        if self.shown is not None:
+            inner.observe(self.shown)
         return inner
 
-    def usable(self, state: Any, allowed: Flags) -> Flags:
+    def usable(self, state: Any, action_mask: Flags) -> Flags:
         """Allowed items [B, I] that the inner agent does not let rest; ``state`` is its state after it was asked."""
         inner = self.inner
         if isinstance(inner, Wrapper):
-            return inner.usable(inner.inward(state), allowed)
+            return inner.usable(inner.inward(state), action_mask)
         memory = _memory(state)
-        return inner.rested(memory, allowed) if isinstance(inner, RememberingAgent) and memory is not None else allowed
+        return (
+            inner.rested(memory, action_mask)
+            if isinstance(inner, RememberingAgent) and memory is not None
+            else action_mask
+        )
 
     def inward(self, state: Any) -> Any:
         """The inner agent's state in this agent's."""
         return state
-
-    def observe(self, info: Infos) -> None:
-        """Keeps the infos for the next choice, in which the inner agent may be asked several times."""
-        self._seen = info
 
     def interact(self) -> Transition:
         """One step of every lane; an inner agent that gathers its data in a way of its own does so here too."""
@@ -209,7 +212,7 @@ class Wrapper(Agent):
         """Where the lanes stand, and each inner agent in them."""
         if self._own("learn"):
             return self.inner.snapshot()
-        taken, lanes = super().snapshot(), self.lanes.snapshot()
+        taken, lanes = super().snapshot(), self.runner.snapshot()
         if not taken:
             return {}
         parts = {part: inner.snapshot() for part, inner in self.members().items()}
@@ -224,7 +227,7 @@ class Wrapper(Agent):
         for part, inner in self.members().items():
             place = f"{MEMBERS}/{part}"
             inner.resume(_shared(arrays) | inside(arrays, place), _shared(rest) | inside(rest, place))
-        self._returns.clear()  # it is shared, and each of them filled it
+        self.episodes.clear()  # it is shared, and each of them filled it
         super().resume(arrays, rest)
 
     def arrays(self) -> Arrays:
@@ -234,7 +237,10 @@ class Wrapper(Agent):
     def extra(self) -> dict[str, Any]:
         """Numbers of the inner agents, and where their random streams stand."""
         return {
-            part: {"extra": inner.extra(), "streams": [rng.bit_generator.state for rng in (inner.rng, inner._serving)]}
+            part: {
+                "extra": inner.extra(),
+                "streams": [rng.bit_generator.state for rng in (inner.rng, inner.serving_rng)],
+            }
             for part, inner in self.members().items()
         }
 
@@ -246,7 +252,7 @@ class Wrapper(Agent):
             raise DataError(f"{source}: expected parts {sorted(members)}, got {sorted({*extra, *strange})}")
         for part, inner in members.items():
             try:
-                for rng, state in zip((inner.rng, inner._serving), extra[part]["streams"], strict=True):
+                for rng, state in zip((inner.rng, inner.serving_rng), extra[part]["streams"], strict=True):
                     rng.bit_generator.state = state
                 numbers = dict(extra[part]["extra"])
             except (TypeError, ValueError, KeyError) as error:

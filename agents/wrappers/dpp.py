@@ -54,7 +54,7 @@ class DPPAgent(Reranker):
     def setup(self, rng: np.random.Generator) -> None:
         """The inner agent, and encodings of length 1."""
         super().setup(rng)
-        self.units = unit_rows(self.setting.catalog.embedding)
+        self.units = unit_rows(self.env_spec.catalog.embedding)
 
     def picked(self, pool: Pool) -> Slates:
         """The greedy slate."""
@@ -62,24 +62,24 @@ class DPPAgent(Reranker):
         alike = (1.0 + units @ units.transpose(0, 2, 1)) / 2.0
         theta = self.config.weight
         quality = np.exp(theta / (2.0 * (1.0 - theta)) * (pool.relevance - 1.0))  # a common factor decides nothing
-        return greedy_map(quality[:, :, None] * alike * quality[:, None, :], pool.usable, self.setting.slots)
+        return greedy_map(quality[:, :, None] * alike * quality[:, None, :], pool.usable, self.env_spec.slate_size)
 
 
-def greedy_map(kernel: Values, usable: Flags, slots: int) -> Slates:
+def greedy_map(kernel: Values, usable: Flags, slate_size: int) -> Slates:
     """Places [B, K] that greedily maximise the determinant.
 
     Args:
         kernel: Positive semidefinite matrices, [B, M, M].
         usable: [B, M]; the others come last.
-        slots: K.
+        slate_size: K.
     """
     lanes, count = np.arange(len(kernel)), kernel.shape[1]
-    places = np.empty((len(kernel), slots), np.int64)
+    places = np.empty((len(kernel), slate_size), np.int64)
     gain = np.diagonal(kernel, axis1=1, axis2=2).copy()  # d_i^2: by how much item i would multiply the determinant
     first = gain.copy()
-    factor = np.zeros((len(kernel), slots, count))  # c_i, one column for each item
+    factor = np.zeros((len(kernel), slate_size, count))  # c_i, one column for each item
     left = np.ones(gain.shape, np.bool_)
-    for k in range(slots):
+    for k in range(slate_size):
         rank = np.where(gain > LEAST * first, gain, LEAST * first * 1e-3)
         pick = np.where(left, np.where(usable, rank, -1.0), -np.inf).argmax(1)
         places[:, k] = pick

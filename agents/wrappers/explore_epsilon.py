@@ -62,23 +62,24 @@ class ExploreEpsilonAgent(Wrapper):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The inner agent's choice without its own exploration, each slot exploring with probability epsilon."""
-        greedy, after, self.propensity = self.ask(rows, state, starts, True, allowed, rng)
-        self._seen = None
+        greedy, after, self.propensity = self.ask(obs, state, episode_start, True, action_mask, rng)
         if deterministic:
             return greedy, after
         certain = bool((self.propensity == 1.0).all())
-        slates, chances = mixed(greedy, self.usable(after, allowed), self.epsilon, rng)
+        slates, chances = mixed(greedy, self.usable(after, action_mask), self.epsilon, rng)
         self.propensity = chances if certain else np.full(slates.shape, np.nan)
         return slates, told_of(after, greedy, slates)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+    def relevance(
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
+    ) -> NDArray[np.floating] | None:
         """The inner agent's."""
-        return self.scores(rows, state, starts, allowed)
+        return self.scores(obs, state, episode_start, action_mask)

@@ -53,30 +53,31 @@ class ExploreSoftmaxAgent(Reranker):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """A draw, or with ``deterministic`` the inner agent's own choice."""
         if deterministic:
-            return super(Reranker, self).act(rows, state, starts, True, allowed, rng)
-        pool = self.pool(rows, state, starts, True, allowed, rng)
-        self._seen = None
+            return super(Reranker, self).act(obs, state, episode_start, True, action_mask, rng)
+        pool = self.pool(obs, state, episode_start, True, action_mask, rng)
         logits = np.where(pool.usable, pool.relevance / self.config.temperature, -np.inf)
-        places = best(logits + rng.gumbel(size=logits.shape), pool.usable, self.setting.slots)
+        places = best(logits + rng.gumbel(size=logits.shape), pool.usable, self.env_spec.slate_size)
         slates = shown(pool, places)
-        drawn = np.count_nonzero(pool.usable, axis=1) >= self.setting.slots
+        drawn = np.count_nonzero(pool.usable, axis=1) >= self.env_spec.slate_size
         self.propensity = np.where(drawn[:, None], in_turn(logits, places), 1.0)
         if not pool.certain:
             self.propensity = np.full(slates.shape, np.nan)
         return slates, told_of(pool.state, pool.slates, slates)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+    def relevance(
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
+    ) -> NDArray[np.floating] | None:
         """The inner agent's."""
-        return self.scores(rows, state, starts, allowed)
+        return self.scores(obs, state, episode_start, action_mask)
 
 
 def in_turn(logits: Values, places: Slates) -> Values:

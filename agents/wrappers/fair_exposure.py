@@ -47,7 +47,7 @@ class FairExposureAgent(Reranker):
 
         D_p(t + 1) = D_p(t) + share_p(t) - sum over k with p(i_k) = p of v_k
 
-    is what provider p was owed and did not get in this lane so far. Slot by slot, from the first,
+    is what provider p was owed and did not get in this episode so far. Slot by slot, from the first,
 
         i_k = argmax over i in the pool of  rel(i) + strength D_p(i)
 
@@ -72,11 +72,11 @@ class FairExposureAgent(Reranker):
     def setup(self, rng: np.random.Generator) -> None:
         """The inner agent, and who provides what."""
         super().setup(rng)
-        names, provider = np.unique(np.asarray(self.setting.catalog.provider, np.str_), return_inverse=True)
+        names, provider = np.unique(np.asarray(self.env_spec.catalog.provider, np.str_), return_inverse=True)
         self.provider: NDArray[np.int64] = provider.astype(np.int64)
-        self.offers = np.zeros((self.setting.items, len(names)), np.float32)
-        self.offers[np.arange(self.setting.items), self.provider] = 1.0
-        attention = 1.0 / np.log2(np.arange(self.setting.slots) + 2.0)
+        self.offers = np.zeros((self.env_spec.items, len(names)), np.float32)
+        self.offers[np.arange(self.env_spec.items), self.provider] = 1.0
+        attention = 1.0 / np.log2(np.arange(self.env_spec.slate_size) + 2.0)
         self.attention: Values = attention / attention.sum()
         inner = NoneType if self.inner.State is None else self.inner.State | None
         state = dataclasses.make_dataclass("Owed", [("inner", inner), ("debt", np.ndarray)], frozen=True)
@@ -88,26 +88,26 @@ class FairExposureAgent(Reranker):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The pool, ranked by relevance and debt."""
-        lanes = len(rows)
+        lanes = len(obs)
         debt = np.zeros((lanes, self.offers.shape[1])) if state is None else getattr(state, "debt", np.zeros((0, 0)))
         if debt.shape != (lanes, self.offers.shape[1]):
             raise ConfigError(f"state must be what predict() returned for the same {lanes} lanes, got {type(state)}")
+        debt = np.where(episode_start[:, None], 0.0, debt)
         inner = self.inward(state)
-        pool = self.pool(rows, inner, starts, deterministic, allowed, rng)
-        present = allowed.astype(np.float32) @ self.offers > 0.0  # [B, P]
+        pool = self.pool(obs, inner, episode_start, deterministic, action_mask, rng)
+        present = action_mask.astype(np.float32) @ self.offers > 0.0  # [B, P]
         neediest = np.where(present, debt, -np.inf).argmax(1)
-        others = allowed & (self.provider == neediest[:, None])
+        others = action_mask & (self.provider == neediest[:, None])
         np.put_along_axis(others, pool.items, False, 1)
-        named, _, _ = self.ask(rows, inner, starts, deterministic, others, rng)
-        self._seen = None
+        named, _, _ = self.ask(obs, inner, episode_start, deterministic, others, rng)
         pool = _joined(pool, named, np.take_along_axis(others, named, 1))
         debt = debt + self._shares(pool, present)
         slates = shown(pool, self._ranked(pool, debt))
@@ -134,7 +134,7 @@ class FairExposureAgent(Reranker):
         lanes, owed = np.arange(len(debt)), debt.copy()
         provider = self.provider[pool.items]
         left = np.ones(pool.items.shape, np.bool_)
-        places = np.empty((len(debt), self.setting.slots), np.int64)
+        places = np.empty((len(debt), self.env_spec.slate_size), np.int64)
         for k, attention in enumerate(self.attention):
             value = pool.relevance + self.config.strength * np.take_along_axis(owed, provider, 1)
             pick = np.where(left, np.where(pool.usable, value, -1e300), -np.inf).argmax(1)

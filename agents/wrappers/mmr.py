@@ -50,32 +50,32 @@ class MMRAgent(Reranker):
     def setup(self, rng: np.random.Generator) -> None:
         """The inner agent, and encodings of length 1."""
         super().setup(rng)
-        self.units = unit_rows(self.setting.catalog.embedding)
+        self.units = unit_rows(self.env_spec.catalog.embedding)
 
     def picked(self, pool: Pool) -> Slates:
         """The greedy slate."""
         units = self.units[pool.items].astype(np.float64)
         return marginal(
-            pool.relevance, units @ units.transpose(0, 2, 1), pool.usable, self.setting.slots, self.config.weight
+            pool.relevance, units @ units.transpose(0, 2, 1), pool.usable, self.env_spec.slate_size, self.config.weight
         )
 
 
-def marginal(relevance: Values, alike: Values, usable: Flags, slots: int, weight: float) -> Slates:
+def marginal(relevance: Values, alike: Values, usable: Flags, slate_size: int, weight: float) -> Slates:
     """Places [B, K] in the order of maximal marginal relevance.
 
     Args:
         relevance: [B, M].
         alike: Similarities, [B, M, M].
         usable: [B, M]; the others come last.
-        slots: K.
+        slate_size: K.
         weight: Of relevance, lambda.
     """
     lanes = np.arange(len(relevance))
-    places = np.empty((len(relevance), slots), np.int64)
+    places = np.empty((len(relevance), slate_size), np.int64)
     value = np.where(usable, weight * relevance, -np.inf)
     closest = np.full(relevance.shape, -np.inf)
     left = np.ones(relevance.shape, np.bool_)
-    for k in range(slots):
+    for k in range(slate_size):
         gain = value if k == 0 else value - (1.0 - weight) * closest
         places[:, k] = np.where(left, np.where(usable, gain, -1e300), -np.inf).argmax(1)
         left[lanes, places[:, k]] = False

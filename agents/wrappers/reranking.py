@@ -67,31 +67,31 @@ class Reranker(Wrapper):
 
     def pool(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> Pool:
         """The best M items; arguments as for :meth:`act`."""
-        slots = self.setting.slots
-        size = min(max(self.config.pool, slots), self.setting.items)
-        slates, after, chances = self.ask(rows, state, starts, deterministic, allowed, rng)
+        slate_size = self.env_spec.slate_size
+        size = min(max(self.config.pool, slate_size), self.env_spec.items)
+        slates, after, chances = self.ask(obs, state, episode_start, deterministic, action_mask, rng)
         certain = bool((chances == 1.0).all())
-        scores = self.scores(rows, state, starts, allowed) if deterministic or certain else None
+        scores = self.scores(obs, state, episode_start, action_mask) if deterministic or certain else None
         if scores is not None:
-            usable = self.usable(after, allowed)
+            usable = self.usable(after, action_mask)
             items = best(scores, usable, size)
             good = np.take_along_axis(usable, items, 1)
             relevance = _scaled(np.take_along_axis(np.asarray(scores, np.float64), items, 1), good)
             return Pool(slates, items, relevance, good, after, certain)
-        left = np.array(allowed, np.bool_)
+        left = np.array(action_mask, np.bool_)
         batches = [slates]
         fresh = [np.take_along_axis(left, slates, 1)]
-        for _ in range(slots, size, slots):
+        for _ in range(slate_size, size, slate_size):
             np.put_along_axis(left, batches[-1], False, 1)
-            named, _, chances = self.ask(rows, state, starts, deterministic, left, rng)
+            named, _, chances = self.ask(obs, state, episode_start, deterministic, left, rng)
             certain = certain and bool((chances == 1.0).all())
             batches.append(named)
             fresh.append(np.take_along_axis(left, named, 1))  # what fills up where nothing is left was named before
@@ -101,18 +101,17 @@ class Reranker(Wrapper):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The inner agent's pool, ranked anew; its own slate where the pool has fewer than K items to show."""
-        if self.setting.slots == 1:  # nothing to arrange
-            return super().act(rows, state, starts, deterministic, allowed, rng)
-        pool = self.pool(rows, state, starts, deterministic, allowed, rng)
-        self._seen = None
+        if self.env_spec.slate_size == 1:  # nothing to arrange
+            return super().act(obs, state, episode_start, deterministic, action_mask, rng)
+        pool = self.pool(obs, state, episode_start, deterministic, action_mask, rng)
         places = self.picked(pool)
         slates = shown(pool, places)
         if not pool.certain:

@@ -15,7 +15,7 @@ from recsim_llm import agents
 from recsim_llm.agents.common.slates import best, mixed
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Setting, Slates, Transition
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates, Transition
 from recsim_llm.agents.wrappers.base import Wrapper, WrapperConfig, told_of
 from recsim_llm.errors import ConfigError, unknown
 from recsim_llm.simulator import SIGNALS
@@ -84,15 +84,15 @@ class ScalarisedAgent(Wrapper):
     config: ScalarisedConfig
 
     @classmethod
-    def refusal(cls, setting: Setting, config: Any) -> str | None:
+    def refusal(cls, env_spec: EnvironmentSpec, config: Any) -> str | None:
         """Feedback of another form, and agents without scores where scores are to be weighed."""
-        part = setting.layout.get("feedback", slice(0, 0))
-        if part.stop - part.start != setting.slots * len(SIGNALS):
+        part = env_spec.layout.get("feedback", slice(0, 0))
+        if part.stop - part.start != env_spec.slate_size * len(SIGNALS):
             return "scalarised weighs the signals of feedback, which this environment does not have; try linucb"
         kind = agents.get(config.agent)
         if config.separate and kind.relevance is Agent.relevance:
             return f"{config.agent} gives no scores to weigh; use separate=False or the agent linucb"
-        return super().refusal(setting, config)
+        return super().refusal(env_spec, config)
 
     def setup(self, rng: np.random.Generator) -> None:
         """The inner agents, one or one for each objective."""
@@ -117,27 +117,26 @@ class ScalarisedAgent(Wrapper):
 
     def act(
         self,
-        rows: Floats,
+        obs: Floats,
         state: Any,
-        starts: Flags,
+        episode_start: Flags,
         deterministic: bool,
-        allowed: Flags,
+        action_mask: Flags,
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """What the one inner agent chooses, or the best of the weighed scores."""
         if not self.config.separate:
-            return super().act(rows, state, starts, deterministic, allowed, rng)
-        slots, scores, after = self.setting.slots, [], {}
+            return super().act(obs, state, episode_start, deterministic, action_mask, rng)
+        slate_size, scores, after = self.env_spec.slate_size, [], {}
         for name, one in self.parts.items():
             before = getattr(state, name, None)
-            given = self._told(one).relevance(rows, before, starts, allowed)
-            chosen, later = self._told(one).act(rows, before, starts, True, allowed, rng)
+            given = self._told(one).relevance(obs, before, episode_start, action_mask)
+            chosen, later = self._told(one).act(obs, before, episode_start, True, action_mask, rng)
             after[name] = (chosen, later)
-            scores.append(np.zeros(allowed.shape) if given is None else np.asarray(given, np.float64))
-        self._seen = None
-        usable = self.usable(after[self.objectives[0]][1], allowed)
+            scores.append(np.zeros(action_mask.shape) if given is None else np.asarray(given, np.float64))
+        usable = self.usable(after[self.objectives[0]][1], action_mask)
         value = self.utility(np.stack([scaled(one, usable) for one in scores], -1))
-        slates = best(value, usable, slots)
+        slates = best(value, usable, slate_size)
         if not deterministic:
             slates, self.propensity = mixed(slates, usable, self.config.epsilon, rng)
         return slates, self.State(**{name: told_of(later, chosen, slates) for name, (chosen, later) in after.items()})  # type: ignore[misc]
@@ -169,11 +168,13 @@ class ScalarisedAgent(Wrapper):
 
     def _signals(self, transition: Transition) -> Values:
         """The objectives' signals, scaled, [B, K, O]."""
-        return self.setting.feedback(transition.next_observation)[:, :, self.columns].astype(np.float64)
+        return self.env_spec.feedback(transition.next_observation)[:, :, self.columns].astype(np.float64)
 
-    def relevance(self, rows: Floats, state: Any, starts: Flags, allowed: Flags) -> NDArray[np.floating] | None:
+    def relevance(
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
+    ) -> NDArray[np.floating] | None:
         """That of the one inner agent."""
-        return None if self.config.separate else self.scores(rows, state, starts, allowed)
+        return None if self.config.separate else self.scores(obs, state, episode_start, action_mask)
 
 
 def scaled(scores: Values, usable: Flags) -> Values:
@@ -187,4 +188,4 @@ def scaled(scores: Values, usable: Flags) -> Values:
 def _rewarded(transition: Transition, slot_reward: Values) -> Transition:
     """A transition with other rewards of slots, [B, K]."""
     info = {**transition.info, "slot_reward": slot_reward.astype(np.float32)}
-    return dataclasses.replace(transition, reward=slot_reward.sum(1), info=info)
+    return dataclasses.replace(transition, reward=slot_reward.sum(1), info=info, slot_weight=1.0)

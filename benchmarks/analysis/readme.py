@@ -13,25 +13,31 @@ from typing import Any
 import numpy as np
 
 from recsim_llm import agents
-from recsim_llm.agents.docs import FAMILIES
+from recsim_llm.agents.docs import FAMILIES, abilities
 from recsim_llm.benchmarks import load
 from recsim_llm.benchmarks.analysis import report as reports
-from recsim_llm.benchmarks.analysis.leaderboard import short
+from recsim_llm.benchmarks.analysis.leaderboard import REFERENCES, Leaderboard, short
 from recsim_llm.benchmarks.analysis.readme_language import language
-from recsim_llm.benchmarks.harness.experiment import COLD, FASHION, MONTH
 from recsim_llm.benchmarks.harness.results import Results
-from recsim_llm.benchmarks.speed import compare
+from recsim_llm.benchmarks.presets import ABRUPT_DRIFT, COLD_ITEMS, RETENTION
+from recsim_llm.benchmarks.speed import ablation, compare
+from recsim_llm.benchmarks.speed.steps import ALL_RULES, SLATE, random_world
 from recsim_llm.benchmarks.studies import classics_parity as parity
 from recsim_llm.errors import DataError
 from recsim_llm.files import write_file
+from recsim_llm.simulator import SIGNALS, Rules
+from recsim_llm.simulator.state import ITEM, TRADE, USER, new_state, tables
+from recsim_llm.simulator.task_variant import Protocol
 from recsim_llm.worlds.world import World, built_in_worlds
 
 ROOT = Path(__file__).resolve().parents[2]
+LARGE = 1024
+"""Lanes from which on a row stands on the page on performance."""
 STORED = ROOT / "benchmarks" / "stored"
 QUESTIONS = {
-    MONTH: "A month with each user, who may leave for good: does looking ahead pay?",
-    COLD: "A third of the tracks is released on the way: who can recommend what nobody has heard?",
-    FASHION: "Every 80 steps all users take to the taste of one, another each time: who follows?",
+    RETENTION: "A month with each user, who may leave for good: does looking ahead pay?",
+    COLD_ITEMS: "A third of the tracks is released on the way: who can recommend what nobody has heard?",
+    ABRUPT_DRIFT: "Every 80 steps all users take to the taste of one, another each time: who follows?",
 }
 """What the scenarios beside the score ask."""
 
@@ -43,7 +49,9 @@ def sections(stored: Path = STORED) -> dict[str, str]:
     }  # fmt: skip
     if (stored / "standard").is_dir():
         results = load(stored / "standard")
-        made["table"], made["questions"] = _table(results), _questions(results)
+        board = reports.leaderboard(results)
+        made["table"], made["questions"] = _table(results, board), _questions(results)
+        made["findings"] = findings(results, board)
     writers = {"movielens": _movielens, "speed": _speed, "parity": parity.to_markdown, "compare": compare.to_markdown}
     for name, write in writers.items():
         if (stored / f"{name}.json").is_file():
@@ -65,8 +73,7 @@ def filled(text: str, made: dict[str, str]) -> str:
     return text
 
 
-def _table(results: Results) -> str:
-    board = reports.leaderboard(results)
+def _table(results: Results, board: Leaderboard) -> str:
     experiment = results.experiment
     note = (
         f"{experiment.budget:,} steps of learning, {experiment.episodes} held-out users, "
@@ -74,6 +81,52 @@ def _table(results: Results) -> str:
         "bootstrap interval, on the right of it by scenario."
     )
     return "\n".join([reports.to_markdown(board), note, "", board.headline, *(f"\n{line}" for line in board.warnings)])
+
+
+def findings(results: Results, board: Leaderboard) -> str:
+    """What the table says, computed from it: who is above popularity where, and what clicks alone lead to.
+
+    An agent is above another if its 95 % interval of the score lies wholly above the other's.
+    """
+    able = [line for line in board.lines if line.agent not in REFERENCES and line.runs]
+    popular = next(line for line in board.lines if line.agent == "popularity")
+    rows = ["| scenario | above popularity | the best of them | not above random |", "|:--|--:|:--|:--|"]
+    for k, scenario in enumerate(board.scenarios):
+        ranked = sorted(able, key=lambda line, k=k: -np.nan_to_num(line.scores[k].value, nan=-np.inf))  # type: ignore[misc]
+        above = [line.agent for line in ranked if line.scores[k].low > popular.scores[k].high]
+        rest = [line.agent for line in ranked if not line.scores[k].low > 0]
+        rows.append(
+            f"| {short(scenario)} | {len(above)} of {len(able) - 1} | {', '.join(above[:3]) or 'none'} "
+            f"| {', '.join(rest) or 'none'} |"
+        )
+    median = {
+        FAMILIES[family].lower(): float(np.median(values))
+        for family, names in agents.families().items()
+        if (values := [line.score.value for line in able if line.agent in names]) and family in FAMILIES
+    }
+    listed = ", ".join(f"{family} {value:.2f}" for family, value in sorted(median.items(), key=lambda pair: -pair[1]))
+    return "\n".join([*rows, "", f"Median score by family: {listed}.", *_clickbait(results)])
+
+
+def _clickbait(results: Results) -> list[str]:
+    """Reward of a step and length of an episode of bandits without context in Video, against random slates."""
+    video = "recsim_llm/Video-v0"
+    bandits = [name for name in agents.families()["bandit"] if name in results.experiment.agents]
+    if video not in results.experiment.scenarios or not bandits:
+        return []
+    one = results.part([video])
+
+    def measured(agent: str) -> tuple[float, float]:
+        length = float(np.nanmean(one.final(agent, "episode_length")))
+        return float(np.nanmean(one.final(agent))) / length, length
+
+    step, length = measured("random")
+    gains, stays = zip(*((rate / step, time / length) for rate, time in map(measured, bandits)), strict=True)
+    return [
+        "",
+        f"In Video bandits without context earn {min(gains):.1f} to {max(gains):.1f} times as much in a step as random "
+        f"slates, in episodes {min(stays):.2f} to {max(stays):.2f} times as long.",
+    ]
 
 
 def _questions(results: Results) -> str:
@@ -84,7 +137,7 @@ def _questions(results: Results) -> str:
         parts += [f"**{short(board.scenarios[0])}.** {QUESTIONS.get(board.scenarios[0], '')}".rstrip(), ""]
         parts += ["| agent | return [95% CI] | reward of a step while learning |", "|:--|--:|--:|"]
         for line in sorted(board.lines, key=lambda line: -np.nan_to_num(line.returns[0].value, nan=-np.inf)):
-            parts.append(f"| {line.agent} | {line.returns[0].text(1)} | {line.online[0].text(3)} |")
+            parts.append(f"| {line.label} | {line.returns[0].text(1)} | {line.online[0].text(3)} |")
         parts.append("")
     return "\n".join(parts)
 
@@ -95,6 +148,7 @@ def _agents(speeds: Path) -> str:
         if family in FAMILIES:
             links = ", ".join(f"[{name}](docs/agents.md#{name})" for name in names)
             rows.append(f"| {FAMILIES[family].lower()} | {links} |")
+    rows += ["", abilities()]
     if speeds.is_file():
         rows += ["", _rates(json.loads(speeds.read_text(encoding="utf-8")))]
     return "\n".join(rows)
@@ -167,8 +221,63 @@ def _speed(content: dict[str, Any]) -> str:
 
 def performance(stored: Path = STORED) -> dict[str, str]:
     """The generated sections of docs/performance.md by name."""
-    path = stored / "speed_agents.json"
-    return {"agents": _speeds(json.loads(path.read_text(encoding="utf-8")))} if path.is_file() else {}
+    writers = {"agents": ("speed_agents", _speeds), "own": ("speed", _own), "ablation": ("ablation", _ablation),
+               "scale": ("scale", _scale)}  # fmt: skip
+    made = {
+        name: write(json.loads((stored / f"{file}.json").read_text(encoding="utf-8")))
+        for name, (file, write) in writers.items()
+        if (stored / f"{file}.json").is_file()
+    }
+    return {**made, "memory": _memory()}
+
+
+def _memory() -> str:
+    """Bytes of an item, a user and a lane, counted over the arrays themselves."""
+    world = random_world(1_000)
+    packed = tables(world)
+    item = packed.item_code.nbytes / len(world.catalog)
+    user = (packed.user_code.nbytes + packed.profile_code.nbytes) / len(world.population)
+    lanes = 64
+    state = new_state(lanes, SLATE, len(SIGNALS), packed, Rules().replace(**ALL_RULES), Protocol())
+    arrays = [array for array in vars(state).values() if isinstance(array, np.ndarray) and len(array) == lanes]
+    return (
+        f"Memory is linear: for each item {item:.0f} bytes of encodings and factors as 12-bit integers and "
+        f"{ITEM.itemsize + TRADE.itemsize} of price, release, quality and provider; for each user {user:.0f} bytes of "
+        f"codes and {USER.itemsize} of numbers. The state of a lane has "
+        f"{sum(array.nbytes for array in arrays) / lanes / 1000:.1f} kB, whatever the catalogue, and its observation "
+        "comes on top."
+    )
+
+
+def _own(content: dict[str, Any]) -> str:
+    """What ``recsim-llm speed --threads 1 --json`` found, large batches alone."""
+    rows = ["| items | lanes | user-steps/s | bare loop/s |", "|--:|--:|--:|--:|"]
+    for row in content["tables"]["reference"]:
+        if row["lanes"] >= LARGE:
+            rows.append(
+                f"| {row['items']:,} | {row['lanes']:,} | {row['user-steps/s']:,.0f} | {row['bare loop/s']:,.0f} |"
+            )
+    scalar = {row["environment"]: row["steps/s"] for row in content["tables"]["scalar"]}
+    slow, fast = (choose(scalar, key=lambda name: scalar[name]) for choose in (min, max))
+    threads = f"{content['threads']} thread{'s' * (content['threads'] != 1)}"
+    return "\n".join(
+        [*rows, "", f"By {threads}. A scalar environment made by `gym.make` takes {scalar[slow]:,.0f} ({slow}) to "
+         f"{scalar[fast]:,.0f} ({fast}) steps a second."]
+    )  # fmt: skip
+
+
+def _ablation(content: dict[str, dict[str, float]]) -> str:
+    """What the ablation of a step found: time [ns] by catalogue size and part left out."""
+    return ablation.to_markdown({int(items): found for items, found in content.items()})
+
+
+def _scale(content: dict[str, Any]) -> str:
+    """What ``recsim-llm speed --scale --json`` found."""
+    rows = content["tables"]["scale"]
+    names = list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + "--:|" * len(names)]
+    lines += ["| " + " | ".join(f"{row[name]:,}" for name in names) + " |" for row in rows]
+    return "\n".join(lines)
 
 
 def _speeds(content: dict[str, Any]) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 Json = Mapping[str, Any]
+NO_TEXTS = {"popularity": "popularity", "ease": "EASE"}
+"""Recommenders that read nothing, beside the tuned encoder."""
 
 
 def language(stored: Path) -> str:
@@ -44,10 +46,12 @@ def _live(found: Json) -> str:
 
 def _tuning(found: Json) -> str:
     lora, frozen = found["methods"]["lora cross_entropy click"], found["methods"]["frozen"]
-    gain = lora["gain_recall"]
+    gain, references = lora["gain_recall"], found["references"]
+    beside = ", ".join(f"{names} {references[name]['recall']['mean']:.3f}" for name, names in NO_TEXTS.items())
     return (
         f"recall@20 {lora['recall']['mean']:.3f} against {frozen['recall']['mean']:.3f}, gain {gain['mean']:.3f} ± "
-        f"{gain['margin']:.3f} ({gain['n']} seeds), with {lora['share']:.2%} of the numbers trained"
+        f"{gain['margin']:.3f} ({gain['n']} seeds), with {lora['share']:.2%} of the numbers trained; without any text: "
+        f"{beside}"
     )
 
 

@@ -43,12 +43,14 @@ _RIVAL_FOOTNOTE = (
 _FOOTNOTE = (
     "Score: (agent - random) / (oracle - random) for each seed and scenario, interquartile mean with 95 % stratified "
     "bootstrap interval. Return: mean over held-out episodes with 95 % two-level bootstrap interval (seeds, then "
-    "episodes)."
+    "episodes). Train s: processor time of learning, wall-clock time if a run lacks that. '= agent': exactly the same "
+    "results as that one."
 )
 _WIDE_FOOTNOTE = (
     "Score: (agent - random) / (oracle - random) for each seed and scenario, interquartile mean with 95 % stratified "
     "bootstrap interval. Columns of scenarios: interquartile mean of the scores there; returns and all intervals are "
-    "in leaderboard.csv and summary.json."
+    "in leaderboard.csv and summary.json. Train s: processor time of learning, wall-clock time if a run lacks that. "
+    "'= agent': exactly the same results as that one there."
 )
 
 
@@ -60,8 +62,11 @@ def _is_wide(board: Leaderboard) -> bool:
 def _columns(board: Leaderboard, line: Line) -> list[str]:
     """What is shown of each scenario."""
     if _is_wide(board):
-        return [_number(one.value, 2) for one in line.scores]
-    return [one.text() for one in line.returns]
+        texts = [_number(one.value, 2) for one in line.scores]
+    else:
+        texts = [one.text() for one in line.returns]
+    same = line.same or ("",) * len(texts)
+    return [f"= {other}" if other else text for text, other in zip(texts, same, strict=True)]
 
 
 def _best(board: Leaderboard) -> dict[str, set[str]]:
@@ -69,7 +74,7 @@ def _best(board: Leaderboard) -> dict[str, set[str]]:
     able = [line for line in board.lines if line.agent not in REFERENCES]
     columns = {"score": [line.score.value for line in able]}
     for k, scenario in enumerate(board.scenarios):
-        columns[scenario] = [line.returns[k].value for line in able]
+        columns[scenario] = [np.nan if any(line.same[k : k + 1]) else line.returns[k].value for line in able]
     return {
         name: {line.agent for line, value in zip(able, values, strict=True) if value == np.nanmax(values)}
         for name, values in columns.items()
@@ -83,7 +88,7 @@ def _cells(board: Leaderboard) -> list[list[tuple[str, bool]]]:
     rows = []
     for line in board.lines:
         row = [
-            (line.agent, line.agent in best.get("score", ())),
+            (line.label, line.agent in best.get("score", ())),
             (line.score.text(), line.agent in best.get("score", ())),
         ]
         for scenario, text in zip(board.scenarios, _columns(board, line), strict=True):
@@ -204,6 +209,8 @@ def _content(board: Leaderboard) -> dict[str, Any]:
     agents = [
         {
             "agent": line.agent,
+            "also": list(line.also),
+            "same": {s: other for s, other in zip(board.scenarios, line.same, strict=False) if other},
             "score": estimate(line.score),
             "returns": {s: estimate(r) for s, r in zip(board.scenarios, line.returns, strict=True)},
             "online": {s: estimate(r) for s, r in zip(board.scenarios, line.online, strict=True)},

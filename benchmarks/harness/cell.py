@@ -1,7 +1,7 @@
-"""One cell: train an agent on some users, evaluate it on others. All that benchmarks know of envs and agents is here.
+"""Runs one cell: trains an agent on some users and evaluates it on others.
 
-Evaluation uses common random numbers: lane i of every agent with the same seed is the same user with the same dice, so
-that agents differ only by what they do.
+All that benchmarks know of environments and agents is here. Evaluation uses common random numbers: lane i of every
+agent with the same seed is the same user with the same dice, so that agents differ only by what they do.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 import recsim_llm
 from recsim_llm import agents
-from recsim_llm.benchmarks.harness.experiment import Cell, Experiment
-from recsim_llm.errors import ConfigError, unknown
+from recsim_llm.agents.core.env_runner import EnvironmentSpec
+from recsim_llm.benchmarks.harness.experiment import Cell, Experiment, agent_of
+from recsim_llm.errors import ConfigError, install, unknown
 
 Floats = NDArray[np.float64]
 _NAMESPACE = "recsim_llm/"
@@ -55,18 +56,18 @@ def prepare(experiment: Experiment) -> Mapping[str, str]:
         ConfigError: If a scenario, an agent or an argument is not valid, or an agent's library is not installed.
     """
     for name in experiment.agents:
-        agents.get(name)
+        agents.get(agent_of(name))
     for name in experiment.scenarios:
         if name not in gym.registry:
             raise unknown("scenario", name, scenarios())
     left_out = unavailable(experiment.agents)
     if left_out:
         raise ConfigError(
-            f"{', '.join(left_out)} cannot run without PyTorch and Stable-Baselines3: "
-            'pip install "recsim-llm[agents]", or leave them out'
+            f"{', '.join(left_out)} cannot run without PyTorch and Stable-Baselines3: {install('agents')}, or leave "
+            "them out"
         )
     for name, settings in experiment.agent_configs.items():
-        agents.get(name).Config.from_dict(dict(settings))
+        agents.get(agent_of(name)).Config.from_dict(dict(settings))
     worlds = {}
     one = experiment.replace(
         agents=experiment.agents[:1], seeds=experiment.seeds[:1], agent_configs={}, only={}, fewer_seeds={}
@@ -74,7 +75,9 @@ def prepare(experiment: Experiment) -> Mapping[str, str]:
     for cell in one.cells():
         for users in ("train", "test"):
             env = make_env(cell, lanes=1, users=users, autoreset=AutoresetMode.NEXT_STEP, truth=False)
-            worlds[cell.scenario] = str(env.unwrapped.core.world.hash)  # type: ignore[attr-defined]
+            world = getattr(env.unwrapped.core, "world", None)  # type: ignore[attr-defined]
+            if world is not None:  # RecSim's classics have none
+                worlds[cell.scenario] = str(world.hash)
             env.close()
     return worlds
 
@@ -82,7 +85,7 @@ def prepare(experiment: Experiment) -> Mapping[str, str]:
 def unavailable(names: Sequence[str]) -> list[str]:
     """Those of the agents whose libraries are not installed here."""
     installed = all(importlib.util.find_spec(module) for module in ("torch", "stable_baselines3"))
-    return [] if installed else [name for name in names if agents.get(name).needs_torch]
+    return [] if installed else [name for name in names if agents.get(agent_of(name)).needs_torch]
 
 
 def make_env(cell: Cell, *, lanes: int, users: str, autoreset: AutoresetMode, truth: bool) -> VectorEnv[Any, Any, Any]:
@@ -101,29 +104,30 @@ def run_cell(cell: Cell) -> Mapping[str, Any]:
     Returns:
         ``steps`` (the checkpoints), ``trained_steps`` (interactions that the agent had really had by then), a list with
         one value per checkpoint for every metric of :data:`recsim_llm.benchmarks.harness.results.METRICS`,
-        ``episode_returns`` at the last checkpoint, ``items``, and ``wall_train_s``, ``wall_evaluate_s`` [s].
+        ``episode_returns`` at the last checkpoint, ``items``, and the wall-clock and processor times ``wall_train_s``,
+        ``wall_evaluate_s``, ``cpu_train_s`` and ``cpu_evaluate_s`` [s].
     """
-    kind = agents.get(cell.agent)
+    name = agent_of(cell.agent)
+    kind = agents.get(name)
     if kind.needs_torch:
         import torch
 
         torch.set_num_threads(1)
     train = make_env(cell, lanes=cell.lanes, users="train", autoreset=AutoresetMode.NEXT_STEP, truth=kind.needs_truth)
     test = make_env(cell, lanes=cell.episodes, users="test", autoreset=AutoresetMode.DISABLED, truth=kind.needs_truth)
-    agent = agents.make(cell.agent, train, seed=cell.seed, **cell.agent_config)
+    agent = agents.make(name, train, seed=cell.seed, **cell.agent_config)
     measured: list[Evaluation] = []
-    trained, online, train_s, evaluate_s = [], [], 0.0, 0.0
+    trained, online, train_time, evaluation_time = [], [], _Stopwatch(), _Stopwatch()
     for checkpoint in cell.checkpoints:
-        started, earned = time.perf_counter(), _Earned()
+        earned = _Earned()
         if kind.learns and checkpoint > agent.num_timesteps:
-            agent.learn(checkpoint - agent.num_timesteps, callback=earned)
-        train_s += time.perf_counter() - started
+            with train_time:
+                agent.learn(checkpoint - agent.num_timesteps, callback=earned)
         trained.append(int(agent.num_timesteps))
         online.append(earned.mean)
         if kind.learns or not measured:
-            started = time.perf_counter()
-            measured.append(evaluate(agent, test, cell.evaluation_seed))
-            evaluate_s += time.perf_counter() - started
+            with evaluation_time:
+                measured.append(evaluate(agent, test, cell.evaluation_seed, deterministic=cell.deterministic))
         else:
             measured.append(measured[-1])
     train.close()
@@ -135,9 +139,30 @@ def run_cell(cell: Cell) -> Mapping[str, Any]:
         **result,
         "episode_returns": measured[-1].returns,
         "items": measured[-1].items,
-        "wall_train_s": train_s,
-        "wall_evaluate_s": evaluate_s,
+        "wall_train_s": train_time.wall,
+        "wall_evaluate_s": evaluation_time.wall,
+        "cpu_train_s": train_time.processor,
+        "cpu_evaluate_s": evaluation_time.processor,
     }
+
+
+class _Stopwatch:
+    """Wall-clock and processor time [s] of all that is done inside it.
+
+    Processor time is that of all threads of this process; unlike wall-clock time it leaves out waiting for processors
+    that others keep busy.
+    """
+
+    def __init__(self) -> None:
+        self.wall = self.processor = 0.0
+
+    def __enter__(self) -> None:
+        self.wall -= time.perf_counter()
+        self.processor -= time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        self.wall += time.perf_counter()
+        self.processor += time.process_time()
 
 
 class _Earned:
@@ -174,29 +199,36 @@ class Evaluation:
     items: int
 
 
-def evaluate(agent: Any, env: VectorEnv[Any, Any, Any], seed: int) -> Evaluation:
+def evaluate(
+    agent: Any, env: VectorEnv[Any, Any, Any], seed: int, *, deterministic: bool = True
+) -> Evaluation:  # fmt: skip
     """Plays one episode in every lane, lane i with seed `seed` + i, without learning.
 
     Args:
-        agent: The agent; it predicts deterministically where that means something to it.
+        agent: The agent.
         env: Vector environment with autoreset disabled, whose finished lanes stand still.
         seed: Seed of the first lane.
+        deterministic: Whether it leaves exploration out, and shows the mode of a policy that is a distribution.
     """
     lanes = env.num_envs
     core: Any = env.unwrapped
     observation, info = env.reset(seed=seed)
     running = fresh = np.ones(lanes, dtype=bool)
-    tally = _Tally(lanes, len(core.catalog.item_id))
-    agent.serve(env)
+    env_spec = EnvironmentSpec.of(env)
+    tally = _Tally(lanes, env_spec.items)
+    rows = env_spec.flat(observation)
     state: Any = None
     for _ in range(_MAX_STEPS):
         agent.observe(info)
         action, state = agent.predict(
-            observation, state, episode_start=fresh, deterministic=True, action_masks=core.available()
+            observation, state, episode_start=fresh, deterministic=deterministic, action_masks=core.available()
         )
         observation, reward, terminated, truncated, info = env.step(action)
         if core.core.protocol.reports:  # the recommender learns from what is reported and is worth what happened
             reward, info = core.core.true_rewards(), {**info, **core.core.true_counts()}
+        if env_spec.kinds:
+            listed, rows = env_spec.listed(rows), env_spec.flat(observation)
+            info = env_spec.infos(info, rows, listed)
         tally.add(running, reward, terminated, info)
         running, fresh = running & ~(terminated | truncated), np.zeros(lanes, dtype=bool)
         if not running.any():
@@ -212,7 +244,7 @@ class _Tally:
         self.lengths = np.zeros(lanes, dtype=np.int64)
         self.terminated = np.zeros(lanes, dtype=bool)
         self.shown = np.zeros(items, dtype=bool)
-        self.clicks = self.slots = 0
+        self.clicks = self.slate_size = 0
         self.diversity = 0.0
 
     def add(self, running: NDArray[np.bool_], reward: Floats, terminated: NDArray[np.bool_], info: Any) -> None:
@@ -222,7 +254,7 @@ class _Tally:
         self.lengths[running] += 1
         self.terminated |= running & terminated
         self.shown[slate[slate >= 0]] = True
-        self.slots += int(np.sum(slate >= 0))
+        self.slate_size += int(np.sum(slate >= 0))
         self.clicks += int(np.sum(np.asarray(info["clicks"])[running]))
         self.diversity += float(np.sum(np.asarray(info["diversity"], dtype=np.float64)[running]))
 
@@ -232,7 +264,7 @@ class _Tally:
             returns=self.returns,
             metrics={
                 "return": float(np.mean(self.returns)),
-                "ctr": self.clicks / max(self.slots, 1),
+                "ctr": self.clicks / max(self.slate_size, 1),
                 "episode_length": float(np.mean(self.lengths)),
                 "coverage": float(np.mean(self.shown)),
                 "diversity": self.diversity / max(int(self.lengths.sum()), 1),

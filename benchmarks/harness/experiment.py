@@ -1,4 +1,4 @@
-"""Experiments as data: what is compared, on whom, for how long; and the independent cells it falls into.
+"""Experiments as data: scenarios x agents x seeds, divided into independent cells.
 
 An :class:`Experiment` is scenarios x agents x seeds. Each :class:`Cell` holds everything its result depends on, so a
 cell gives the same row wherever, whenever and in whatever order it runs, and the SHA-256 of its content is its name
@@ -15,13 +15,14 @@ from types import MappingProxyType
 from typing import Any
 
 from recsim_llm._version import __version__
-from recsim_llm.agents import families
 from recsim_llm.benchmarks.harness import codec
 from recsim_llm.errors import ConfigError, StoreError, unknown
 
 Json = Mapping[str, Any]
 ALL_SCENARIOS = "*"
 EVALUATION_SEED = 1_000_000
+SAMPLED = " (sampled)"
+"""Ends the name of a row whose agent is evaluated as it explores: a policy that is a distribution is sampled from."""
 COMPATIBLE = ".".join(__version__.split(".")[: 2 if __version__.startswith("0.") else 1])
 """The part of the package's version within which results may be continued."""
 
@@ -32,7 +33,7 @@ class Cell:
 
     Attributes:
         scenario: Environment id.
-        agent: Agent name.
+        agent: Name of the row: an agent's, with " (sampled)" where it is not evaluated at its mode.
         seed: Seed of the agent and of its training users.
         budget: Interactions for learning, counted over all lanes [environment steps].
         checkpoints: Interaction counts at which the agent is evaluated, ascending, the first 0, the last `budget`.
@@ -43,6 +44,7 @@ class Cell:
         world_hash: Content hash of that world; "" where the cell function needs none.
         env_kwargs: Arguments of the environment.
         agent_config: Settings of the agent.
+        deterministic: Whether it is evaluated without exploration: a policy that is a distribution at its mode.
         package: Version within which results may be continued.
     """
 
@@ -58,6 +60,7 @@ class Cell:
     world_hash: str = ""
     env_kwargs: Json = field(default_factory=dict)
     agent_config: Json = field(default_factory=dict)
+    deterministic: bool = True
     package: str = COMPATIBLE
 
     def canonical(self) -> dict[str, Any]:
@@ -65,6 +68,8 @@ class Cell:
         content = _jsonable(self)
         if self.world_hash:
             content.pop("world")
+        if self.deterministic:  # a cell that is evaluated so is the one it was before there was a choice
+            content.pop("deterministic")
         return content
 
     @cached_property
@@ -101,7 +106,8 @@ class Experiment:
 
     Attributes:
         scenarios: Environment ids.
-        agents: Agent names; scores need "random" and "oracle" among them.
+        agents: Agent names; scores need "random" and "oracle" among them. "NAME (sampled)" evaluates the agent NAME
+            with exploration, where NAME alone evaluates it without: for policies that are distributions these differ.
         seeds: Seeds, one independent run of every agent in every scenario for each.
         budget: Interactions for learning, over all lanes [environment steps].
         checkpoints: Interaction counts at which agents are evaluated; () gives nine, evenly spaced from 0 to `budget`.
@@ -109,7 +115,7 @@ class Experiment:
         episodes: Evaluation episodes at every checkpoint, one held-out user each.
         world: Name or folder of a world for all scenarios; None for each scenario's own.
         env_kwargs: Arguments of the environments, by scenario; those under "*" go to all.
-        agent_configs: Settings by agent.
+        agent_configs: Settings by agent; a row "NAME (sampled)" has those of NAME where it has none of its own.
         only: Agents by scenario, for scenarios that ask a question of their own: they run there alone, and the
             scenario is not part of the score.
         fewer_seeds: Number of seeds by agent, for agents that get only the first of them.
@@ -186,8 +192,8 @@ class Experiment:
         """
         content = _jsonable(self)
         content.pop("name")
-        for name in ("scenarios", "agents", "seeds"):
-            content[name] = sorted(content[name])
+        for name in ("scenarios", "agents", *(() if self.fewer_seeds else ("seeds",))):
+            content[name] = sorted(content[name])  # which seeds are the first matters where agents get only those
         content["only"] = {scenario: sorted(some) for scenario, some in content["only"].items()}
         for name in ("only", "fewer_seeds"):  # an experiment without them is the one it was before there were any
             if not content[name]:
@@ -236,7 +242,8 @@ class Experiment:
                 world=self.world,
                 world_hash=(worlds or {}).get(scenario, ""),
                 env_kwargs={**self.env_kwargs.get(ALL_SCENARIOS, {}), **self.env_kwargs.get(scenario, {})},
-                agent_config=self.agent_configs.get(agent, {}),
+                agent_config=self.agent_configs.get(agent, self.agent_configs.get(agent_of(agent), {})),
+                deterministic=agent == agent_of(agent),
             )
 
     def replace(self, **changes: Any) -> Experiment:
@@ -266,6 +273,11 @@ class Experiment:
             return cls(**_known_fields(cls, content))
         except TypeError as error:
             raise ConfigError(f"the experiment is not complete: {error}") from error
+
+
+def agent_of(row: str) -> str:
+    """The agent of a row "NAME" or "NAME (sampled)"."""
+    return row.removesuffix(SAMPLED)
 
 
 def even_grid(budget: int, points: int = 9) -> tuple[int, ...]:
@@ -303,81 +315,3 @@ def _known_fields(cls: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
         if name not in names:
             raise unknown(f"setting of {cls.__name__}", name, names)
     return dict(content)
-
-
-MUSIC, NEWS = "recsim_llm/Music-v0", "recsim_llm/News-v0"
-ADS, VIDEO = "recsim_llm/Ads-v0", "recsim_llm/Video-v0"
-ECOMMERCE, SOCIAL = "recsim_llm/Ecommerce-v0", "recsim_llm/Social-v0"
-MONTH, COLD, FASHION = "recsim_llm/Video-retention-v0", "recsim_llm/Music-cold-items-v0", "recsim_llm/Social-abrupt-v0"
-"""They ask: does looking ahead pay over a month, who can recommend new items, who follows a fashion?"""
-AGENTS = (
-    "random",
-    "popularity",
-    "epsilon_greedy",
-    "thompson",
-    "linucb",
-    "q_learning",
-    "sarsa",
-    "mf",
-    "ppo",
-    "oracle",
-)
-
-APART = "language model"
-"""A family that the standard study leaves out: with a language model as their judge its agents serve less than one user
-a second, and what they are without one would stand under their name in its tables."""
-SHELF = tuple(name for family, members in families().items() if family != APART for name in members)
-"""All agents that are built in, but those."""
-DEEP = (
-    "neural_linear", "dqn", "double_dqn", "slateq", "reinforce", "ppo", "a2c", "masked_ppo", "sac", "td3", "two_tower",
-    "sasrec", "gru4rec", "multi_task", "siamese", "joint", "tuned",
-)  # fmt: skip
-"""Agents on PyTorch, which take most of the time."""
-LONG_TERM = (
-    "random", "popularity", "ucb1", "thompson", "linucb", "lints", "sarsa_lambda", "lspi", "double_dqn", "slateq",
-    "masked_ppo", "oracle",
-)  # fmt: skip
-IDS_AND_ENCODINGS = (
-    "random", "popularity", "ucb1", "thompson", "item_knn", "mf", "als", "bpr", "ease", "nearest", "kmeans", "ridge",
-    "linucb", "lints", "two_tower", "oracle",
-)  # fmt: skip
-FORGETTING = (
-    "random", "epsilon_greedy", "constant_step", "thompson", "discounted_thompson", "ucb1", "discounted_ucb",
-    "sliding_window_ucb", "linucb", "discounted_linucb", "oracle",
-)  # fmt: skip
-
-PRESETS: Mapping[str, Experiment] = MappingProxyType(
-    {
-        "demo": Experiment(
-            name="demo",
-            scenarios=(MUSIC, NEWS),
-            agents=AGENTS,
-            seeds=(0, 1, 2),
-            budget=20_000,
-            checkpoints=(0, 1_000, 3_000, 7_000, 13_000, 20_000),
-            lanes=32,
-            episodes=100,
-        ),
-        "standard": Experiment(
-            name="standard",
-            scenarios=(ADS, MUSIC, VIDEO, NEWS, ECOMMERCE, SOCIAL, MONTH, COLD, FASHION),
-            agents=SHELF,
-            seeds=tuple(range(10)),
-            budget=20_480,
-            checkpoints=(0, 5_120, 10_240, 20_480),
-            lanes=64,
-            episodes=64,
-            env_kwargs={FASHION: {"drift_common": True, "drift_period": 80, "max_episode_steps": 320}},
-            only={MONTH: LONG_TERM, COLD: IDS_AND_ENCODINGS, FASHION: FORGETTING},
-            fewer_seeds=dict.fromkeys(DEEP, 5),
-        ),
-    }
-)
-"""Experiments that have a name."""
-
-
-def preset(name: str) -> Experiment:
-    """The experiment of that name; "did you mean" if there is none."""
-    if name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
-    return PRESETS[name]

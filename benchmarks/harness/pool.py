@@ -1,4 +1,4 @@
-"""Worker processes: spawned, one cell at a time each, so that a death names its cell without guessing.
+"""A pool of worker processes: one cell at a time each, so that a crash names its cell without guessing.
 
 A shared queue would leave open which cell killed a worker, and break for all of them. Here the driver hands a worker
 one cell, waits for all workers at once, and sees three things: an answer, a death, a time limit. It runs in one
@@ -13,15 +13,15 @@ import os
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from recsim_llm.benchmarks.harness import codec, worker
+from recsim_llm.benchmarks.harness import worker
 from recsim_llm.benchmarks.harness.experiment import Cell
-from recsim_llm.benchmarks.harness.records import DONE, FAILED, KILLED, REFUSED, TIMEOUT, Row
+from recsim_llm.benchmarks.harness.records import KILLED, TIMEOUT, Row
 from recsim_llm.errors import RecsimError
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -47,11 +47,14 @@ class _Worker:
     kept: bytearray = field(default_factory=bytearray)
 
     @classmethod
-    def start(cls, function: str) -> _Worker:
+    def start(cls, function: str, modules: Sequence[str]) -> _Worker:
         control, control_child = _CONTEXT.Pipe()
         output, output_child = _CONTEXT.Pipe(duplex=False)
         process = _CONTEXT.Process(
-            target=worker.main, args=(control_child, output_child, function, os.getpid()), daemon=True
+            target=worker.main,
+            args=(control_child, output_child),
+            kwargs={"function": function, "modules": list(modules), "parent": os.getpid()},
+            daemon=True,
         )
         with one_thread(), no_interrupt():
             process.start()
@@ -115,6 +118,7 @@ class Pool:
         jobs: Number of processes.
         timeout: Time limit of a cell [s]; None for none.
         retries: How often a cell runs again after its worker died.
+        modules: What the workers import, see :func:`recsim_llm.benchmarks.harness.worker.import_modules`.
         started: Called with every cell that is handed out.
     """
 
@@ -124,9 +128,11 @@ class Pool:
         jobs: int,
         timeout: float | None = None,
         retries: int = 1,
+        modules: Sequence[str] = (),
         started: Callable[[Cell], None] = lambda cell: None,
     ) -> None:
-        self._function, self._jobs, self._timeout, self._retries = function, jobs, timeout, retries
+        self.function, self.modules = function, modules
+        self._jobs, self._timeout, self._retries = jobs, timeout, retries
         self.started = started
         self._workers: list[_Worker] = []
         self._deaths: Counter[str] = Counter()
@@ -154,7 +160,7 @@ class Pool:
             self._pending.clear()
         idle = [one for one in self._workers if one.cell is None]
         for _ in range(min(self._jobs - len(self._workers), len(self._pending) - len(idle))):
-            self._workers.append(_Worker.start(self._function))
+            self._workers.append(_Worker.start(self.function, self.modules))
         for one in idle:
             if one.ready and self._pending and one.give(self._pending[0], self._timeout):
                 self.started(self._pending.popleft())
@@ -182,7 +188,7 @@ class Pool:
                 one.ready, self._failed_starts = True, 0
             elif one.cell is not None:
                 cell, one.cell, one.deadline = one.cell, None, float("inf")
-                yield row_from_answer(cell, message)
+                yield worker.row_from_answer(cell, message)
 
     def _death(self, one: _Worker) -> Iterator[Row]:
         yield from self._answers(one)  # what it said before it died still counts
@@ -218,19 +224,6 @@ class Pool:
         one.end(kill=True)
         message = f"it took longer than the limit of {self._timeout:g} s"
         return Row(cell, TIMEOUT, {"error_type": "TimeoutError", "error": message, "last_lines": lines})
-
-
-def row_from_answer(cell: Cell, message: str | bytes) -> Row:
-    """Reads what :func:`recsim_llm.benchmarks.harness.worker.execute` returned."""
-    try:
-        answer = codec.loads(message)
-        state, result = answer["state"], answer["result"]
-        if state in (DONE, FAILED, REFUSED) and isinstance(result, dict):
-            return Row(cell, state, result)
-    except (ValueError, KeyError, TypeError):
-        pass
-    unreadable = {"error_type": "ValueError", "error": "the worker's answer cannot be read", "last_lines": []}
-    return Row(cell, FAILED, unreadable)
 
 
 def _cause(code: int) -> tuple[str, str]:

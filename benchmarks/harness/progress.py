@@ -1,4 +1,4 @@
-"""What a person sees while cells run: a bar in a terminal, log records elsewhere."""
+"""Progress of a run: a bar in a terminal, log records elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from recsim_llm.benchmarks.harness.experiment import Cell
-from recsim_llm.benchmarks.harness.records import DONE, Row
+from recsim_llm.benchmarks.harness.records import DONE, REFUSED, Row
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Display:
     def finished(self, row: Row) -> None:
         """A row was stored."""
         self._finished += 1
-        if row.state != DONE:
+        if row.state not in (DONE, REFUSED):
             self._failed += 1
             _log.warning("%s %s: %s", row.cell.label, row.state, row.result.get("error"))
         _log.info("%d of %d: %s is %s", self._finished, self._total, row.cell.label, row.state)

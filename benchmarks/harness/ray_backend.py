@@ -7,19 +7,18 @@ from typing import Any
 
 from recsim_llm.benchmarks.harness import worker
 from recsim_llm.benchmarks.harness.experiment import Cell
-from recsim_llm.benchmarks.harness.pool import ONE_THREAD, Pool, row_from_answer
+from recsim_llm.benchmarks.harness.pool import ONE_THREAD, Pool
 from recsim_llm.benchmarks.harness.records import KILLED, Row
 from recsim_llm.errors import MissingExtraError
 
 
-def run_on_ray(cells: Iterable[Cell], function: str, jobs: int | None, pool: Pool) -> Generator[Row]:
+def run_on_ray(cells: Iterable[Cell], jobs: int | None, pool: Pool) -> Generator[Row]:
     """Yields rows as tasks finish.
 
     Args:
         cells: What to run.
-        function: Name in :data:`recsim_llm.benchmarks.harness.worker.CELL_FUNCTIONS`.
         jobs: At most so many tasks at once; None leaves it to Ray.
-        pool: Tells of draining, and is told of started cells.
+        pool: Says what runs a cell, which modules it needs and when to stop; is told of started cells.
 
     Raises:
         MissingExtraError: If Ray is not installed.
@@ -35,7 +34,7 @@ def run_on_ray(cells: Iterable[Cell], function: str, jobs: int | None, pool: Poo
     while (pending and not pool.draining) or running:
         while pending and not pool.draining and len(running) < (jobs or len(pending) + len(running)):
             cell = pending.pop()
-            running[task.remote(function, cell.to_json())] = cell
+            running[task.remote(pool.function, cell.to_json(), list(pool.modules))] = cell
             pool.started(cell)
         finished, _ = ray.wait(list(running), num_returns=1, timeout=0.5)
         for reference in finished:
@@ -44,6 +43,6 @@ def run_on_ray(cells: Iterable[Cell], function: str, jobs: int | None, pool: Poo
 
 def _row(ray: Any, cell: Cell, reference: Any) -> Row:
     try:
-        return row_from_answer(cell, ray.get(reference))
+        return worker.row_from_answer(cell, ray.get(reference))
     except Exception as error:
         return Row(cell, KILLED, worker.describe(error))

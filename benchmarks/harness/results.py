@@ -1,4 +1,4 @@
-"""Results as arrays and as CSV: what tables and figures are made of."""
+"""Results of an experiment as arrays and as CSV, for tables and figures."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ METRICS: Mapping[str, str] = {
     "coverage": "share of the catalogue that was shown",
     "diversity": "diversity within a slate, as the environment measures it",
     "terminated": "share of episodes that the user ended",
-    "online": "reward of a step while learning, since the checkpoint before; 0 at the first",
+    "online": "reward of a step while learning, since the checkpoint before; unknown before anything was learnt",
 }
 """What is measured at every checkpoint, each a mean over the evaluation episodes but the last."""
 RANDOM, ORACLE = "random", "oracle"
+ONLINE = "online"
 _FORMULA_STARTS = tuple("=+-@\t\r＝＋－＠")
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 
@@ -97,6 +98,8 @@ class Results:
                 row = self._done.get((scenario, agent, seed))
                 if row is not None:
                     values[s, n] = row.result.get(metric, np.nan)  # measures may be younger than the store
+                    if metric == ONLINE:  # rows say 0 where nobody learnt: at the first checkpoint, of fixed policies
+                        values[s, n][np.asarray(row.result["trained_steps"]) == 0] = np.nan
         return values
 
     def final(self, agent: str, metric: str = "return") -> Floats:
@@ -112,9 +115,13 @@ class Results:
                 values[s] = row.result["episode_returns"]
         return values
 
-    def wall(self, agent: str, name: str) -> float:
-        """Mean over runs of a wall-clock measurement such as "train_s" [s]; NaN if there is none."""
-        key = f"wall_{name}"
+    def train_seconds(self, agent: str) -> float:
+        """Mean over runs of the time for learning [s]; NaN if there is none.
+
+        It is processor time, which hardly depends on what else the machine did. Where one of the experiment's rows is
+        older than that measure it is wall-clock time for all agents, so that like is compared with like.
+        """
+        key = "cpu_train_s" if all("cpu_train_s" in row.result for row in self._done.values()) else "wall_train_s"
         values = [row.result[key] for (_, who, _), row in self._done.items() if who == agent and key in row.result]
         return float(np.mean(values)) if values else float("nan")
 
@@ -149,6 +156,8 @@ class Results:
             cell, result, done = row.cell, row.result, row.state == DONE
             for k, step in enumerate(cell.checkpoints if done else (None,)):
                 values = {name: float(result[name][k]) if done and name in result else None for name in METRICS}
+                if done and int(result["trained_steps"][k]) == 0:
+                    values[ONLINE] = None
                 found.append(
                     {
                         "scenario": cell.scenario,

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from recsim_llm.benchmarks.harness import worker
 from recsim_llm.benchmarks.harness.experiment import Cell, Experiment
-from recsim_llm.benchmarks.harness.pool import Pool, row_from_answer
+from recsim_llm.benchmarks.harness.pool import Pool
 from recsim_llm.benchmarks.harness.progress import Display
 from recsim_llm.benchmarks.harness.records import DONE, REFUSED, Row
 from recsim_llm.benchmarks.harness.results import Results, load
@@ -38,6 +38,7 @@ def run(
     retry_failed: bool = False,
     backend: str = "local",
     function: str = "train_and_evaluate",
+    modules: Sequence[str] = (),
     order: Callable[[Sequence[Cell]], Sequence[Cell]] = lambda cells: cells,
     console: Console | None = None,
 ) -> Results:
@@ -45,19 +46,25 @@ def run(
 
     Args:
         experiment: What to run.
-        out: Folder of the store; an interrupted run in it is continued.
+        out: Folder of the store; an interrupted run in it is continued, also by a larger experiment: with more agents,
+            scenarios or seeds, only what is new runs.
         jobs: Worker processes; None for one per usable core, 0 to run in this process (for debugging).
         timeout: Time limit of a cell [s]; its row then says "timeout". Not with ``jobs=0`` or Ray.
         retries: How often a cell runs again when its worker process dies, before its row says "killed".
         retry_failed: Also run the cells again whose rows say "failed", "timeout" or "killed".
         backend: "local" or "ray".
         function: What runs a cell; a name in :data:`recsim_llm.benchmarks.harness.worker.CELL_FUNCTIONS`.
+        modules: Names of modules that every process imports first, so that the agents, rules and scenarios which they
+            register are known there. Only give modules that you trust: importing runs their code. The store keeps the
+            names for people and never reads them; results are told apart by an agent's name and settings, so give an
+            agent another name once its code has changed.
         order: Reorders the cells that are to run; results do not depend on it.
         console: Where progress is shown, if it is a terminal; None for standard error.
 
     Raises:
-        ConfigError: If an argument, or a name in the experiment, is not valid.
-        StoreError: If the folder holds another experiment or another runner is writing there.
+        ConfigError: If an argument, or a name in the experiment, is not valid, or a module cannot be imported.
+        StoreError: If the folder holds an experiment with cells that this one has not, or another runner is writing
+            there.
         KeyboardInterrupt: After Ctrl-C; once lets running cells finish, twice stops them. The store is intact.
     """
     if backend not in BACKENDS:
@@ -66,18 +73,19 @@ def run(
         raise ConfigError(f"jobs is {jobs!r}; it must be a whole number of at least 0, or None")
     if timeout is not None and not timeout > 0:
         raise ConfigError(f"timeout is {timeout!r}; it must be above 0 [s], or None")
+    worker.import_modules(modules)
     worlds = prepare(experiment, function)
-    with Store(out, experiment, worlds) as store:
+    with Store(out, experiment, worlds, modules) as store:
         cells = list(experiment.cells(worlds))
         rows = store.contents.rows
         todo = [cell for cell in cells if _wanted(rows.get(cell.key), retry_failed)]
-        pool = Pool(function, jobs if jobs is not None else usable_cores(), timeout, retries)
+        pool = Pool(function, jobs if jobs is not None else usable_cores(), timeout, retries, modules)
         with (
             Display(len(cells), len(cells) - len(todo), console or Console(stderr=True)) as display,
             _interrupts(pool, display),
         ):
             pool.started = display.started
-            with closing(_source(backend, pool, jobs, function)(order(todo))) as source:
+            with closing(_source(backend, pool, jobs)(order(todo))) as source:
                 for row in source:
                     store.append(row)
                     display.finished(row)
@@ -107,22 +115,22 @@ def _wanted(row: Row | None, retry_failed: bool) -> bool:
 Source = Callable[[Iterable[Cell]], Generator[Row]]
 
 
-def _source(backend: str, pool: Pool, jobs: int | None, function: str) -> Source:
+def _source(backend: str, pool: Pool, jobs: int | None) -> Source:
     if backend == "ray":
         from recsim_llm.benchmarks.harness.ray_backend import run_on_ray
 
-        return lambda cells: run_on_ray(cells, function, jobs, pool)
+        return lambda cells: run_on_ray(cells, jobs, pool)
     if jobs == 0:
-        return lambda cells: _run_here(cells, function, pool)
+        return lambda cells: _run_here(cells, pool)
     return pool.run
 
 
-def _run_here(cells: Iterable[Cell], function: str, pool: Pool) -> Generator[Row]:
+def _run_here(cells: Iterable[Cell], pool: Pool) -> Generator[Row]:
     for cell in cells:
         if pool.draining:
             return
         pool.started(cell)
-        yield row_from_answer(cell, worker.execute(function, cell.to_json()))
+        yield worker.row_from_answer(cell, worker.execute(pool.function, cell.to_json(), pool.modules))
 
 
 @contextmanager

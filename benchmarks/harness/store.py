@@ -4,6 +4,9 @@
 then mends what a crash left behind: an unfinished tail is cut, a damaged line in the middle is moved to
 ``results.quarantine.jsonl``, and the cells concerned simply run again. Only the driver of a run writes; see
 :mod:`recsim_llm.benchmarks.harness.records` for reading.
+
+An experiment that has all cells of the stored one and more (further agents, scenarios or seeds) continues the store: a
+further header is appended, the stored rows stay as they are. Any other experiment is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
@@ -28,7 +31,18 @@ from typing import Any
 from recsim_llm._version import __version__
 from recsim_llm.benchmarks.harness import codec
 from recsim_llm.benchmarks.harness.experiment import Experiment
-from recsim_llm.benchmarks.harness.records import DONE, FILE, SCHEMA, Contents, Row, difference, scan
+from recsim_llm.benchmarks.harness.records import (
+    DONE,
+    FILE,
+    ROW_SCHEMA,
+    SCHEMA,
+    Contents,
+    Row,
+    difference,
+    extended_by,
+    scan,
+    stored_cells,
+)
 from recsim_llm.errors import StoreError
 from recsim_llm.files import sync_folder
 
@@ -49,6 +63,7 @@ class Store:
         folder: Where it lies; made if it is not there.
         experiment: The experiment whose rows it holds.
         worlds: Content hash of each scenario's world, as far as known.
+        modules: Names of the modules that the workers import; kept in the header for people, never read back.
 
     Attributes:
         path: The file.
@@ -59,10 +74,16 @@ class Store:
         StoreError: If another runner holds it, it holds another experiment, or the file system refuses.
     """
 
-    def __init__(self, folder: Path | str, experiment: Experiment, worlds: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        experiment: Experiment,
+        worlds: Mapping[str, str] | None = None,
+        modules: Sequence[str] = (),
+    ) -> None:
         self.folder = Path(folder)
         self.path = self.folder / FILE
-        self.experiment = experiment
+        self.experiment, self._worlds, self._modules = experiment, worlds, modules
         self._canonical = experiment.canonical(worlds)
         self.digest = codec.digest(self._canonical)
         self.problems: list[str] = []
@@ -141,42 +162,58 @@ class Store:
         with _explained(self.path):
             for leftover in self.folder.glob(f"{FILE}.*.tmp"):
                 leftover.unlink(missing_ok=True)
-            self.contents = scan(self.path) if self.path.exists() else Contents()
+            self.contents = scan(self.path, {self.digest}) if self.path.exists() else Contents()
             self.problems += self.contents.problems
-            self._check_identity()
+            header = self._new_header()
             if self.contents.damages:
                 self._quarantine()
-            if self.contents.header is None:
-                self._rewrite(codec.seal(self._header()))
-            elif not self.contents.torn_tail_only:
-                self._rewrite(codec.seal(self.contents.header))
+            if self.contents.header is None or not self.contents.torn_tail_only:
+                self._rewrite(header)
+                header = b""
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            self._offset = os.fstat(self._file).st_size
             if self.contents.header is not None and self.contents.damages and self.contents.torn_tail_only:
                 os.ftruncate(self._file, self.contents.end)
                 os.fsync(self._file)
-            self._offset = os.fstat(self._file).st_size
+                self._offset = self.contents.end
+            if header:
+                self._write(header)
 
-    def _check_identity(self) -> None:
+    def _new_header(self) -> bytes:
+        """The header that the store needs before rows of this experiment, if any: its first, or one that extends.
+
+        Raises:
+            StoreError: If the store holds another experiment and this one does not have all its cells.
+        """
         header = self.contents.header
         if header is None:
-            if self.contents.digests - {self.digest}:
+            if self.contents.rows.keys() - self._cells():
                 raise StoreError(
                     f"{self.path} has lost its header, and its rows are not those of this experiment. "
                     "Give the command that made it, or choose another folder"
                 )
-            return
-        if header["digest"] != self.digest:
+            return self._header(sorted(self.contents.digests - {self.digest}))
+        for stored in self.contents.headers:
+            for line in difference(stored.get("versions"), _versions()):
+                self.problems.append(f"{self.path} was begun with other versions, so last digits may differ:{line}")
+        if header["digest"] == self.digest:
+            return b""
+        cells = stored_cells(header)
+        if cells is None or not cells <= self._cells():
             lines = "\n".join(difference(header["experiment"], self._canonical))
             raise StoreError(
                 f"{self.path} holds the results of another experiment:\n{lines}\n"
-                "Give the same settings to continue it, or choose another folder"
+                "Give the same settings to continue it, with more agents, scenarios or seeds if you like, or choose "
+                "another folder"
             )
-        for line in difference(header.get("versions"), _versions()):
-            self.problems.append(f"{self.path} was begun with other versions, so last digits may differ:{line}")
+        return self._header([*extended_by(header), header["digest"]])
 
-    def _header(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
+    def _cells(self) -> set[str]:
+        return {cell.key for cell in self.experiment.cells(self._worlds)}
+
+    def _header(self, extends: list[str]) -> bytes:
+        about: dict[str, Any] = {
+            "schema": SCHEMA if extends else ROW_SCHEMA,
             "kind": "header",
             "digest": self.digest,
             "experiment": self._canonical,
@@ -186,6 +223,11 @@ class Store:
             "threads": {name: os.environ.get(name) for name in THREAD_VARIABLES},
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
+        if extends:
+            about["extends"] = extends
+        if self._modules:
+            about["modules"] = list(self._modules)
+        return codec.seal(about)
 
     def _quarantine(self) -> None:
         """Keeps a copy of what is about to be taken out."""
@@ -201,16 +243,21 @@ class Store:
             os.fsync(file.fileno())
 
     def _rewrite(self, header: bytes) -> None:
-        """Replaces the file by the header and its valid rows, at once or not at all."""
+        """Replaces the file by its valid lines and a new header, if any, at once or not at all.
+
+        A first header comes first, one that extends another after it.
+        """
         temporary = self.folder / f"{FILE}.{uuid.uuid4().hex}.tmp"
         try:
             with temporary.open("xb") as file:
-                file.write(header)
+                first = self.contents.header is None
+                file.write(header if first else b"")
                 if self.contents.spans:
                     with self.path.open("rb") as old:
                         for start, end in self.contents.spans:
                             old.seek(start)
                             file.write(old.read(end - start))
+                file.write(b"" if first else header)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)

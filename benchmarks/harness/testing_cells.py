@@ -1,4 +1,4 @@
-"""Cheap cells for testing the store and the runner: arithmetic in place of learning, and every way to misbehave."""
+"""Fake cells for testing the store and the runner: arithmetic in place of learning, and every kind of failure."""
 
 from __future__ import annotations
 
@@ -91,8 +91,10 @@ def fake_result(cell: Cell) -> dict[str, Any]:
         "online": level / 40.0,
         "episode_returns": episodes,
         "items": 1000,
-        "wall_train_s": time.process_time(),
+        "wall_train_s": time.perf_counter(),
         "wall_evaluate_s": 0.1,
+        "cpu_train_s": time.process_time(),
+        "cpu_evaluate_s": 0.1,
     }
 
 
@@ -203,7 +205,12 @@ def kill_experiment(cells: int) -> Experiment:
 
 def fake_row(cell: Cell) -> Row:
     """The row of a fake cell, with a text that is more than ASCII and without measured times."""
-    result = {**codec.loads(codec.dumps(fake_result(cell))), "wall_train_s": 0.0, "note": "été ✓ \u2028"}
+    result = {
+        **codec.loads(codec.dumps(fake_result(cell))),
+        "wall_train_s": 0.0,
+        "cpu_train_s": 0.0,
+        "note": "été ✓ \u2028",
+    }
     return Row(cell, DONE, result)
 
 

@@ -1,4 +1,4 @@
-"""The worker's side of a run: a fresh process that takes cells as JSON, runs them and answers with JSON.
+"""A worker process: it takes cells as JSON, runs them and answers with JSON, which becomes a row.
 
 Nothing is pickled in either direction, so no result and no exception can fail on its way: an exception becomes its
 type's name, its message and the last lines of its traceback, here, in the worker.
@@ -16,14 +16,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import util
 from multiprocessing.connection import Connection
 from typing import Any
 
 from recsim_llm.benchmarks.harness import codec
 from recsim_llm.benchmarks.harness.experiment import Cell
-from recsim_llm.errors import RefusedError, unknown
+from recsim_llm.benchmarks.harness.records import DONE, FAILED, REFUSED, Row
+from recsim_llm.errors import ConfigError, RefusedError, unknown
 
 CELL_FUNCTIONS: Mapping[str, tuple[str, str]] = {
     "train_and_evaluate": ("recsim_llm.benchmarks.harness.cell", "run_cell"),
@@ -45,26 +46,61 @@ def cell_function(name: str) -> Callable[[Cell], Mapping[str, Any]]:
     return function
 
 
-def execute(function: str, cell: str) -> str:
+def import_modules(names: Sequence[str]) -> None:
+    """Imports modules of the user, which register agents, rules or scenarios as they are imported.
+
+    The names come from a command line or a Python script, never from a stored file.
+
+    Raises:
+        ConfigError: If one cannot be imported.
+    """
+    if isinstance(names, str):
+        raise ConfigError(f"modules is {names!r}; it must be a list of names, such as [{names!r}]")
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise ConfigError(
+                f"the module {name!r} cannot be imported ({type(error).__name__}: {error}); it must be installed, or "
+                "lie in a folder on the PYTHONPATH"
+            ) from error
+
+
+def execute(function: str, cell: str, modules: Sequence[str] = ()) -> str:
     """Runs one cell.
 
     Args:
         function: Name in :data:`CELL_FUNCTIONS`.
         cell: The cell as JSON.
+        modules: What to import first, see :func:`import_modules`; a module is imported once in a process.
 
     Returns:
         JSON of ``{"state": "done", "result": ...}`` or of a failure or refusal with ``error_type``, ``error`` and
-        ``last_lines``.
+        ``last_lines``; :func:`row_from_answer` reads it.
     """
     try:
+        import_modules(modules)
         result = cell_function(function)(Cell.from_json(cell))
-        return codec.dumps({"state": "done", "result": dict(result)})
+        return codec.dumps({"state": DONE, "result": dict(result)})
     except KeyboardInterrupt:
         raise
     except RefusedError as error:
-        return json.dumps({"state": "refused", "result": describe(error)})
+        return json.dumps({"state": REFUSED, "result": describe(error)})
     except BaseException as error:
-        return json.dumps({"state": "failed", "result": describe(error)})
+        return json.dumps({"state": FAILED, "result": describe(error)})
+
+
+def row_from_answer(cell: Cell, answer: str | bytes) -> Row:
+    """The row of a cell from what :func:`execute` returned."""
+    try:
+        content = codec.loads(answer)
+        state, result = content["state"], content["result"]
+        if state in (DONE, FAILED, REFUSED) and isinstance(result, dict):
+            return Row(cell, state, result)
+    except (ValueError, KeyError, TypeError):
+        pass
+    unreadable = {"error_type": "ValueError", "error": "the worker's answer cannot be read", "last_lines": []}
+    return Row(cell, FAILED, unreadable)
 
 
 def describe(error: BaseException) -> dict[str, Any]:
@@ -84,13 +120,14 @@ def describe(error: BaseException) -> dict[str, Any]:
     }
 
 
-def main(control: Connection, output: Connection, function: str, parent: int) -> None:
+def main(control: Connection, output: Connection, *, function: str, modules: Sequence[str], parent: int) -> None:
     """Serves cells until the pipe closes.
 
     Args:
         control: Cells come in and answers go out here.
         output: Standard output and standard error go here, for the record of a crash.
         function: Name in :data:`CELL_FUNCTIONS`.
+        modules: What cells need imported, see :func:`import_modules`.
         parent: Process id of the driver, without which this process ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what Ctrl-C means
@@ -106,7 +143,7 @@ def main(control: Connection, output: Connection, function: str, parent: int) ->
             cell = control.recv_bytes().decode("ascii")
         except (EOFError, OSError):
             break
-        answer = execute(function, cell)
+        answer = execute(function, cell, modules)
         sys.stdout.flush()
         sys.stderr.flush()
         control.send_bytes(answer.encode("utf-8", "surrogatepass"))

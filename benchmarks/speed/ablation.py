@@ -1,4 +1,4 @@
-"""Where the time of a step goes: what a user-step costs when one part of it is left out.
+"""Ablation of the time of a step: what a user-step costs when one part of it is left out.
 
     python -m recsim_llm.benchmarks.speed.ablation
 
@@ -10,6 +10,8 @@ things at once.
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 import tempfile
 import time
@@ -22,6 +24,7 @@ import gymnasium as gym
 import numpy as np
 
 from recsim_llm.benchmarks.speed.steps import ALL_RULES, SLATE, random_world
+from recsim_llm.files import write_file
 from recsim_llm.simulator import kernel as step
 from recsim_llm.simulator.jit import jit
 
@@ -95,17 +98,27 @@ def measure(items: int) -> dict[str, float]:
     return {part: round(value, 1) for part, value in best.items()}
 
 
-def main() -> int:
-    """Prints the table."""
-    sizes = (1_000, 100_000)
-    found = {items: measure(items) for items in sizes}
+def to_markdown(found: Mapping[int, Mapping[str, float]]) -> str:
+    """The table of :func:`measure` [ns] by number of items."""
+    sizes = tuple(found)
     lines = ["| left out | " + " | ".join(f"{items:,} items [ns]" for items in sizes) + " |", "|:--|--:|--:|"]
     for part in found[sizes[0]]:
         name = "nothing: the whole step" if part == "all" else part
         cells = [f"{found[n][part]:.0f}" + ("" if part == "all" else f" ({found[n][part] - found[n]['all']:+.0f})")
                  for n in sizes]  # fmt: skip
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    sys.stdout.write("\n".join(lines) + "\n")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Prints the table, and with ``--out FILE`` writes the numbers as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--out", type=Path, help="file of the numbers, for the page on performance")
+    given = parser.parse_args()
+    found = {items: measure(items) for items in (1_000, 100_000)}
+    if given.out is not None:
+        write_file(given.out, (json.dumps(found, indent=1) + "\n").encode())
+    sys.stdout.write(to_markdown(found) + "\n")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""How fast agents act and learn: user-steps per second, the environment included, on one thread.
+"""Speed of agents that act and learn: user-steps per second, the environment included, on one thread.
 
 Written to stored/speed_agents.json by
 
@@ -53,7 +53,7 @@ def measure_agents(names: Sequence[str] = (), *, lanes: int = LANES, items: int 
     with tempfile.TemporaryDirectory() as folder, one_thread():
         world = str(readable_world(items).save(Path(folder) / "world"))
         for name in (name for name in wanted if name not in left_out):
-            rates = {f"slate {slots}": _rate(name, world, slots, lanes) for slots in SLATES}
+            rates = {f"slate {slate_size}": _rate(name, world, slate_size, lanes) for slate_size in SLATES}
             rows.append({"agent": name, **rates})
     note = (
         f"user-steps/s of acting and learning, environment included, {lanes:,} lanes, {items:,} items, one thread; "
@@ -69,10 +69,10 @@ def readable_world(items: int) -> World:
     return replace(world, catalog=replace(world.catalog, text=named))
 
 
-def _rate(name: str, world: str, slots: int, lanes: int) -> float:
+def _rate(name: str, world: str, slate_size: int, lanes: int) -> float:
     truth = agents.get(name).needs_truth
     env = gym.make_vec(
-        "recsim_llm/News-v0", num_envs=lanes, threads=1, copy=False, world=world, slate_size=slots, truth=truth
+        "recsim_llm/News-v0", num_envs=lanes, threads=1, copy=False, world=world, slate_size=slate_size, truth=truth
     )
     try:
         agent = agents.make(name, env, seed=0)

@@ -1,4 +1,4 @@
-"""How fast the classics are beside RecSim and RecSim NG, as ratios inside one run.
+"""Speed of the classic environments beside RecSim and RecSim NG, as ratios inside one run.
 
     python -m recsim_llm.benchmarks.speed.compare --python-recsim PATH --python-ng PATH [--out FILE]
 

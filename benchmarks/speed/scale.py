@@ -1,4 +1,4 @@
-"""How the simulator grows: memory and time of one step from a thousand to a million items and users.
+"""Scaling of the simulator: memory and time of one step from a thousand to a million items and users.
 
 Each size has a process of its own, so that its peak of memory is its own too. Worlds are random: made block by block,
 with latent preferences scaled from the first block, as nothing here depends on their exact variances.
@@ -99,7 +99,7 @@ def run(items: int, users: int, *, lanes: int = LANES, steps: int = STEPS) -> di
     world = large_world(items, users)
     times.append(time.perf_counter())
     rules = NEWS.rules.replace(**ALL_RULES)
-    simulator = Simulator(world, rules, lanes=lanes, slots=SLATE, threads=1)
+    simulator = Simulator(world, rules, lanes=lanes, slate_size=SLATE, threads=1)
     simulator.seed(np.arange(lanes, dtype=np.uint64))
     times.append(time.perf_counter())
     simulator.reset(np.ones(lanes, np.bool_))

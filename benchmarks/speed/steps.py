@@ -1,4 +1,4 @@
-"""How fast the simulator is: user-steps per second, and as a ratio to what the machine can do at best.
+"""Speed of the simulator: user-steps per second, and as a ratio to what the machine can do at best.
 
 The bare lower bound is a compiled loop that only gathers the slate's encodings and takes their dot products with the
 user's taste: no recommender simulator on these encodings can do less. Both are measured in the same run, in turns, so
@@ -102,12 +102,12 @@ def measure(
 def _vector(name: str, lanes: int, seconds: float, threads: int | None, options: dict[str, Any]) -> dict[str, Any]:
     env = gym.make_vec(name, num_envs=lanes, threads=threads, copy=False, **options)
     core = env.unwrapped.core  # type: ignore[attr-defined]
-    items, slots = core.items, core.slots
+    items, slate_size = core.items, core.slate_size
     rng = np.random.Generator(np.random.PCG64(0))
-    shape = (lanes,) if slots == 1 else (lanes, slots)
+    shape = (lanes,) if slate_size == 1 else (lanes, slate_size)
     actions = [rng.integers(0, items, shape) for _ in range(ACTIONS)]
     env.reset(seed=0)
-    bare = _bare(core, [action.reshape(lanes, slots) for action in actions], rng)
+    bare = _bare(core, [action.reshape(lanes, slate_size) for action in actions], rng)
     rates = _in_turns([_alone(name, lanes, threads, options), env.step, bare], actions, lanes, seconds)
     env.close()
     return {
@@ -138,7 +138,7 @@ def _bare(core: Any, slates: list[NDArray[np.int64]], rng: np.random.Generator) 
     encodings = np.ascontiguousarray(core.simulator.tables.item_code[:, :width])
     chosen = rng.integers(0, len(core.simulator.tables.user_code), core.lanes)
     tastes = np.ascontiguousarray(core.simulator.tables.user_code[chosen][:, :width])
-    out = np.zeros((core.lanes, core.slots), np.int32)
+    out = np.zeros((core.lanes, core.slate_size), np.int32)
     return lambda action: bare_loop(tastes, encodings, action.reshape(out.shape), out)
 
 

@@ -1,4 +1,4 @@
-"""Whether the classics do what RecSim does: the same policies on both, mean and distribution of every metric.
+"""Parity of the classic environments with RecSim: the same policies on both, mean and distribution of every metric.
 
     python -m recsim_llm.benchmarks.studies.classics_parity
 

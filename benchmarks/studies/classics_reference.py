@@ -1,4 +1,4 @@
-"""Numbers of RecSim 0.2.4 that the classics are held to; runs under RecSim, not under this package's interpreter.
+"""Reference numbers from RecSim 0.2.4 for the classic environments; runs in an interpreter that has RecSim.
 
     python3.11 -m venv recsim-venv
     recsim-venv/bin/pip install "numpy<2" gym==0.26.2 absl-py six

@@ -36,8 +36,8 @@ from numpy.typing import NDArray
 import recsim_llm
 from recsim_llm import agents
 from recsim_llm.agents.common.slates import uniform
-from recsim_llm.agents.core.env_runner import Lanes, Setting
-from recsim_llm.benchmarks.studies.crossmodal_report import MODALITIES, results, written
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, EnvRunner
+from recsim_llm.benchmarks.studies.crossmodal_report import MODALITIES, results, to_markdown
 from recsim_llm.errors import DataError
 from recsim_llm.files import write_file
 
@@ -77,17 +77,17 @@ class Plan:
         return gym.make_vec(self.env_id, num_envs=lanes, autoreset_mode=autoreset, **options)
 
 
-class Withheld(Lanes):
+class Withheld(EnvRunner):
     """Lanes on whose shelf some items are missing.
 
     Args:
         env: The environment.
-        setting: Its setting.
+        env_spec: Its setting.
         out: [I] the items.
     """
 
-    def __init__(self, env: Any, setting: Setting, out: Flags) -> None:
-        super().__init__(env, setting)
+    def __init__(self, env: Any, env_spec: EnvironmentSpec, out: Flags) -> None:
+        super().__init__(env, env_spec)
         self.out = out
 
     def available(self) -> Flags:
@@ -107,30 +107,30 @@ def run(plan: Plan, name: str, modalities: str, seed: int) -> dict[str, Any]:
     """One row: an agent learns, and is judged on cold and warm products."""
     started, env = time.perf_counter(), plan.env("train", plan.lanes)
     agent = agents.make(name, env, seed=seed, modalities=modalities)
-    cold = cold_items(plan, agent.setting.items, seed)
-    agent.lanes = Withheld(env, agent.setting, cold)
+    cold = cold_items(plan, agent.env_spec.items, seed)
+    agent.runner = Withheld(env, agent.env_spec, cold)
     agent.learn(plan.steps)
     learnt = time.perf_counter()
     row: dict[str, Any] = {"agent": name, "modalities": modalities, "seed": seed}
     for part, shelf in (("cold", cold), ("warm", ~cold)):
-        found = {**judged(plan, agent, shelf, seed), **served(plan, agent, shelf, seed)}
+        found = {**ranking_quality(plan, agent, shelf, seed), **served_rewards(plan, agent, shelf, seed)}
         row |= {f"{part} {measure}": value for measure, value in found.items()}
     env.close()
     return {**row, "learn_s": learnt - started, "judge_s": time.perf_counter() - learnt}
 
 
-def judged(plan: Plan, agent: Any, shelf: Flags, seed: int) -> dict[str, float]:
+def ranking_quality(plan: Plan, agent: Any, shelf: Flags, seed: int) -> dict[str, float]:
     """AUC and recall on clicks of held-out users under uniform slates of ``shelf`` [I]."""
     env = plan.env("test", plan.lanes)
-    lanes = Lanes(env, agent.setting)
+    lanes = EnvRunner(env, agent.env_spec)
     lanes.reset(seed=100_000 + 1_000 * seed)
     rng = np.random.Generator(np.random.PCG64([seed, 2]))
     state, wins, found = None, [], []
     for _ in range(-(-plan.judged // plan.lanes)):
         rows, whole = lanes.observation, lanes.available()
-        scores = agent.relevance(rows, state, lanes.fresh, whole) - worth_of(agent)
+        scores = agent.relevance(rows, state, lanes.fresh, whole) - item_values(agent)
         session = agent.session(rows, state, lanes.fresh)
-        slates = uniform(whole & shelf, agent.setting.slots, rng)
+        slates = uniform(whole & shelf, agent.env_spec.slate_size, rng)
         state = session.noting(slates)
         step = lanes.step(slates)
         clicked = (np.asarray(step.info["click"]) > 0) & step.valid[:, None]
@@ -147,12 +147,12 @@ def judged(plan: Plan, agent: Any, shelf: Flags, seed: int) -> dict[str, float]:
     return {"auc": float(np.mean(wins)), "recall": float(np.mean(found)), "clicks judged": float(len(found))}
 
 
-def worth_of(agent: Any) -> Any:
+def item_values(agent: Any) -> Any:
     """What scores have in them for the reward of a click, not for its probability: [I], or 0."""
     return agent.config.value * np.log(agent.value) if hasattr(agent, "value") else 0.0
 
 
-def served(plan: Plan, agent: Any, shelf: Flags, seed: int) -> dict[str, float]:
+def served_rewards(plan: Plan, agent: Any, shelf: Flags, seed: int) -> dict[str, float]:
     """Mean return and clicks of an episode of held-out users who are served from ``shelf`` [I] alone."""
     lanes = plan.served
     env = plan.env("test", lanes, AutoresetMode.DISABLED)
@@ -195,7 +195,7 @@ def study(plan: Plan, out: Path, seeds: int, say: Say) -> dict[str, Any]:
                 say(f"seed {seed}, {name} by {modalities}: AUC on cold products {rows[-1]['cold auc']:.3f}")
         found = results(rows, about)
         write_file(out / "results.json", json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
-        write_file(out / "report.md", written(found).encode())
+        write_file(out / "report.md", to_markdown(found).encode())
     return found
 
 

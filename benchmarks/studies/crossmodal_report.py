@@ -1,4 +1,4 @@
-"""Numbers and words of the study of recommenders on text and images, from its rows."""
+"""Summary and report of the study of recommenders on text and images."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def results(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> dict
     return {**about, "agents": found, "rows": [dict(row) for row in rows]}
 
 
-def written(found: Mapping[str, Any]) -> str:
+def to_markdown(found: Mapping[str, Any]) -> str:
     """The report in Markdown."""
     plan = found["plan"]
     lines = [

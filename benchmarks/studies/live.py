@@ -34,7 +34,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 import recsim_llm
-from recsim_llm.benchmarks.studies.live_measure import agreement, correlations, cost, tokens_of
+from recsim_llm.benchmarks.studies.live_measure import Clicks, Step, agreement, correlations, cost, tokens_of
 from recsim_llm.benchmarks.studies.live_report import report
 from recsim_llm.errors import RecsimError
 from recsim_llm.files import write_file
@@ -86,7 +86,7 @@ class Study:
     seed: int = 0
 
 
-def cut(world: World, users: int, items: int, seed: int) -> World:
+def small_world(world: World, users: int, items: int, seed: int) -> World:
     """Some training users and some items of a world; all items are on the shelf from the start."""
     rng = np.random.Generator(np.random.PCG64(seed))
     people = np.sort(rng.choice(world.population.split("train"), users, replace=False))
@@ -113,7 +113,7 @@ def study(plan: Study, out: Path, say: Say = print) -> dict[str, Any]:
     """Runs everything and writes results.json and report.md."""
     out.mkdir(parents=True, exist_ok=True)
     judge = judge_of(plan.judge, {})
-    world = cut(load_world(plan.world), plan.users, plan.items, plan.seed)
+    world = small_world(load_world(plan.world), plan.users, plan.items, plan.seed)
     store = str(out / "ratings")
     with tempfile.TemporaryDirectory() as folder:
         place = str(world.save(Path(folder) / "cut"))
@@ -231,15 +231,15 @@ def compare(
     for env in (live, *worlds.values()):
         env.reset(seed=plan.seed, options={"user": users.tolist()})
     others_last = inside[users] != fitted[:, None]  # [B, I]
-    seen: dict[str, list[Any]] = {name: [] for name in worlds}
+    seen: dict[str, list[Step]] = {name: [] for name in worlds}
     for _ in range(plan.steps):
         slates = _shaped(np.argsort(rng.random(others_last.shape) + others_last, 1)[:, : plan.slots])
         before = live.get_state()
-        theirs = _shown(live, slates)
+        theirs = _clicks(live, slates)
         for name, env in worlds.items():
             if name.endswith("state"):
                 env.set_state(before)  # type: ignore[attr-defined]
-            seen[name].append((*theirs, *_shown(env, slates)))
+            seen[name].append(Step(theirs, _clicks(env, slates)))
     facts: dict[str, Any] = live.unwrapped.judging
     which = {"fitted": fitted, "held_out": ~fitted}
     measured = {
@@ -249,11 +249,11 @@ def compare(
     return measured, facts
 
 
-def _shown(env: Any, slates: Slates) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _clicks(env: Any, slates: Slates) -> Clicks:
     """The slot clicked by each lane, K for none, and whether it was in an episode."""
     there = ~env.unwrapped.core.simulator.state.lane["ended"]
     clicks = env.step(slates)[4]["click"] > 0
-    return np.where(clicks.any(1), clicks.argmax(1), clicks.shape[1]), there
+    return Clicks(np.where(clicks.any(1), clicks.argmax(1), clicks.shape[1]), there)
 
 
 def steps_per_second(place: str, lanes: int, slots: int, seconds: float = 2.0) -> dict[str, float]:

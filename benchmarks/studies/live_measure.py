@@ -1,9 +1,9 @@
-"""What is measured of a live judge and the world distilled from it: agreement, correlation, cost."""
+"""Metrics of a live judge and the world distilled from it: agreement, correlation, cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,26 @@ from recsim_llm.judges.pairs import pairs_of, sample_pairs
 from recsim_llm.worlds.world import World
 
 Floats = NDArray[np.float64]
-Step = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.bool_]]
+
+
+class Clicks(NamedTuple):
+    """What the lanes of a world clicked in one step.
+
+    Attributes:
+        slot: The clicked slot [B]; K for none.
+        active: Whether the lane is in an episode [B].
+    """
+
+    slot: NDArray[np.int64]
+    active: NDArray[np.bool_]
+
+
+class Step(NamedTuple):
+    """The clicks of two worlds in one step."""
+
+    one: Clicks
+    other: Clicks
+
 
 USERS, EPISODE = 1_000, 100
 """Cost is told for so many users with so many steps each."""
@@ -27,7 +46,7 @@ def agreement(steps: Sequence[Step], slots: int, users: NDArray[np.int64], chose
     """Share of user-steps in which two worlds clicked the same slot (or none), while a lane is in both.
 
     Args:
-        steps: For each step the clicked slot (K is none) and whether the lane is in an episode, in one and the other.
+        steps: Clicks in one world and in the other.
         slots: K.
         users: [B] whose lane it is.
         chosen: [B] lanes that count.
@@ -35,8 +54,8 @@ def agreement(steps: Sequence[Step], slots: int, users: NDArray[np.int64], chose
     Returns:
         Share "same" with its 95 % interval over users, Cohen's "kappa", "clicks" per step in both, and how many.
     """
-    one, there, other, too = (np.array(part) for part in zip(*steps, strict=True))  # [T, B]
-    both = there & too & chosen
+    one, other = np.array([s.one.slot for s in steps]), np.array([s.other.slot for s in steps])  # [T, B]
+    both = np.array([s.one.active & s.other.active for s in steps]) & chosen
     same, total = both & (one == other), int(both.sum())
     share = float(same.sum() / total)
     # Of a ratio of sums over users, who are independent (linearised).

@@ -1,4 +1,4 @@
-"""The page on live judges."""
+"""Report of the study of live judges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much looking ahead gains over the myopic oracle, so that nobody mistakes a bandit problem for a long-term one.
+"""Gain of looking ahead over the myopic oracle: tells bandit problems from long-term ones.
 
 Written to stored/myopia.json, from where the pages of the environments have it, by
 

@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.benchmarks.analysis.scores import CONFIDENCE, Estimate, interval, pooled_iqm
-from recsim_llm.benchmarks.harness.experiment import MUSIC, NEWS, Experiment
+from recsim_llm.benchmarks.harness.experiment import Experiment
 from recsim_llm.benchmarks.harness.results import Results
 from recsim_llm.benchmarks.harness.runner import run
+from recsim_llm.benchmarks.presets import MUSIC, NEWS
 from recsim_llm.encoders import DEFAULT_ENCODER, Encoder, load_text_encoder
 from recsim_llm.errors import RecsimError
 from recsim_llm.files import write_file

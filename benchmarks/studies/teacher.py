@@ -94,7 +94,7 @@ def encodings(teacher: Teacher, model: Any, projection: Any) -> dict[str, Array]
     }
 
 
-def division(teacher: Teacher, seed: int) -> tuple[PairSplit, Index]:
+def split_ratings(teacher: Teacher, seed: int) -> tuple[PairSplit, Index]:
     """A quarter of the personas unseen, 15 % for choices; of the others' ratings a fifth held out. Rows of choices."""
     rng = np.random.Generator(np.random.PCG64([seed, 17]))
     people = rng.permutation(len(teacher.personas))
@@ -105,7 +105,9 @@ def division(teacher: Teacher, seed: int) -> tuple[PairSplit, Index]:
     return PairSplit(rows[held:], np.sort(rows[:held]), np.flatnonzero(outside)), np.flatnonzero(between)
 
 
-def chosen(log: Interactions, x: Array, tried: Mapping[str, Array], parts: PairSplit, rows: Index) -> dict[str, Any]:
+def pick_encoding(
+    log: Interactions, x: Array, tried: Mapping[str, Array], parts: PairSplit, rows: Index
+) -> dict[str, Any]:
     """Agreement of each encoding on personas for choices, and the best."""
     train = parts.train[:CHOICE_ROWS]
     found = {}
@@ -117,13 +119,13 @@ def chosen(log: Interactions, x: Array, tried: Mapping[str, Array], parts: PairS
     return {"by_encoding": found, "item_means": rounded(spearman(means[log.item[rows]], log.value[rows])), "best": best}
 
 
-def one_division(
+def run_division(
     log: Interactions, teacher: Teacher, x: Array, tried: Mapping[str, Array], films: Films, people: People,
     path: Index, seed: int, sizes: Sequence[int], say: Say,
 ) -> dict[str, Any]:  # fmt: skip
     """One division of the personas: choice of the encoding, learning curve, agreement with real people."""
-    parts, choosing = division(teacher, seed)
-    choice = chosen(log, x, tried, parts, choosing)
+    parts, choosing = split_ratings(teacher, seed)
+    choice = pick_encoding(log, x, tried, parts, choosing)
     say(f"division {seed}: {choice['best']} {choice['by_encoding'][choice['best']]} (means {choice['item_means']})")
     found, head = learning_curve(log, x, tried[choice["best"]], parts, POSITIVE, sizes, seed)
     last = found[-1]["unseen"]
@@ -134,10 +136,15 @@ def one_division(
     train = parts.train
     means = item_means(log.item[train], log.value[train], len(x))
     scores = {"distilled_appeal": head.appeal, "teacher_means": means}
-    return {"seed": seed, "choice": choice, "curve": found, "people": with_people(scores, films, people, path, seed)}
+    return {
+        "seed": seed,
+        "choice": choice,
+        "curve": found,
+        "people": against_people(scores, films, people, path, seed),
+    }
 
 
-def with_people(scores: Mapping[str, Array], films: Films, people: People, path: Index, seed: int) -> dict[str, Any]:
+def against_people(scores: Mapping[str, Array], films: Films, people: People, path: Index, seed: int) -> dict[str, Any]:
     """Scores of films, [I], against real people: film by film, and in each person's own order."""
     count = films.count[path]
     real = films.mean[path]
@@ -172,14 +179,14 @@ def _auc_by_person(user: Index, value: Array, score: Array, rng: np.random.Gener
     return {"auc": rounded(float(own.mean())), "auc_interval": limits(boot)}
 
 
-def with_judge(
+def against_judge(
     name: str, count: int, log: Interactions, teacher: Teacher, x: Array, p: Array, films: Films, path: Index, say: Say
 ) -> dict[str, Any]:
     """The small judge's own agreement with the teacher, on unseen personas of the first division."""
     from recsim_llm.judges import Pair, load_judge
     from recsim_llm.judges.ratings import missing_share, rate_all
 
-    parts, _ = division(teacher, 0)
+    parts, _ = split_ratings(teacher, 0)
     rng = np.random.Generator(np.random.PCG64(29))
     each = 6
     people = rng.permutation(np.unique(log.user[parts.unseen]))[: -(-count // each)]
@@ -226,11 +233,11 @@ def study(
     tried = encodings(teacher, model, projection)
     log = Interactions(teacher.user, teacher.item, teacher.value, "rating", np.zeros(len(teacher.value)))
     for seed in range(len(results["divisions"]), seeds):
-        results["divisions"].append(one_division(log, teacher, x, tried, films, people, path, seed, sizes, say))
+        results["divisions"].append(run_division(log, teacher, x, tried, films, people, path, seed, sizes, say))
         _write(out, results)
     if judge_pairs and "judge" not in results:
         p = tried[results["divisions"][0]["choice"]["best"]]
-        results["judge"] = with_judge(judge, judge_pairs, log, teacher, x, p, films, path, say)
+        results["judge"] = against_judge(judge, judge_pairs, log, teacher, x, p, films, path, say)
     results["machine"] = {"python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine()}
     _write(out, results)
     return results

@@ -1,4 +1,4 @@
-"""The page of the study of a larger model as teacher."""
+"""Report of the study of a larger model as teacher."""
 
 from __future__ import annotations
 

@@ -108,13 +108,13 @@ def serve(
     """Returns [B] of users who are shown their items by falling score, none twice."""
     envs = gym.make_vec(env, num_envs=len(users), world=world, autoreset_mode="Disabled")
     envs.reset(seed=seed, options={"user": users.tolist()})
-    slots: int = envs.unwrapped.slate_size  # type: ignore[attr-defined]
+    slate_size: int = envs.unwrapped.slate_size  # type: ignore[attr-defined]
     order = np.argsort(-scores, axis=1, kind="stable")
     total, over, step = np.zeros(len(users)), np.zeros(len(users), np.bool_), 0
     while not over.all():
-        places = np.arange(step * slots, (step + 1) * slots) % order.shape[1]
+        places = np.arange(step * slate_size, (step + 1) * slate_size) % order.shape[1]
         actions = order[:, places]
-        _, rewards, terminated, truncated, _ = envs.step(actions[:, 0] if slots == 1 else actions)
+        _, rewards, terminated, truncated, _ = envs.step(actions[:, 0] if slate_size == 1 else actions)
         total += rewards
         over |= terminated | truncated
         step += 1

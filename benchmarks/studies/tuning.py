@@ -1,4 +1,4 @@
-"""What tuning a text encoder brings, and what it costs: LoRA, AdaLoRA, all weights and none, by three losses.
+"""Fine-tuning a text encoder: gain and cost of LoRA, AdaLoRA, all weights and none, by three losses.
 
     python -m recsim_llm.benchmarks.studies.tuning --data FOLDER --out benchmarks/stored/tuning --seeds 10
 
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from recsim_llm._version import __version__
-from recsim_llm.benchmarks.studies.tuning_data import Data, Split, from_folder, from_world, measured
-from recsim_llm.benchmarks.studies.tuning_report import results, written
+from recsim_llm.benchmarks.studies.tuning_data import Data, Split, from_folder, from_world, ranking_quality, references
+from recsim_llm.benchmarks.studies.tuning_report import means_of_references, results, to_markdown
 from recsim_llm.encoders import encode_cached, load_text_encoder
 from recsim_llm.encoders.finetune.training import RATES, tune
 from recsim_llm.errors import DataError
@@ -81,7 +81,7 @@ def run(cell: Cell, data: Data, encoder: Any, settings: dict[str, Any]) -> dict[
     """One row: costs and quality."""
     split = Split.of(data, cell.seed)
     if cell.method == "frozen":
-        found = measured(encode_cached(encoder, data.texts), split)
+        found = ranking_quality(encode_cached(encoder, data.texts), split)
         return {"label": cell.label, "seed": cell.seed, **found, "share": 0.0, "parameters_trained": 0}
     began = time.process_time()
     tuned = tune(
@@ -90,7 +90,7 @@ def run(cell: Cell, data: Data, encoder: Any, settings: dict[str, Any]) -> dict[
     )  # fmt: skip
     spent = time.process_time() - began
     report = {name: value for name, value in tuned.report.items() if name != "ranks"}
-    quality = measured(tuned.encode(data.texts), split)
+    quality = ranking_quality(tuned.encode(data.texts), split)
     return {"label": cell.label, "seed": cell.seed, **quality, **report, "cpu_seconds": spent}
 
 
@@ -128,9 +128,11 @@ def _report(
                      "encoder_digest": encoder.digest},
         "machine": machine(),
     }  # fmt: skip
+    seeds = sorted({int(row["seed"]) for row in rows})
+    about["references"] = means_of_references([references(Split.of(data, seed)) for seed in seeds])
     found = results(rows, about)
     write_file(out / "results.json", json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
-    write_file(out / "report.md", written(found).encode())
+    write_file(out / "report.md", to_markdown(found).encode())
     return found
 
 
@@ -192,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         data = from_folder(given.data, items, users)
     found = study(data, given.out, seeds, settings, say)
-    sys.stdout.write(written(found))
+    sys.stdout.write(to_markdown(found))
     return 0
 
 

@@ -1,8 +1,9 @@
-"""Interactions for the study of tuned encoders: a folder of ratings, or what users did in a built-in world."""
+"""Data of the study of fine-tuned encoders: a folder of ratings, or interactions in a built-in world."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ COLD = 0.15
 
 POPULARITY = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 10.0)
 """Weights of log(1 + times liked) beside the similarity, from none to little else; the validation part chooses."""
+
+RIDGES = (20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+"""Penalties of EASE; the validation part chooses."""
 
 DEPTH = 20
 LANES = 64
@@ -79,7 +83,7 @@ def from_folder(folder: str | Path, items: int, users: int) -> Data:
     columns = ["title", "genres"] if found[0][0] == "movies.csv" else None
     things = read_items(source / found[0][0], text_columns=columns, tags=tags if tags.is_file() else None)
     log, _ = read_interactions(source / found[0][1], things.item_id, drop_unknown=True)
-    return cut(source.name, things.text, Engagements.of(log), items, users)
+    return subsample(source.name, things.text, Engagements.of(log), items, users)
 
 
 def from_world(env: str, items: int, users: int, steps: int, seed: int = 100) -> Data:
@@ -96,16 +100,16 @@ def from_world(env: str, items: int, users: int, steps: int, seed: int = 100) ->
     from recsim_llm.agents.common.interaction_log import LogBook
 
     agent = agents.make("random", gym.make_vec(env, num_envs=LANES, users="train"), seed=seed)
-    agent.lanes.reset(seed=seed)
+    agent.runner.reset(seed=seed)
     book = LogBook()
     for _ in range(-(-steps // LANES)):
         book.add(agent.interact())
     log = book.log
-    texts = list(agent.setting.catalog.text)
-    return cut(env, texts, Engagements(log.user, log.item, {"click": log.click}), items, users, least=4)
+    texts = list(agent.env_spec.catalog.text)
+    return subsample(env, texts, Engagements(log.user, log.item, {"click": log.click}), items, users, least=4)
 
 
-def cut(name: str, texts: list[str], data: Engagements, items: int, users: int, least: int = LEAST_LIKED) -> Data:
+def subsample(name: str, texts: list[str], data: Engagements, items: int, users: int, least: int = LEAST_LIKED) -> Data:
     """The most popular items, and some of the users who liked enough of them."""
     kept = np.argsort(-np.bincount(data.item, minlength=len(texts)), kind="stable")[:items]
     column = np.full(len(texts), -1)
@@ -165,7 +169,7 @@ class Split:
         )  # fmt: skip
 
 
-def measured(encodings: NDArray[np.floating], split: Split) -> dict[str, float]:
+def ranking_quality(encodings: NDArray[np.floating], split: Split) -> dict[str, float]:
     """Recall and NDCG at 20 of the similarity to the mean of what a user liked.
 
     Args:
@@ -208,4 +212,32 @@ def measured(encodings: NDArray[np.floating], split: Split) -> dict[str, float]:
     wanted = split.liked_cold[tested_cold][:, split.cold]
     ranked = top_k(alike[tested_cold][:, split.cold], min(DEPTH, int(split.cold.sum())))
     found["recall_cold"], found["ndcg_cold"] = float(recall(ranked, wanted).mean()), float(ndcg(ranked, wanted).mean())
+    return found
+
+
+def references(split: Split) -> dict[str, dict[str, float]]:
+    """Recall and NDCG at 20 of recommenders that read no text, on the rows of :func:`measured`.
+
+    "popularity" ranks by how often an item was liked, the same for everybody; "ease" is Steck (2019), with the penalty
+    of :data:`RIDGES` that the validation part prefers.
+    """
+    from recsim_llm.agents.logged.ease import weights
+
+    liked = split.history
+    known = liked.any(1)
+    checked = np.flatnonzero(known & split.validation.any(1))
+    tested = np.flatnonzero(known & split.test.any(1))
+    open_items = ~split.seen & ~split.cold
+
+    choices: Sequence[Floats] = [liked @ weights(liked.T @ liked, ridge) for ridge in RIDGES]
+    best = choices[0]
+    if checked.size:
+        wanted, where = split.validation[checked], open_items[checked]
+        best = max(choices, key=lambda scores: recall_at(scores[checked], wanted, DEPTH, where))
+    open_items &= ~split.validation
+    found = {}
+    for name, scores in (("popularity", np.tile(liked.sum(0), (len(liked), 1))), ("ease", best)):
+        ranked = top_k(scores[tested], DEPTH, open_items[tested])
+        wanted = split.test[tested]
+        found[name] = {"recall": float(recall(ranked, wanted).mean()), "ndcg": float(ndcg(ranked, wanted).mean())}
     return found

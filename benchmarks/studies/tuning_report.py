@@ -1,4 +1,4 @@
-"""Numbers and words of the study of tuned encoders, from its rows."""
+"""Summary and report of the study of fine-tuned encoders."""
 
 from __future__ import annotations
 
@@ -50,7 +50,15 @@ def results(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> dict
     return {**about, "methods": found, "rows": [dict(row) for row in rows]}
 
 
-def written(found: Mapping[str, Any]) -> str:
+def means_of_references(found: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Mean and margin of each quality of recommenders without texts, from one mapping for each seed."""
+    return {
+        name: {quality: mean_and_margin([one[name][quality] for one in found]) for quality in ("recall", "ndcg")}
+        for name in (found[0] if found else ())
+    }
+
+
+def to_markdown(found: Mapping[str, Any]) -> str:
     """The report in Markdown."""
     data, settings, methods = found["data"], found["settings"], found["methods"]
     lines = [
@@ -79,6 +87,9 @@ def written(found: Mapping[str, Any]) -> str:
     for label, numbers in methods.items():
         cells = [_shown(numbers[name]) for name in names]
         lines.append(f"| {label} | {numbers['recall']['n']} | " + " | ".join(cells) + " |")
+    for label, numbers in found.get("references", {}).items():
+        cells = [_shown(numbers[name]) for name in ("recall", "ndcg")]
+        lines.append(f"| {label}, no texts | {numbers['recall']['n']} | " + " | ".join([*cells, "–", "–", "–"]) + " |")
     lines += [
         "", "## Gain over the frozen encoder, paired by seed", "",
         "| method, loss, tasks | seeds | recall | NDCG | recall with popularity | recall, cold | NDCG, cold |",

@@ -1,4 +1,4 @@
-"""A small look at distillation: a judge rates pairs of a built-in world, a model learns them, the world runs."""
+"""Distillation at small size: a judge rates pairs of a built-in world, a model learns them, the world runs."""
 
 from __future__ import annotations
 

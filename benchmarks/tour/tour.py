@@ -1,4 +1,4 @@
-"""Runs everything that language and image models do here, at small size, with the real models: minutes, no network.
+"""Tour of all uses of language and image models at small size, with the real models: minutes, no network.
 
     recsim-llm tour
 

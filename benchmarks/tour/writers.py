@@ -1,4 +1,4 @@
-"""The part of the tour on writing.
+"""Text generation at small size; a part of the tour.
 
 A language model writes items and personas, they enter a running environment, and recommenders that read serve users.
 """

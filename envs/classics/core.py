@@ -12,13 +12,14 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from recsim_llm.envs.classics.topic_view import TopicView
 from recsim_llm.envs.core import Core, Infos
 from recsim_llm.envs.options import OBSERVATIONS, Reward, keywords, reward_of
 from recsim_llm.envs.scalar_env import RecEnv
 from recsim_llm.envs.vector_env import RecVectorEnv
-from recsim_llm.errors import ConfigError, unknown
+from recsim_llm.errors import ConfigError, unexpected, unknown
 from recsim_llm.simulator.classics.simulator import ClassicSimulator
-from recsim_llm.simulator.classics.user_step import USERS
+from recsim_llm.simulator.classics.user_step import DRAWN, USERS
 
 MOST_CANDIDATES = 1_000_000
 
@@ -28,6 +29,7 @@ class ClassicOptions:
     """Keyword arguments that every classic takes beside the constants of its MDP; all but callables are JSON.
 
     Attributes:
+        users: "all", "train" or "test": no user of one of the last two is one of the other.
         slate_size: K; None is the scenario's.
         num_candidates: C, documents to choose from at each step; None is the scenario's.
         resample_documents: Draw new candidates for every user and step; else one list for all users and all time.
@@ -42,6 +44,7 @@ class ClassicOptions:
         threads: Threads for many lanes; results do not depend on it.
     """
 
+    users: str = "all"
     slate_size: int | None = None
     num_candidates: int | None = None
     resample_documents: bool = True
@@ -55,6 +58,8 @@ class ClassicOptions:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        if self.users not in DRAWN:
+            raise unknown("split", self.users, DRAWN)
         if self.observation not in OBSERVATIONS:
             raise unknown("observation form", self.observation, OBSERVATIONS)
         if self.horizon is not None and self.horizon < 1:
@@ -110,24 +115,26 @@ class ClassicCore(Core):
         general, own = ({field.name for field in fields(kind)} for kind in (ClassicOptions, scenario.parameters))
         for name in settings:
             if name not in general | own:
-                raise TypeError(str(unknown("argument", name, general | own)))
+                raise unexpected(name, general | own)
         self.scenario: Any = scenario
         options = ClassicOptions(**{name: value for name, value in settings.items() if name in general})
         parameters = scenario.parameters(**{name: value for name, value in settings.items() if name in own})
         self.options: Any = options
         self.reward_function, weights = reward_of(options.reward, scenario.reward)
         self.lanes = lanes
-        self.slots = scenario.slate_size if options.slate_size is None else options.slate_size
+        self.slate_size = scenario.slate_size if options.slate_size is None else options.slate_size
         candidates = scenario.num_candidates if options.num_candidates is None else options.num_candidates
         self.simulator: Any = ClassicSimulator(
-            parameters, lanes=lanes, slots=self.slots, candidates=candidates, resample=options.resample_documents,
+            parameters, lanes=lanes, slate_size=self.slate_size, candidates=candidates,
+            resample=options.resample_documents,
             documents_seed=options.documents_seed, apart=options.observation == "dict", weights=weights,
-            threads=options.threads,
+            threads=options.threads, users=options.users,
         )  # fmt: skip
+        self.weights = weights
         self.layout = self.simulator.layout
         self.success_step = options.horizon or scenario.horizon
         self.everyone = np.ones(lanes, np.bool_)
-        self._actions = np.zeros((lanes, self.slots), np.int64)
+        self._actions = np.zeros((lanes, self.slate_size), np.int64)
         self._limits = self._bounds()
         self._views: dict[str, NDArray[np.float32]] | None = None
 
@@ -140,8 +147,22 @@ class ClassicCore(Core):
         """
         raise AttributeError(
             f"{self.scenario.name} has no catalogue: its documents are drawn anew and stand in the observation "
-            '(layout["doc"]); agents that need one work on the environments with a world'
+            '(layout["doc"]); agent_view.catalog has the kinds of documents, which agents learn about'
         )
+
+    @functools.cached_property
+    def agent_view(self) -> TopicView:
+        """The environment as agents see it that know a catalogue."""
+        simulator = self.simulator
+        return TopicView(
+            self.scenario.name, self.layout, slate_size=self.slate_size, candidates=simulator.candidates,
+            topics=simulator.model.traits, signals=simulator.model.signals, weights=self.weights,
+        )  # fmt: skip
+
+    def truth(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Attraction [logit] and expected reward of a click of each candidate, [B, C] each."""
+        appeal, value = self.simulator.truth()
+        return appeal.astype(np.float32), value.astype(np.float32)
 
     @property
     def items(self) -> int:
@@ -197,8 +218,10 @@ class ClassicCore(Core):
             ConfigError: If the shape is wrong or a number is no candidate.
         """
         given = np.asarray(actions)
-        expected = (self.lanes,) if self.slots == 1 else (self.lanes, self.slots)
-        if given.shape not in (expected, self._actions.shape) and not (self.lanes == 1 and given.size == self.slots):
+        expected = (self.lanes,) if self.slate_size == 1 else (self.lanes, self.slate_size)
+        if given.shape not in (expected, self._actions.shape) and not (
+            self.lanes == 1 and given.size == self.slate_size
+        ):
             raise ConfigError(f"actions have shape {given.shape}, expected {expected}")
         if given.dtype.kind not in "iu":
             raise ConfigError(f"actions must be integers (positions among the candidates), got dtype {given.dtype}")
@@ -228,6 +251,7 @@ class ClassicCore(Core):
         if self.options.action_mask:
             infos["action_mask"] = self.masks().astype(np.int8)
         if self.options.truth:
+            infos["truth_appeal"], infos["truth_value"] = self.truth()
             infos.update({name: read(simulator) for name, read in self.scenario.truth.items()})
         return infos
 
@@ -249,6 +273,7 @@ class ClassicCore(Core):
         if self.options.action_mask:
             info["action_mask"] = self.masks()[0].astype(np.int8)
         if self.options.truth:
+            info["truth_appeal"], info["truth_value"] = (part[0] for part in self.truth())
             for name, read in self.scenario.truth.items():
                 value = read(simulator)[0]
                 info[name] = float(value) if value.ndim == 0 else value
@@ -264,6 +289,7 @@ class _Facts:
     """What the classics do otherwise than environments with a world."""
 
     scenario: ClassVar[Any]
+    core: Any
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         """Names the keyword arguments of a class that names its scenario."""
@@ -282,6 +308,12 @@ class _Facts:
     @classmethod
     def _make_core(cls, settings: Mapping[str, Any], lanes: int) -> Core:
         return ClassicCore(cls.scenario, settings, lanes)
+
+    @property
+    def agent_view(self) -> TopicView:
+        """The environment as agents see it that know a catalogue: kinds of documents are its items."""
+        view: TopicView = self.core.agent_view
+        return view
 
     @property
     def context_names(self) -> tuple[str, ...]:

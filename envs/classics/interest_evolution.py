@@ -81,6 +81,7 @@ class InterestEvolutionEnv(ClassicEnv):
 
     | argument | default | meaning |
     |---|---|---|
+    | users | "all" | "train" or "test" draws from one half of all users |
     | slate_size | 2 | K |
     | num_candidates | 10 | C |
     | resample_documents | True | new candidates for every user and step; else one list for all users and all time |
@@ -112,7 +113,8 @@ class InterestEvolutionEnv(ClassicEnv):
     ## Information
 
     `user_id, clicks, ctr, wasted, is_success, slate [K], cluster_id [K], click [K], watch_time [K] (min), quality [K]`;
-    with `truth=True` `truth_quality [C]`, `truth_budget` (min).
+    with `truth=True` `truth_quality [C], truth_budget` (min)`, truth_appeal [C]` (logit)`, truth_value [C]` (expected
+    reward of a click).
 
     ## Vectorized environment
 

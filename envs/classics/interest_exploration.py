@@ -71,6 +71,7 @@ class InterestExplorationEnv(ClassicEnv):
 
     | argument | default | meaning |
     |---|---|---|
+    | users | "all" | "train" or "test" draws from one half of all users |
     | slate_size | 2 | K |
     | num_candidates | 10 | C |
     | resample_documents | True | new candidates for every user and step; else one list for all users and all time |
@@ -95,7 +96,7 @@ class InterestExplorationEnv(ClassicEnv):
     ## Information
 
     `user_id, clicks, ctr, wasted, is_success, slate [K], cluster_id [K], click [K], quality [K]`; with `truth=True`
-    `truth_affinity [M]`.
+    `truth_affinity [M], truth_appeal [C]` (logit)`, truth_value [C]` (expected reward of a click).
 
     ## Vectorized environment
 

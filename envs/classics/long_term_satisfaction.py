@@ -76,6 +76,7 @@ class LongTermSatisfactionEnv(ClassicEnv):
 
     | argument | default | meaning |
     |---|---|---|
+    | users | "all" | "train" or "test" draws from one half of all users |
     | slate_size | 1 | K |
     | num_candidates | 10 | C |
     | resample_documents | True | new candidates for every user and step; else one list for all users and all time |
@@ -101,7 +102,8 @@ class LongTermSatisfactionEnv(ClassicEnv):
     ## Information
 
     `user_id, clicks, ctr, wasted, is_success, slate [K], cluster_id [K] (always 0), click [K], engagement [K]`; with
-    `truth=True` `truth_exposure`, `truth_satisfaction`.
+    `truth=True` `truth_exposure, truth_satisfaction, truth_appeal [C]` (logit)`, truth_value [C]` (expected reward of a
+    click).
 
     ## Vectorized environment
 

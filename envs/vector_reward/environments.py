@@ -47,12 +47,16 @@ class _Objectives:
             )
         super().__init__(*args, **settings)
         name_objectives(self, objectives)
+        self.core.check_reward(self.objectives, "objectives")
+
+    def _check_reward(self) -> None:
+        """The scenario's own reward is not used here, so that it does not matter whether it can occur."""
 
 
 def name_objectives(env: Any, objectives: Sequence[str]) -> None:
     """Gives an environment the attributes that MO-Gymnasium reads: reward_space, reward_dim."""
     env.objectives = checked(objectives)
-    env.reward_space = reward_space(env.objectives, env.core.slots)
+    env.reward_space = reward_space(env.objectives, env.core.slate_size)
     env.reward_dim = len(env.objectives)
 
 

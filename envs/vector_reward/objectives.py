@@ -38,12 +38,17 @@ def checked(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def reward_space(names: Sequence[str], slots: int) -> spaces.Box:
+def reward_space(names: Sequence[str], slate_size: int) -> spaces.Box:
     """The box of reward vectors [m] for slates of K items."""
-    most = {"dwell": slots * float(LONGEST_DWELL) / MINUTE, "rating": 5.0 * slots, "return": 1.0, "churn": 1.0}
+    most = {
+        "dwell": slate_size * float(LONGEST_DWELL) / MINUTE,
+        "rating": 5.0 * slate_size,
+        "return": 1.0,
+        "churn": 1.0,
+    }
     most |= {"diversity": 1.0, "revenue": np.inf, "satisfaction": np.inf}
     low = [-np.inf if name == "satisfaction" else 0.0 for name in names]
-    high = [most.get(name, float(slots)) for name in names]
+    high = [most.get(name, float(slate_size)) for name in names]
     return spaces.Box(np.array(low, np.float32), np.array(high, np.float32), dtype=np.float32)
 
 

@@ -92,13 +92,13 @@ class Exact(_Codes):
 
     def __call__(self, vectors: NDArray[np.float32]) -> Slates:
         """Positions [B, K] in the catalogue, or in the candidate lists."""
-        queries, slots = _integers(vectors), self.core.slots
+        queries, slate_size = _integers(vectors), self.core.slate_size
         allowed = self.core.available()
         if self._matrix is None:
             assert self.core.candidates is not None
             scores = self.scores(queries, np.maximum(self.core.candidates, 0))
-            return best(np.where(allowed, scores, -np.inf), slots)
-        out = np.empty((len(queries), slots), np.int64)
+            return best(np.where(allowed, scores, -np.inf), slate_size)
+        out = np.empty((len(queries), slate_size), np.int64)
         rows = max(BLOCK // self._matrix.shape[1], 1)
         for start in range(0, len(queries), rows):
             part = slice(start, start + rows)
@@ -106,7 +106,7 @@ class Exact(_Codes):
             if self.lengths is not None:
                 scores /= np.maximum(self.lengths, 1.0)
             scores[~allowed[part]] = -np.inf
-            out[part] = best(scores, slots)
+            out[part] = best(scores, slate_size)
         return out
 
 
@@ -146,28 +146,28 @@ class Indexed(_Codes):
 
     def __call__(self, vectors: NDArray[np.float32]) -> Slates:
         """Positions [B, K] in the catalogue; item 0 where too few items can be shown."""
-        queries, slots, items = _integers(vectors), self.core.slots, self.core.items
+        queries, slate_size, items = _integers(vectors), self.core.slate_size, self.core.items
         asked = np.ascontiguousarray(queries / STEPS, np.float32)
-        wanted, probes = min(4 * slots + 16, items), min(max(self._cells // PROBED, 4), self._cells)
+        wanted, probes = min(4 * slate_size + 16, items), min(max(self._cells // PROBED, 4), self._cells)
         while True:
             settings = self._faiss.SearchParametersIVF(nprobe=probes)
             _, found = self._index.search(asked, wanted, params=settings)
             allowed = on_shelf_of(self.core.simulator, found)
-            if allowed.sum(1).min() >= slots or (wanted == items and probes == self._cells):
+            if allowed.sum(1).min() >= slate_size or (wanted == items and probes == self._cells):
                 break
             wanted, probes = min(4 * wanted, items), min(4 * probes, self._cells)
         found = np.sort(np.where(allowed, found, items))  # by position, so that ties are broken by it
         scores = self.scores(queries, np.minimum(found, items - 1))
-        places = best(np.where(found < items, scores, -np.inf), slots)
+        places = best(np.where(found < items, scores, -np.inf), slate_size)
         slates = np.take_along_axis(found, places, 1)
         return np.where(slates < items, slates, 0)
 
 
-def best(scores: Floats64, slots: int) -> Slates:
+def best(scores: Floats64, slate_size: int) -> Slates:
     """Columns [B, K] of the highest scores [B, N], the first of equals; changes the scores."""
-    out = np.empty((len(scores), slots), np.int64)
+    out = np.empty((len(scores), slate_size), np.int64)
     lanes = np.arange(len(scores))
-    for slot in range(slots):
+    for slot in range(slate_size):
         out[:, slot] = scores.argmax(1)
         scores[lanes, out[:, slot]] = -np.inf
     return out

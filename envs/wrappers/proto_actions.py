@@ -42,7 +42,7 @@ class ProtoAction(gym.ActionWrapper, RecordConstructorArgs):
         RecordConstructorArgs.__init__(self, similarity=similarity, index=index)
         gym.ActionWrapper.__init__(self, env)
         core = core_of(env, "ProtoAction")
-        self._slots = core.slots
+        self._slots = core.slate_size
         self._nearest = nearest(core, similarity, index)
         self.action_space = spaces.Box(-1.0, 1.0, (core.world.catalog.width,), np.float32)
 
@@ -71,7 +71,7 @@ class VectorProtoAction(VectorWrapper, RecordConstructorArgs):
         RecordConstructorArgs.__init__(self, similarity=similarity, index=index)
         VectorWrapper.__init__(self, env)
         core = core_of(env, "ProtoAction")
-        self._slots = core.slots
+        self._slots = core.slate_size
         self._nearest = nearest(core, similarity, index)
         self.single_action_space = spaces.Box(-1.0, 1.0, (core.world.catalog.width,), np.float32)
         self.action_space = batch_space(self.single_action_space, env.num_envs)

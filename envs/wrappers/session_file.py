@@ -85,7 +85,7 @@ class Rows:
         Raises:
             ConfigError: If there is no column for them, or they are not in (0, 1] or of another shape.
         """
-        expected = (self._core.lanes, self._core.slots)
+        expected = (self._core.lanes, self._core.slate_size)
         if not self._with_propensities:
             raise ConfigError("there is no column of propensities; make the wrapper with propensities=True")
         if propensities.shape != expected or not ((propensities > 0) & (propensities <= 1)).all():

@@ -41,7 +41,7 @@ class SlateEnumeration(gym.Wrapper, RecordConstructorArgs):
         RecordConstructorArgs.__init__(self, ordered=ordered, limit=limit)
         gym.Wrapper.__init__(self, env)
         self._core = core_of(env, "SlateEnumeration", world=False)
-        self.slates = enumerated(self._core.choices, self._core.slots, ordered, limit)
+        self.slates = enumerated(self._core.choices, self._core.slate_size, ordered, limit)
         self.action_space = spaces.Discrete(len(self.slates))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -52,7 +52,7 @@ class SlateEnumeration(gym.Wrapper, RecordConstructorArgs):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Shows the slate of that number."""
         slate = self.slates[_checked(action, len(self.slates), ())]
-        *result, info = self.env.step(slate[0] if self._core.slots == 1 else slate)
+        *result, info = self.env.step(slate[0] if self._core.slate_size == 1 else slate)
         return *result, _with_mask(info, self.slates, self._core.choices)
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -78,7 +78,7 @@ class VectorSlateEnumeration(VectorWrapper, RecordConstructorArgs):
         RecordConstructorArgs.__init__(self, ordered=ordered, limit=limit)
         VectorWrapper.__init__(self, env)
         self._core = core_of(env, "SlateEnumeration", world=False)
-        self.slates = enumerated(self._core.choices, self._core.slots, ordered, limit)
+        self.slates = enumerated(self._core.choices, self._core.slate_size, ordered, limit)
         self.single_action_space = spaces.Discrete(len(self.slates))
         self.action_space = batch_space(self.single_action_space, env.num_envs)
 
@@ -90,7 +90,7 @@ class VectorSlateEnumeration(VectorWrapper, RecordConstructorArgs):
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Shows the slates of these numbers [B]."""
         slates = self.slates[_checked(actions, len(self.slates), (self.num_envs,))]
-        *result, infos = self.env.step(slates[:, 0] if self._core.slots == 1 else slates)
+        *result, infos = self.env.step(slates[:, 0] if self._core.slate_size == 1 else slates)
         infos = _with_mask(infos, self.slates, self._core.choices)
         if "final_info" in infos:
             infos["final_info"] = _with_mask(infos["final_info"], self.slates, self._core.choices)
@@ -101,20 +101,22 @@ class VectorSlateEnumeration(VectorWrapper, RecordConstructorArgs):
         return _possible(self._core.available(), self.slates)
 
 
-def enumerated(choices: int, slots: int, ordered: bool, limit: int) -> Table:
+def enumerated(choices: int, slate_size: int, ordered: bool, limit: int) -> Table:
     """All slates of different numbers below ``choices``, [n, K], in lexical order.
 
     Raises:
         ConfigError: If there are more than ``limit``.
     """
-    count = math.perm(choices, slots) if ordered else math.comb(choices, slots)
+    count = math.perm(choices, slate_size) if ordered else math.comb(choices, slate_size)
     if count > limit:
         raise ConfigError(
-            f"{choices} items make {count:,} {'ordered slates' if ordered else 'slates'} of {slots}, more than "
+            f"{choices} items make {count:,} {'ordered slates' if ordered else 'slates'} of {slate_size}, more than "
             f"limit={limit:,}; take candidates (num_candidates=), a smaller slate_size, ordered=False, or raise limit"
         )
     every = itertools.permutations if ordered else itertools.combinations
-    return np.fromiter(itertools.chain.from_iterable(every(range(choices), slots)), np.int64).reshape(count, slots)
+    return np.fromiter(itertools.chain.from_iterable(every(range(choices), slate_size)), np.int64).reshape(
+        count, slate_size
+    )
 
 
 def _checked(actions: Any, count: int, shape: tuple[int, ...]) -> NDArray[np.integer]:

@@ -9,9 +9,6 @@ import typer
 
 from recsim_llm.commands.common import AsJson, console, print_json
 
-TRIED_IN = "recsim_llm/News-v0"
-"""Where it is asked what an agent can take."""
-
 
 def agents(
     name: Annotated[str | None, typer.Argument(help="An agent, to see its settings; all agents if left out.")] = None,
@@ -80,8 +77,8 @@ def _show(name: str, json: bool) -> None:
     if json:
         print_json({"agent": name, "needs": _needs(kind), "text": text, "settings": settings})
         return
-    console.print(f"[bold]{name}[/bold]\n")
-    console.print(text, markup=False, highlight=False)
+    console.print(f"{name}\n", style="bold", highlight=False)
+    console.print(text, highlight=False)
     console.print()
     console.print(table_of("settings", settings))
 
@@ -90,9 +87,10 @@ def _settings_tried() -> tuple[Any, Any]:
     """Settings with slates, and with candidates."""
     import gymnasium as gym
 
-    from recsim_llm.agents.core.env_runner import Setting
+    from recsim_llm.agents.core.env_runner import EnvironmentSpec
+    from recsim_llm.agents.docs import TRIED_IN
 
-    return Setting.of(gym.make(TRIED_IN)), Setting.of(gym.make(TRIED_IN, num_candidates=20))
+    return EnvironmentSpec.of(gym.make(TRIED_IN)), EnvironmentSpec.of(gym.make(TRIED_IN, num_candidates=20))
 
 
 def _needs(kind: Any) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +26,7 @@ def demo(
     """Run a small benchmark and draw reward curves: recommenders learn on users with language-model tastes."""
     from recsim_llm.benchmarks import preset
     from recsim_llm.benchmarks.harness.cell import unavailable
+    from recsim_llm.errors import install
 
     experiment = preset("demo")
     left_out = unavailable(experiment.agents)
@@ -31,10 +34,10 @@ def demo(
         kept = tuple(name for name in experiment.agents if name not in left_out)
         experiment = experiment.replace(agents=kept)
         notes.print(
-            f'torch is not installed: the demo leaves out {", ".join(left_out)} (pip install "recsim-llm\\[agents]")',
+            f"torch is not installed: the demo leaves out {', '.join(left_out)} ({install('agents')})",
             highlight=False,
         )
-    _run_and_report(experiment, out, jobs, json)
+    _run_and_report(experiment, out, jobs, json, command="demo")
 
 
 def bench(
@@ -44,7 +47,9 @@ def bench(
     budget: Annotated[int, typer.Option("--budget", "-n", help="Steps of learning for each run.", min=0)] = 100_000,
     episodes: Annotated[int, typer.Option(help="Held-out users of each evaluation.", min=1)] = 200,
     lanes: Annotated[int, typer.Option(help="Users simulated side by side in learning.", min=1)] = 32,
-    preset: Annotated[str | None, typer.Option(help="A stored experiment: demo or standard.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A named experiment, demo or standard; --agent adds agents to it.")
+    ] = None,
     world: Annotated[str | None, typer.Option("--world", help="World for all scenarios: name or folder.")] = None,
     settings: Settings = None,
     out: Out = Path("runs/bench"),
@@ -52,24 +57,38 @@ def bench(
     backend: Annotated[str, typer.Option(help="local or ray.")] = "local",
     timeout: Annotated[float | None, typer.Option(help="Time limit of one run [s].")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option("--import", help="Module that registers agents or rules of your own; may be repeated."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Compare agents over scenarios and seeds; killed at any moment, the same command continues.
 
-    Settings of agents are given as --set AGENT.NAME=VALUE, of environments as --set env.NAME=VALUE.
+    With more agents, environments or seeds the command runs only what is new. Settings of agents are given as --set
+    AGENT.NAME=VALUE, of environments as --set env.NAME=VALUE. Exit code 1 if runs failed; --retry-failed runs those
+    again.
     """
     from recsim_llm.benchmarks import Experiment
     from recsim_llm.benchmarks import preset as stored
-    from recsim_llm.benchmarks.harness.experiment import AGENTS, MUSIC, NEWS
+    from recsim_llm.benchmarks.harness.worker import import_modules
+    from recsim_llm.benchmarks.presets import DEMO_AGENTS, MUSIC, NEWS
 
+    if modules and os.getcwd() not in sys.path:  # also what lies here, after all that is installed
+        sys.path.append(os.getcwd())
+    import_modules(modules or ())
     env_kwargs, agent_configs = _split(parsed_settings(settings))
     if preset is not None:
         experiment = stored(preset)
+        experiment = experiment.replace(
+            agents=tuple(dict.fromkeys((*experiment.agents, *(agents or ())))),
+            agent_configs={**experiment.agent_configs, **agent_configs},
+        )
     else:
         experiment = Experiment(
             name=out.name,
             scenarios=tuple(environment_id(name) for name in scenarios or (MUSIC, NEWS)),
-            agents=tuple(agents or AGENTS),
+            agents=tuple(agents or DEMO_AGENTS),
             seeds=tuple(range(seeds)),
             budget=budget,
             lanes=lanes,
@@ -78,7 +97,9 @@ def bench(
             env_kwargs={"*": env_kwargs} if env_kwargs else {},
             agent_configs=agent_configs,
         )
-    _run_and_report(experiment, out, jobs, json, backend=backend, timeout=timeout, retry_failed=retry_failed)
+    _run_and_report(
+        experiment, out, jobs, json, backend=backend, timeout=timeout, retry_failed=retry_failed, modules=modules or ()
+    )
 
 
 def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -97,7 +118,9 @@ def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return env, agents
 
 
-def _run_and_report(experiment: Any, out: Path, jobs: int | None, json: bool, **options: Any) -> None:
+def _run_and_report(
+    experiment: Any, out: Path, jobs: int | None, json: bool, *, command: str = "bench", **options: Any
+) -> None:
     from recsim_llm import benchmarks
 
     started = time.perf_counter()
@@ -105,6 +128,13 @@ def _run_and_report(experiment: Any, out: Path, jobs: int | None, json: bool, **
     _print_report(found, out, json)
     if not json:
         console.print(f"{len(experiment.agents)} agents, {time.perf_counter() - started:.0f} s", highlight=False)
+    if found.failed:
+        for row in found.failed:
+            why = row.result.get("error") or "no reason is known"
+            notes.print(f"{row.state}: {row.cell.label}: {why}", highlight=False, soft_wrap=True)
+        again = "the same command with --retry-failed" if command == "bench" else f"recsim-llm {command} in a new --out"
+        notes.print(f"{len(found.failed)} runs failed and are left out above; {again} runs them again", highlight=False)
+        raise typer.Exit(1)
 
 
 def _print_report(found: Any, out: Path, json: bool) -> None:
@@ -118,7 +148,7 @@ def _print_report(found: Any, out: Path, json: bool) -> None:
         files = reports.write_report(found, out)
     except MissingExtraError as error:  # the numbers are there; only pictures and pages are not
         files = []
-        notes.print(f"no figures and pages: {error}", markup=False, highlight=False)
+        notes.print(f"no figures and pages: {error}", highlight=False)
     if json:
         print_json({"summary": reports.summary(found, board), "files": [str(file) for file in files]})
         return

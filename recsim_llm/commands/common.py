@@ -14,8 +14,9 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="A setting as name=value; may be repeated.", metavar="NAME=VALUE")
 ]
 
-console = Console()
-notes = Console(stderr=True)
+console = Console(markup=False, emoji=False)
+notes = Console(stderr=True, markup=False, emoji=False)
+"""Where commands print. Text is shown as it is: brackets are no markup, or ``[s]`` and ``.[llm]`` would vanish."""
 
 
 def print_json(value: object) -> None:

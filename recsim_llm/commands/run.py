@@ -28,8 +28,9 @@ def play(
 
     played = play_episode(
         env, agent, mode="ansi", steps=steps, seed=seed, user=user, world=world,
-        watch=lambda session: console.print(session.render(), markup=False, highlight=False),
+        watch=lambda session: console.print(session.render(), highlight=False),
     )  # fmt: skip
+    console.print(f"Return {played.total:.2f} in {played.steps} steps.", highlight=False)
     if played.terminated or played.truncated:
         console.print("She has left for good." if played.terminated else "The horizon is reached.")
     if picture is not None:
@@ -64,7 +65,7 @@ def train(
     import numpy as np
 
     from recsim_llm import agents
-    from recsim_llm.benchmarks.harness.cell import evaluate
+    from recsim_llm.benchmarks import evaluate
 
     name = environment_id(env)
     kind = agents.get(agent)
@@ -102,7 +103,6 @@ def train(
         f"{agent} on {name}: mean return {returns.mean():.2f}, 95% CI [{low:.2f}, {high:.2f}], n={len(returns)} "
         f"held-out users, after {learner.num_timesteps} steps in {took:.1f} s",
         highlight=False,
-        markup=False,
     )
     if out is not None:
         console.print(f"saved: {out}", highlight=False)

@@ -24,6 +24,12 @@ Count = Annotated[int, typer.Option("--count", "-n", help="How many are wanted."
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the new world.")]
 Seed = Annotated[int, typer.Option(help="Seed of examples, subjects and words.", min=0)]
 Name = Annotated[str | None, typer.Option(help="A server's name of the model.")]
+EncoderName = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", help="The world's text encoder, needed where it is no package's and was not loaded before."
+    ),
+]
 WAITING = "waiting"
 
 
@@ -38,6 +44,7 @@ def items(
         str, typer.Option(help="Day on which they go on the shelf; 'waiting' leaves it to the running environment.")
     ] = WAITING,
     served_model: Name = None,
+    encoder: EncoderName = None,
     seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
@@ -49,7 +56,7 @@ def items(
         day = UNRELEASED if release == WAITING else float(release)
     except ValueError:
         raise ConfigError(f"--release takes a day or {WAITING!r}, got {release!r}") from None
-    _write("items", world, model, served_model, count, seed, out, category or [], day, json)
+    _write("items", world, model, served_model, count, seed, out, category or [], day, json, encoder)
 
 
 @app.command("personas")
@@ -59,11 +66,12 @@ def personas(
     model: Model = "smollm2",
     count: Count = 10,
     served_model: Name = None,
+    encoder: EncoderName = None,
     seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
     """Write personas into a new world: a text, its statements with valences, and tastes."""
-    _write("personas", world, model, served_model, count, seed, out, [], 0.0, json)
+    _write("personas", world, model, served_model, count, seed, out, [], 0.0, json, encoder)
 
 
 @app.command("reception")
@@ -100,7 +108,7 @@ def received(
     if json:
         print_json(dataclasses.asdict(found))
     else:
-        console.print(str(found), markup=False, highlight=False)
+        console.print(str(found), highlight=False)
 
 
 def _write(
@@ -114,7 +122,9 @@ def _write(
     categories: list[str],
     day: float,
     json: bool,
+    encoder: str | None,
 ) -> None:
+    from recsim_llm.encoders import load_text_encoder
     from recsim_llm.errors import ConfigError
     from recsim_llm.synthesis.authoring.files import save_written
     from recsim_llm.synthesis.authoring.models import load_author
@@ -127,8 +137,8 @@ def _write(
     options: dict[str, Any] = {} if served_model is None else {"model": served_model}
     started = time.perf_counter()
     writer = Writer(
-        source, load_author(model, **options), seed=seed,
-        say=None if json else lambda text: notes.print(text, markup=False, highlight=False),
+        source, load_author(model, **options), seed=seed, encoder=load_text_encoder(encoder) if encoder else None,
+        say=None if json else lambda text: notes.print(text, highlight=False),
     )  # fmt: skip
     written = writer.items(count, categories) if kind == "items" else writer.personas(count)
     place = None if world in built_in_worlds() else Path(world)
@@ -138,12 +148,12 @@ def _write(
         print_json({"world": str(out), "hash": larger.hash, **_facts(written), "seconds": round(seconds, 1)})
         return
     for row in written.rows:
-        console.print(" | ".join(row.fields.values()), markup=False, highlight=False)
+        console.print(" | ".join(row.fields.values()), highlight=False)
     refused = ", ".join(f"{reason} {number}" for reason, number in written.rejected.items()) or "none"
     console.print(
         f"\n{len(written.rows)} of {count} {kind} in {seconds:.0f} s, {written.attempts} drafts, refused: {refused}\n"
         f"world: {out}   provenance: {out / 'written.parquet'}",
-        markup=False, highlight=False,
+        highlight=False,
     )  # fmt: skip
 
 

@@ -14,10 +14,11 @@ from recsim_llm.commands.common import console, environment_id
 
 @dataclass(frozen=True)
 class Played:
-    """An episode that was played: its environment as it stands, the steps, and how it ended, if it did."""
+    """An episode that was played: its environment as it stands, steps, sum of rewards, and how it ended, if it did."""
 
     session: Any
     steps: int
+    total: float
     terminated: bool
     truncated: bool
 
@@ -33,7 +34,7 @@ def play_episode(
     world: str | None,
     watch: Callable[[Any], None] | None = None,
 ) -> Played:
-    """Plays one episode.
+    """Plays one episode, the agent without exploration.
 
     Args:
         env: Environment's id or short name.
@@ -55,28 +56,16 @@ def play_episode(
     if not saved and agents.get(agent).needs_truth:
         extra["truth"] = True
     session = gym.make(name, render_mode=mode, **extra)
-    unlisted = agent == "random" and getattr(session.unwrapped, "catalog", None) is None  # RecSim's classics
-    player: Any = None
-    if unlisted:
-        session.action_space.seed(seed)
-    else:
-        player = agents.load(agent, session) if saved else agents.make(agent, session, seed=seed)
-    observation, info = session.reset(seed=seed, options=None if user is None else {"user": user})
-    shelf = getattr(session.unwrapped, "available", lambda: None)
-    state: Any = None
-    played, terminated, truncated = 0, False, False
+    player: Any = agents.load(agent, session) if saved else agents.make(agent, session, seed=seed)
+    observation, _ = session.reset(seed=seed, options=None if user is None else {"user": user})
+    played, total, terminated, truncated = 0, 0.0, False, False
     while played < steps and not (terminated or truncated):
-        if player is None:
-            action = session.action_space.sample()
-        else:
-            player.observe(info)
-            first = np.array([played == 0])
-            action, state = player.predict(observation, state, episode_start=first, action_masks=shelf())
-        observation, _, terminated, truncated, info = session.step(action)
-        played += 1
+        action, _ = player.predict(observation, deterministic=True)
+        observation, reward, terminated, truncated, _ = session.step(action)
+        played, total = played + 1, total + float(np.sum(np.asarray(reward)))
         if watch is not None:
             watch(session)
-    return Played(session, played, terminated, truncated)
+    return Played(session, played, total, terminated, truncated)
 
 
 def timeline(
@@ -106,4 +95,4 @@ def timeline(
     else:
         require("matplotlib.image", "benchmarks").imsave(out, played.session.render())
     left = ", to the end of the episode" if played.terminated else ""
-    console.print(f"timeline of {played.steps} steps{left}: {out}", highlight=False, markup=False)
+    console.print(f"timeline of {played.steps} steps{left}: {out}", highlight=False)

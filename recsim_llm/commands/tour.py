@@ -20,7 +20,7 @@ def tour(
     from recsim_llm.commands.listing import table_of
 
     place = notes if json else console
-    stops = travel(part or (), lambda text: place.print(text, markup=False, highlight=False))
+    stops = travel(part or (), lambda text: place.print(text, highlight=False))
     if json:
         print_json([dataclasses.asdict(stop) for stop in stops])
     else:

@@ -50,7 +50,7 @@ def tune(
         f"{report['steps']} steps, {report['seconds']:.0f} s, {report['peak_mib']:.0f} MiB; loss "
         f"{report['first_loss']:.3f} -> {report['last_loss']:.3f}\n\nrecsim-llm world build --items {items} "
         f"--interactions {interactions} --encoder {out} --out WORLD",
-        markup=False, highlight=False,
+        highlight=False,
     )  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def build(
         text_columns=text_columns.split(",") if text_columns else None, tags=tags, images=images,
         image_encoder=image_encoder, drop_unknown=drop_unknown,
         positive=positive, use=use, n_users=n_users, seed=seed, overwrite=overwrite, progress=notes.is_terminal,
-        say=None if json else lambda text: notes.print(text, markup=False, highlight=False),
+        say=None if json else lambda text: notes.print(text, highlight=False),
     )  # fmt: skip
     if json:
         print_json({"world": str(out), "hash": world.hash, "metrics": dict(world.metrics)})
@@ -55,7 +55,7 @@ def build(
     from recsim_llm.commands.listing import show_world
 
     show_world(world, json=False)
-    console.print(f'\nworld: {out}   gym.make("recsim_llm/News-v0", world="{out}")', markup=False, highlight=False)
+    console.print(f'\nworld: {out}   gym.make("recsim_llm/News-v0", world="{out}")', highlight=False)
 
 
 @app.command("distill")
@@ -102,7 +102,7 @@ def distill(
         source = load_judge(str(judge), **parsed_settings(set_))
     found = learnt(
         base, source, pairs, seed, unseen, per_user=per_user, progress=notes.is_terminal,
-        say=None if json else lambda text: notes.print(text, markup=False, highlight=False),
+        say=None if json else lambda text: notes.print(text, highlight=False),
     )  # fmt: skip
     made = distilled_world(base, found, name)
     made.save(target, overwrite=overwrite)
@@ -115,7 +115,7 @@ def distill(
     console.print(
         table_of("held-out agreement with the judge (Spearman over pairs)", curve_table(found.metrics["curve"]))
     )
-    console.print(f'\nworld: {out}   gym.make("recsim_llm/News-v0", world="{out}")', markup=False, highlight=False)
+    console.print(f'\nworld: {out}   gym.make("recsim_llm/News-v0", world="{out}")', highlight=False)
 
 
 @app.command("compare")
@@ -158,4 +158,4 @@ def rebuild(
     from recsim_llm.synthesis.build import rebuild_worlds as build_again
     from recsim_llm.worlds.world import BUILT_IN
 
-    build_again([name], lambda line: console.print(line, markup=False, highlight=False), out or BUILT_IN)
+    build_again([name], lambda line: console.print(line, highlight=False), out or BUILT_IN)

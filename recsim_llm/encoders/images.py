@@ -13,6 +13,7 @@ bytes. Only that is read afterwards.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,19 +27,12 @@ from safetensors.numpy import save
 from recsim_llm.encoders.cache import encode_cached
 from recsim_llm.encoders.colour_histogram import ColourEncoder
 from recsim_llm.encoders.efficientnet_weights import numbers_of
+from recsim_llm.encoders.hub_files import POOLER, pinned, remember_commit, store_bytes
 from recsim_llm.encoders.image_decoding import BadPictureError, squared
-from recsim_llm.encoders.model_files import (
-    POOLER,
-    load_whole,
-    pinned,
-    refuse_pickles,
-    remember_commit,
-    store_bytes,
-    weights_digest,
-)
+from recsim_llm.encoders.model_files import opened
 from recsim_llm.encoders.progress import advance
 from recsim_llm.encoders.text import quiet
-from recsim_llm.errors import ConfigError, DataError, MissingExtraError, require
+from recsim_llm.errors import ConfigError, DataError, RecsimError, require
 from recsim_llm.paths import home
 
 __all__ = [
@@ -118,7 +112,7 @@ class ImageModelEncoder:
     Attributes:
         name: Id it was loaded by.
         width: Length E of one encoding.
-        digest: SHA-256 of the weight file (local folders) or of configuration and commit (Hugging Face ids).
+        digest: SHA-256 over every file of the model that decides an encoding, and how encodings are made from it.
     """
 
     name: str
@@ -239,30 +233,24 @@ def _verified(path: Path) -> bytes:
 def _load_model(name: str, revision: str | None) -> ImageModelEncoder:
     require("torch", "llm")
     transformers = require("transformers", "llm")
-    folder = Path(name).expanduser()
-    source = str(folder) if folder.is_dir() else name
-    if folder.is_dir():
-        refuse_pickles(folder, "image encoder")
-    arguments: dict[str, Any] = {"trust_remote_code": False}
-    if not folder.is_dir():
-        arguments["revision"] = pinned(name, revision)
+    place = Path(name).expanduser()
+    source, revision = (str(place), None) if place.is_dir() else (name, pinned(name, revision))
     try:
-        with quiet(transformers):
-            processor = transformers.AutoImageProcessor.from_pretrained(source, **arguments)
-            model, pools = load_whole(transformers.AutoModel, source, POOLER, **arguments)
-    except (OSError, ValueError, ImportError) as error:
-        if isinstance(error, (MissingExtraError, ConfigError)):
-            raise
+        with quiet(transformers), opened(source, "image encoder", revision) as files:
+            processor = files.image_processor()
+            model, pools = files.model(transformers.AutoModel, POOLER)
+    except RecsimError:
+        raise
+    except Exception as error:  # whatever the library raises at a file of other people's
         raise ConfigError(_not_loaded(name, error)) from error
-    model.eval()
-    if not folder.is_dir():
-        remember_commit(name, model)
-    blank = processor(images=np.zeros((SIDE, SIDE, 3), np.uint8), return_tensors="pt")
+    remember_commit(name, files.commit)
     try:
+        blank = processor(images=np.zeros((SIDE, SIDE, 3), np.uint8), return_tensors="pt")
         width = len(_pooled(model, blank["pixel_values"], pools))
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # whatever a model raises that takes no pictures
         raise ConfigError(f"{name!r} is no image encoder: it does not take a picture alone ({error})") from error
-    return ImageModelEncoder(name, width, weights_digest(source, model), processor, model, pools)
+    digest = hashlib.sha256(json.dumps([files.digest, SIDE, pools]).encode()).hexdigest()
+    return ImageModelEncoder(name, width, digest, processor, model, pools)
 
 
 def _not_loaded(name: str, error: Exception) -> str:

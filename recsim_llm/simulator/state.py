@@ -239,7 +239,7 @@ class State:
         return State(**{name: array.copy() for name, array in vars(self).items()})
 
 
-def new_state(lanes: int, slots: int, signals: int, table: Tables, rules: Rules, protocol: Protocol) -> State:
+def new_state(lanes: int, slate_size: int, signals: int, table: Tables, rules: Rules, protocol: Protocol) -> State:
     """State of lanes that were never reset."""
     ring = protocol.delay + 1 if protocol.reports else 0
     shown = lanes if protocol.reports else 1
@@ -251,14 +251,14 @@ def new_state(lanes: int, slots: int, signals: int, table: Tables, rules: Rules,
         interest=aligned((lanes, width), np.dtype(np.float32)),
         satiation=aligned((lanes, table.topics), np.dtype(np.float32)),
         memory=aligned((lanes, MEMORY), MEMORY_CELL),
-        feedback=aligned((lanes, slots, signals), np.dtype(np.float32)),
-        slate=np.full((lanes, slots), -1, np.int64),
+        feedback=aligned((lanes, slate_size, signals), np.dtype(np.float32)),
+        slate=np.full((lanes, slate_size), -1, np.int64),
         provider=np.zeros((lanes, len(table.provider_budget) if rules.providers_matter else 0), PROVIDER_CELL),
         owned=np.full((lanes, table.topics if rules.owned != 0 else 0), -1, np.int32),
-        late=np.zeros((lanes, ring, slots, signals + 2), np.float32),
-        late_slate=np.full((lanes, ring, slots), -1, np.int64),
-        reported=np.zeros((shown, slots, signals), np.float32),
-        reported_slate=np.full((shown, slots), -1, np.int64),
+        late=np.zeros((lanes, ring, slate_size, signals + 2), np.float32),
+        late_slate=np.full((lanes, ring, slate_size), -1, np.int64),
+        reported=np.zeros((shown, slate_size, signals), np.float32),
+        reported_slate=np.full((shown, slate_size), -1, np.int64),
     )
     state.lane["episode"] = -1
     state.provider["episode"] = -1

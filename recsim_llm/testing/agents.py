@@ -27,8 +27,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.errors import install
 from recsim_llm.testing.evidence import pickles, require_frequencies
 from recsim_llm.testing.subject import (
+    NEW_PROCESS,
     SCRIPT,
     Actions,
     Make,
@@ -109,13 +111,13 @@ def check_agent(
 
 def _shapes(about: Subject) -> None:
     env = about.env()
-    agent, (choices, slots) = about.agent(env=env), choices_and_slots(about, env)
+    agent, (choices, slate_size) = about.agent(env=env), choices_and_slots(about, env)
     script = about.script
     for count in {about.lanes, about.lanes if about.needs("truth") else 1}:  # the truth is that of all lanes
         state: Any = None
         for step in script[:3]:
             actions, state = predict(agent, step, state, False, slice(0, count))
-            expected = (count,) if slots == 1 else (count, slots)
+            expected = (count,) if slate_size == 1 else (count, slate_size)
             require(isinstance(actions, np.ndarray), f"actions are a {type(actions).__name__}, not an array")
             require(np.shape(actions) == expected, f"actions have shape {np.shape(actions)}, expected {expected}")
             require(actions.dtype.kind in "iu", f"actions are {actions.dtype}, not integers")
@@ -123,13 +125,17 @@ def _shapes(about: Subject) -> None:
     if about.needs("truth") and about.lanes > 1:
         return
     single = _single(agent, script[0])
-    require(np.shape(single) == (() if slots == 1 else (slots,)), f"one observation gives shape {np.shape(single)}")
+    require(
+        np.shape(single) == (() if slate_size == 1 else (slate_size,)),
+        f"one observation gives shape {np.shape(single)}",
+    )
 
 
 def _single(agent: Any, step: Step) -> Any:
     if hasattr(agent, "observe"):
         agent.observe(rows_of(step.info, slice(0, 1)))
-    return agent.predict(rows_of(step.observation, 0))[0]
+    masks = {"action_masks": step.shelf[0]} if "action_masks" in inspect.signature(agent.predict).parameters else {}
+    return agent.predict(rows_of(step.observation, 0), **masks)[0]
 
 
 def _takes_masks(agent: Any) -> None:
@@ -137,22 +143,22 @@ def _takes_masks(agent: Any) -> None:
         raise skipped("its predict takes no action_masks")
 
 
-def _slates(actions: Any, slots: int) -> Actions:
-    return np.asarray(actions).reshape(-1, slots)
+def _slates(actions: Any, slate_size: int) -> Actions:
+    return np.asarray(actions).reshape(-1, slate_size)
 
 
 def _masks(about: Subject) -> None:
     env = about.env()
-    agent, (_, slots) = about.agent(env=env), choices_and_slots(about, env)
+    agent, (_, slate_size) = about.agent(env=env), choices_and_slots(about, env)
     _takes_masks(agent)
     rng = np.random.Generator(np.random.PCG64(about.seed))
     learnt(agent, about)
     for deterministic in (True, False):
         state: Any = None
         for step in about.script:
-            masks = _some(step.shelf, slots, rng)
+            masks = _some(step.shelf, slate_size, rng)
             actions, state = predict(agent, step, state, deterministic, action_masks=masks)
-            slates = _slates(actions, slots)
+            slates = _slates(actions, slate_size)
             require(bool(np.take_along_axis(masks, slates, 1).all()), "an item that is not on the shelf was shown")
             require(_distinct(slates), "an item is in a slate twice")
 
@@ -161,22 +167,22 @@ def _distinct(slates: Actions) -> bool:
     return all(len(set(slate)) == len(slate) for slate in slates.tolist())
 
 
-def _some(shelf: NDArray[np.bool_], slots: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+def _some(shelf: NDArray[np.bool_], slate_size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """A fifth of the shelf [B, I], at least as many as there are slots."""
     order = np.where(shelf, rng.random(shelf.shape), 2.0).argsort(1).argsort(1)
-    masks: NDArray[np.bool_] = order < np.maximum(shelf.sum(1, keepdims=True) // 5, slots)
+    masks: NDArray[np.bool_] = order < np.maximum(shelf.sum(1, keepdims=True) // 5, slate_size)
     return masks
 
 
 def _empty(about: Subject) -> None:
     env = about.env()
-    agent, (choices, slots) = about.agent(env=env), choices_and_slots(about, env)
+    agent, (choices, slate_size) = about.agent(env=env), choices_and_slots(about, env)
     _takes_masks(agent)
     for deterministic in (True, False):
         actions, _ = predict(
             agent, about.script[0], None, deterministic, action_masks=np.zeros((about.lanes, choices), np.bool_)
         )
-        slates = _slates(actions, slots)
+        slates = _slates(actions, slate_size)
         require(0 <= slates.min() <= slates.max() < choices, f"actions must lie in [0, {choices}), got {slates}")
         require(_distinct(slates), "an item is in a slate twice")
 
@@ -192,10 +198,10 @@ def _candidates(about: Subject) -> None:
         agent = about.agent(env=env)
     except ValueError as error:  # ConfigError is one
         raise skipped(str(error)) from None
-    slots = choices_and_slots(about, env)[1]
+    slate_size = choices_and_slots(about, env)[1]
     learnt(agent, about)
     for step in recorded(about.env(num_candidates=CANDIDATES), about.seed):
-        slates = _slates(predict(agent, step, None, False)[0], slots)
+        slates = _slates(predict(agent, step, None, False)[0], slate_size)
         require(
             0 <= slates.min() <= slates.max() < CANDIDATES, f"positions must lie in [0, {CANDIDATES}), got {slates}"
         )
@@ -312,23 +318,19 @@ def _continued(about: Subject) -> None:
     alike(whole, _up_to(again, whole), about, "learning on after loading")
 
 
-NEW_PROCESS = """
-import sys
-import recsim_llm
-from recsim_llm import agents
-before, after, steps = sys.argv[1:]
-agents.load(before).learn(int(steps)).save(after)
-"""
-
-
 def _new_process(about: Subject) -> None:
     if not isinstance(about.maker, str):
         raise skipped("needs the name of a registered agent")
+    try:
+        options = json.dumps(about.arguments())
+    except (TypeError, ValueError):
+        raise skipped("the environment's arguments cannot be written as JSON") from None
     whole = learnt(about.agent(), about, 2)
     with tempfile.TemporaryDirectory() as folder:
         agent, after = learnt(about.agent(), about), Path(folder) / "after.zip"
         left = whole.num_timesteps - agent.num_timesteps
-        command = [sys.executable, "-c", NEW_PROCESS, str(_file(agent, folder)), str(after), str(left)]
+        files = [str(_file(agent, folder)), str(after)]
+        command = [sys.executable, "-c", NEW_PROCESS, *files, str(left), about.env_id, str(about.lanes), options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
         require(done.returncode == 0, f"the new process ended with {done.returncode}: {done.stderr[-500:]}")
         again = about.loaded(after, about.env())
@@ -351,7 +353,7 @@ def _elementwise(about: Subject) -> None:
 
 def _propensities(about: Subject) -> None:
     env = about.env()
-    agent, (_, slots) = about.agent(env=env), choices_and_slots(about, env)
+    agent, (_, slate_size) = about.agent(env=env), choices_and_slots(about, env)
     if not isinstance(getattr(agent, "propensity", None), np.ndarray):
         raise skipped("it gives no probabilities (propensity)")
     learnt(agent, about)
@@ -359,7 +361,7 @@ def _propensities(about: Subject) -> None:
         for deterministic in (True, False):
             actions, _ = predict(agent, step, None, deterministic)
             chances = agent.propensity
-            shape = _slates(actions, slots).shape
+            shape = _slates(actions, slate_size).shape
             require(chances.shape == shape, f"propensity has shape {chances.shape}, expected {shape}")
             good = np.isnan(chances) | ((chances > 0.0) & (chances <= 1.0 + 1e-12))
             require(bool(good.all()), f"propensity must lie in (0, 1] or be NaN, got {chances[~good][:4]}")
@@ -367,7 +369,7 @@ def _propensities(about: Subject) -> None:
         return
     step = about.script[SCRIPT // 2]
     actions, _ = predict(agent, step, None, False, np.zeros(DRAWS, np.int64))
-    require_frequencies(_slates(actions, slots), agent.propensity)
+    require_frequencies(_slates(actions, slate_size), agent.propensity)
 
 
 def _truth(about: Subject) -> None:
@@ -381,7 +383,7 @@ def _evaluate_policy(about: Subject) -> None:
     try:
         from stable_baselines3.common.evaluation import evaluate_policy
     except ImportError:
-        raise skipped('stable-baselines3 is not installed: pip install "recsim-llm[agents]"') from None
+        raise skipped(f"stable-baselines3 is not installed: {install('agents')}") from None
     agent = learnt(about.agent(), about)
     env = agent.env if about.needs("truth") else about.env()  # those read the truth of their own environment
     played: Any = evaluate_policy(agent, env.unwrapped.sb3(), n_eval_episodes=about.lanes, return_episode_rewards=True)

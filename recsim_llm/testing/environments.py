@@ -27,6 +27,8 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from recsim_llm.errors import install
+
 RESERVED = frozenset(
     {"episode", "final_obs", "final_info", "terminal_observation", "TimeLimit.truncated", "reward_weights"}
 )
@@ -220,7 +222,7 @@ def _stable_baselines3(env: gym.Env[Any, Any]) -> None:
     try:
         from stable_baselines3.common.env_checker import check_env as check
     except ImportError:
-        raise Skipped('stable-baselines3 is not installed: pip install "recsim-llm[agents]"') from None
+        raise Skipped(f"stable-baselines3 is not installed: {install('agents')}") from None
     check(env, warn=True, skip_render_check=True)
 
 

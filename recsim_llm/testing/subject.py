@@ -20,13 +20,25 @@ Make = Callable[[Any, int], Any]
 Actions = NDArray[np.int64]
 
 
+NEW_PROCESS = """
+import json, sys
+import gymnasium as gym
+import recsim_llm
+from recsim_llm import agents
+before, after, steps, name, lanes, options = sys.argv[1:]
+env = gym.make_vec(name, num_envs=int(lanes), **json.loads(options))
+agents.load(before, env).learn(int(steps)).save(after)
+"""
+"""Learning on in another process: files, steps, and the environment."""
+
+
 @dataclass(frozen=True)
 class Step:
     """What lanes see at one step: observation, infos, beginnings, shelf [B, I or C]."""
 
     observation: Any
     info: dict[str, Any]
-    starts: NDArray[np.bool_]
+    episode_start: NDArray[np.bool_]
     shelf: NDArray[np.bool_]
 
 
@@ -45,10 +57,14 @@ class Subject:
 
     def env(self, lanes: int | None = None, **options: Any) -> Any:
         """A vector environment of users for training."""
+        return gym.make_vec(self.env_id, num_envs=lanes or self.lanes, **self.arguments(**options))
+
+    def arguments(self, **options: Any) -> dict[str, Any]:
+        """Arguments of that environment."""
         given = {"users": "train", **self.options, **options}
         if "truth" not in given and self.needs("truth"):
             given["truth"] = True
-        return gym.make_vec(self.env_id, num_envs=lanes or self.lanes, **given)
+        return given
 
     def needs(self, what: str) -> bool:
         """Whether it says that it needs something."""
@@ -64,14 +80,16 @@ class Subject:
 
     def _made(self, env: Any, seed: int) -> Any:
         if isinstance(self.maker, str):
-            return importlib.import_module("recsim_llm.agents").make(self.maker, env, seed, **self.config)
-        return self.maker(env, seed)
+            agent = importlib.import_module("recsim_llm.agents").make(self.maker, env, seed, **self.config)
+        else:
+            agent = self.maker(env, seed)
+        return _serving(agent, env)
 
     def loaded(self, path: Path, env: Any) -> Any:
         """An agent from a file."""
         if isinstance(self.maker, str):
-            return importlib.import_module("recsim_llm.agents").load(path, env)
-        return type(self.agent()).load(path, env=env)
+            return _serving(importlib.import_module("recsim_llm.agents").load(path, env), env)
+        return _serving(type(self.agent()).load(path, env=env), env)
 
     @property
     def script(self) -> list[Step]:
@@ -82,17 +100,26 @@ class Subject:
         return script
 
 
+def _serving(agent: Any, env: Any) -> Any:
+    """The agent, told where it is if it reads the truth: no environment has the observations of a script now."""
+    if getattr(agent, "needs_truth", False) and hasattr(agent, "serve"):
+        agent.serve(env)
+    return agent
+
+
 def recorded(env: Any, seed: int) -> list[Step]:
     """What users see and do who are shown fixed slates."""
     from recsim_llm.testing.environments import actions
 
     stream = actions(env.action_space, seed)
     observation, info = env.reset(seed=seed)
-    starts, script = np.ones(env.num_envs, np.bool_), []
+    episode_start, script = np.ones(env.num_envs, np.bool_), []
     for _ in range(SCRIPT):
-        script.append(Step(_copied(observation), _copied(info), starts.copy(), np.array(env.unwrapped.available())))
+        script.append(
+            Step(_copied(observation), _copied(info), episode_start.copy(), np.array(env.unwrapped.available()))
+        )
         observation, _, terminated, truncated, info = env.step(next(stream))
-        starts = terminated | truncated
+        episode_start = terminated | truncated
     return script
 
 
@@ -114,7 +141,8 @@ def predict(agent: Any, step: Step, state: Any, deterministic: bool, index: Any 
     if "action_masks" in inspect.signature(agent.predict).parameters:
         more.setdefault("action_masks", step.shelf[index])
     return agent.predict(
-        rows_of(step.observation, index), state=state, episode_start=step.starts[index], deterministic=deterministic,
+        rows_of(step.observation, index), state=state, episode_start=step.episode_start[index],
+        deterministic=deterministic,
         **more,
     )  # fmt: skip
 

@@ -74,8 +74,8 @@ class ImageInputs:
         encoder: The image encoder.
         encodings: [I, E], zeros for items without an image.
         has_image: [I].
-        phrases: [N, E] what phrases on visual attributes mean to the encoder, as directions; None where nobody speaks
-            of them.
+        phrases: [N, E] what phrases on visual attributes mean to the encoder, as directions; None where nobody
+            speaks of them.
         said: For each user the (row of ``phrases``, valence) pairs.
         files: The images themselves, where the world keeps them.
     """

@@ -163,3 +163,16 @@ def checked_blocks(blocks: Mapping[str, Sequence[int]], width: int) -> dict[str,
 def _same_length(name: str, seen: int, count: int) -> None:
     if seen != count:
         raise ConfigError(f"column {name} has {seen} rows, item_id has {count}; they must be the same")
+
+
+def occurrences(numbers: NDArray[np.integer]) -> NDArray[np.int64]:
+    """How many equal numbers stand further left in each row [B, C]."""
+    order = np.argsort(numbers, 1, kind="stable")
+    ordered = np.take_along_axis(numbers, order, 1)
+    place = np.broadcast_to(np.arange(numbers.shape[1]), numbers.shape)
+    first = np.ones(numbers.shape, np.bool_)
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    begins = np.maximum.accumulate(np.where(first, place, 0), 1)
+    found = np.empty(numbers.shape, np.int64)
+    np.put_along_axis(found, order, place - begins, 1)
+    return found

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.encoders.cache import encode_cached
-from recsim_llm.encoders.text import Encoder, load_text_encoder
+from recsim_llm.encoders.text import Encoder, load_text_encoder, may_be_named
 from recsim_llm.errors import ConfigError, unknown
 from recsim_llm.worlds.world import World
 
@@ -369,7 +369,14 @@ class WorldEncoder:
         """
         if not world.encoding or "id" not in world.encoder:
             raise ConfigError(f"the world {world.name!r} names no text encoder; new texts cannot be brought into it")
-        model = encoder or load_text_encoder(str(world.encoder["id"]))
+        name = str(world.encoder["id"])
+        if encoder is None and not may_be_named(name):
+            raise ConfigError(
+                f"the world {world.name!r} names the text encoder {name!r}, which is neither the model of a package "
+                "nor an id that was loaded on this machine before; if you trust it, pass "
+                "encoder=load_text_encoder(...)"
+            )
+        model = encoder or load_text_encoder(name)
         if model.digest != world.encoder.get("digest", model.digest):
             raise ConfigError(
                 f"the world {world.name!r} was encoded by {world.encoder['id']!r} with other weights than those of "

@@ -23,6 +23,9 @@ from recsim_llm.agents.wrappers.mmr import marginal
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.simulator import SIGNALS
 
+# Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
+
 NAMES = agents.families()["wrapper"]
 INNER = ["linucb", "epsilon_greedy", "thompson", "random", "mf", "ppo", "oracle", "mmr"]
 SMALL: dict[str, dict[str, Any]] = {"ppo": {"rollout": 64, "batch": 64, "epochs": 1}, "mf": {"epochs": 2}}
@@ -33,11 +36,13 @@ Make = Callable[..., Any]
 def build(world_folder: str) -> Make:
     """Makes a wrapper around an agent, on the synthetic world."""
 
-    def made(name: str, inner: str = "linucb", *, slots: int = 4, lanes: int = 4, seed: int = 0, **config: Any) -> Any:
+    def made(
+        name: str, inner: str = "linucb", *, slate_size: int = 4, lanes: int = 4, seed: int = 0, **config: Any
+    ) -> Any:
         if agents.get(inner).needs_torch:
             pytest.importorskip("stable_baselines3")
         env = gym.make_vec(
-            "recsim_llm/News-v0", num_envs=lanes, world=world_folder, slate_size=slots, users="train", horizon=25,
+            "recsim_llm/News-v0", num_envs=lanes, world=world_folder, slate_size=slate_size, users="train", horizon=25,
             truth=agents.get(inner).needs_truth,
         )  # fmt: skip
         return agents.make(name, env, seed, agent=inner, agent_config=SMALL.get(inner, {}), **config)
@@ -47,14 +52,14 @@ def build(world_folder: str) -> Make:
 
 def rows(agent: Agent, count: int = 8, seed: int = 0) -> NDArray[np.float32]:
     rng = np.random.Generator(np.random.PCG64(seed))
-    return rng.uniform(-1, 1, (count, agent.setting.width)).astype(np.float32)
+    return rng.uniform(-1, 1, (count, agent.env_spec.width)).astype(np.float32)
 
 
 def choice(agent: Agent, count: int = 8, seed: int = 0, deterministic: bool = True) -> tuple[NDArray[np.int64], Any]:
     """A choice for users in their first step, every item on the shelf."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    allowed = np.ones((count, agent.setting.items), np.bool_)
-    return agent.choose(rows(agent, count, seed), None, np.ones(count, np.bool_), deterministic, allowed, rng)
+    action_mask = np.ones((count, agent.env_spec.items), np.bool_)
+    return agent.choose(rows(agent, count, seed), None, np.ones(count, np.bool_), deterministic, action_mask, rng)
 
 
 class TestAroundAny:
@@ -64,7 +69,7 @@ class TestAroundAny:
     @pytest.mark.parametrize("name", NAMES)
     def test_it_learns_serves_and_survives_a_file(self, name: str, inner: str, build: Make, tmp_path: Path) -> None:
         agent = build(name, inner).learn(96)
-        slates, _ = agent.predict(agent.lanes.observation, action_masks=np.ones((4, agent.setting.items), bool))
+        slates, _ = agent.predict(agent.runner.observation, action_masks=np.ones((4, agent.env_spec.items), bool))
         assert all(len(set(slate)) == 4 for slate in slates.tolist())
         again = agents.load(agent.save(tmp_path / "agent"), env=build(name, inner).env)
         assert json.loads(json.dumps(again.config.to_dict())) == agent.config.to_dict()
@@ -92,7 +97,7 @@ class TestAroundAny:
 
     def test_the_inner_agent_learns_from_what_was_shown(self, build: Make) -> None:
         agent = build("mmr", "thompson", weight=0.0)
-        shown = np.zeros(agent.setting.items)
+        shown = np.zeros(agent.env_spec.items)
 
         def noted(names: dict[str, Any], _: Any) -> None:
             info = names["transition"].info
@@ -105,7 +110,7 @@ class TestAroundAny:
 
     def test_states_are_told_wherever_the_slate_stands(self, build: Make) -> None:
         chosen, shown = np.arange(8).reshape(2, 4), np.arange(10, 18).reshape(2, 4)
-        memory = Memory.empty(2, build("mmr").setting)
+        memory = Memory.empty(2, build("mmr").env_spec)
         assert told_of(None, chosen, shown) is None
         assert (told_of(memory.noting(chosen), chosen, shown).last == shown).all()
         assert (told_of(memory.noting(chosen.copy()), chosen, shown).last == shown).all()
@@ -113,15 +118,15 @@ class TestAroundAny:
 
     def test_what_rests_for_the_inner_agent_is_not_explored(self, build: Make) -> None:
         agent = build("explore_epsilon", "popularity", epsilon=1.0, epsilon_start=1.0)
-        memory = Memory.empty(1, agent.setting).noting(np.array([[1, 2, 3, 4]]))
-        observation = np.zeros((1, agent.setting.width), np.float32)
-        feedback = observation[:, agent.setting.layout["feedback"]].reshape(1, 4, -1)
+        memory = Memory.empty(1, agent.env_spec).noting(np.array([[1, 2, 3, 4]]))
+        observation = np.zeros((1, agent.env_spec.width), np.float32)
+        feedback = observation[:, agent.env_spec.layout["feedback"]].reshape(1, 4, -1)
         feedback[:, :, SIGNALS.index("click")] = 1.0
-        observation[:, agent.setting.layout["feedback"]] = feedback.reshape(1, -1)
-        allowed = np.ones((1, agent.setting.items), np.bool_)
+        observation[:, agent.env_spec.layout["feedback"]] = feedback.reshape(1, -1)
+        action_mask = np.ones((1, agent.env_spec.items), np.bool_)
         for seed in range(40):
             rng = np.random.Generator(np.random.PCG64(seed))
-            slates, _ = agent.act(observation, memory, np.zeros(1, np.bool_), False, allowed, rng)
+            slates, _ = agent.act(observation, memory, np.zeros(1, np.bool_), False, action_mask, rng)
             assert not set(slates[0].tolist()) & {1, 2, 3, 4}
 
     def test_refusals_and_wrong_settings_are_told(self, build: Make, world_folder: str) -> None:
@@ -156,13 +161,13 @@ class TestPool:
     @pytest.mark.parametrize("inner", ["popularity", "linucb", "q_learning", "thompson"])
     def test_it_has_the_best_first_and_none_twice(self, inner: str, build: Make) -> None:
         agent = build("mmr", inner, pool=12, seed=3).learn(100)
-        allowed = np.ones((6, agent.setting.items), np.bool_)
-        allowed[:, ::3] = False
+        action_mask = np.ones((6, agent.env_spec.items), np.bool_)
+        action_mask[:, ::3] = False
         for deterministic in (True, False):
             rng = np.random.Generator(np.random.PCG64(0))
-            pool = agent.pool(rows(agent, 6), None, np.ones(6, np.bool_), deterministic, allowed, rng)
+            pool = agent.pool(rows(agent, 6), None, np.ones(6, np.bool_), deterministic, action_mask, rng)
             assert pool.usable.all()
-            assert np.take_along_axis(allowed, pool.items, 1).all()
+            assert np.take_along_axis(action_mask, pool.items, 1).all()
             assert all(len(set(items)) == 12 for items in pool.items.tolist())
             assert (np.diff(pool.relevance) <= 0).all()
             assert pool.relevance[:, 0] == pytest.approx(np.ones(6))
@@ -171,23 +176,23 @@ class TestPool:
         self, build: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         agent = build("mmr", "linucb", pool=12).learn(200)
-        allowed, starts = np.ones((6, agent.setting.items), np.bool_), np.ones(6, np.bool_)
+        action_mask, episode_start = np.ones((6, agent.env_spec.items), np.bool_), np.ones(6, np.bool_)
         rng = np.random.Generator(np.random.PCG64(0))
-        scored = agent.pool(rows(agent, 6), None, starts, True, allowed, rng)
+        scored = agent.pool(rows(agent, 6), None, episode_start, True, action_mask, rng)
         monkeypatch.setattr(agent, "scores", lambda *_: None)
-        asked = agent.pool(rows(agent, 6), None, starts, True, allowed, rng)
+        asked = agent.pool(rows(agent, 6), None, episode_start, True, action_mask, rng)
         assert (scored.items == asked.items).all()
 
     def test_a_short_shelf_is_marked(self, build: Make) -> None:
         agent = build("mmr", "popularity", pool=12)
-        allowed = np.zeros((2, agent.setting.items), np.bool_)
-        allowed[:, [5, 9, 11, 20, 33, 41]] = True
+        action_mask = np.zeros((2, agent.env_spec.items), np.bool_)
+        action_mask[:, [5, 9, 11, 20, 33, 41]] = True
         rng = np.random.Generator(np.random.PCG64(0))
-        pool = agent.pool(rows(agent, 2), None, np.ones(2, np.bool_), True, allowed, rng)
+        pool = agent.pool(rows(agent, 2), None, np.ones(2, np.bool_), True, action_mask, rng)
         for items, usable in zip(pool.items, pool.usable, strict=True):
             assert sorted(items[usable].tolist()) == [5, 9, 11, 20, 33, 41]
-        allowed[:, [5, 9, 11]] = False
-        slates, _ = agent.act(rows(agent, 2), None, np.ones(2, np.bool_), True, allowed, rng)
+        action_mask[:, [5, 9, 11]] = False
+        slates, _ = agent.act(rows(agent, 2), None, np.ones(2, np.bool_), True, action_mask, rng)
         assert all({20, 33, 41} < set(slate) and len(set(slate)) == 4 for slate in slates.tolist())
 
 
@@ -215,13 +220,13 @@ class TestMMR:
 
     def test_weight_one_is_the_inner_agent_and_zero_is_more_diverse(self, build: Make) -> None:
         def closeness(agent: Agent) -> float:
-            x = agent.setting.catalog.embedding[choice(agent)[0]].astype(float)
+            x = agent.env_spec.catalog.embedding[choice(agent)[0]].astype(float)
             x /= np.linalg.norm(x, axis=2, keepdims=True)
             return float((x @ x.transpose(0, 2, 1))[:, *np.triu_indices(4, 1)].mean())
 
         same, diverse = (build("mmr", "linucb", weight=weight).learn(200) for weight in (1.0, 0.0))
-        allowed, rng = np.ones((8, 60), np.bool_), np.random.Generator(np.random.PCG64(0))
-        plain, _ = same.inner.act(rows(same), None, np.ones(8, np.bool_), True, allowed, rng)
+        action_mask, rng = np.ones((8, 60), np.bool_), np.random.Generator(np.random.PCG64(0))
+        plain, _ = same.inner.act(rows(same), None, np.ones(8, np.bool_), True, action_mask, rng)
         assert (choice(same)[0] == plain).all()
         assert closeness(diverse) < closeness(same) - 0.1
 
@@ -271,10 +276,10 @@ class TestFairExposure:
         state: Any = None
         given = np.zeros(agent.offers.shape[1])
         rng = np.random.Generator(np.random.PCG64(0))
-        observation = np.zeros((4, agent.setting.width), np.float32)
+        observation = np.zeros((4, agent.env_spec.width), np.float32)
         for _ in range(steps):
             slates, state = agent.act(
-                observation, state, np.zeros(4, np.bool_), True, np.ones((4, agent.setting.items), np.bool_), rng
+                observation, state, np.zeros(4, np.bool_), True, np.ones((4, agent.env_spec.items), np.bool_), rng
             )
             given += np.bincount(agent.provider[slates].ravel(), np.tile(agent.attention, 4), minlength=len(given))
         return given / given.sum()
@@ -290,15 +295,15 @@ class TestFairExposure:
     def test_debts_stay_bounded_and_add_up(self, build: Make) -> None:
         agent = build("fair_exposure", "linucb", strength=2.0)
         agent.learn(400)
-        debt = agent._state.debt
+        debt = agent.state.debt
         assert debt.sum(1) == pytest.approx(np.zeros(4), abs=1e-9)
         assert np.abs(debt).max() < 3.0
 
     def test_merit_owes_the_better_provider_more(self, build: Make) -> None:
         agent = build("fair_exposure", "linucb", target="merit", pool=12)
-        allowed = np.ones((3, agent.setting.items), np.bool_)
+        action_mask = np.ones((3, agent.env_spec.items), np.bool_)
         rng = np.random.Generator(np.random.PCG64(0))
-        pool = agent.pool(rows(agent, 3), None, np.ones(3, np.bool_), True, allowed, rng)
+        pool = agent.pool(rows(agent, 3), None, np.ones(3, np.bool_), True, action_mask, rng)
         shares = agent._shares(pool, np.ones((3, 7), np.bool_))
         for lane in range(3):
             merit = np.bincount(agent.provider[pool.items[lane]], pool.relevance[lane], minlength=7)
@@ -318,8 +323,8 @@ class TestExploration:
     def test_deterministic_is_the_inner_agent(self, name: str, build: Make) -> None:
         agent = build(name, "linucb").learn(200)
         slates, _ = choice(agent)
-        allowed, rng = np.ones((8, 60), np.bool_), np.random.Generator(np.random.PCG64(0))
-        plain, _ = agent.inner.act(rows(agent), None, np.ones(8, np.bool_), True, allowed, rng)
+        action_mask, rng = np.ones((8, 60), np.bool_), np.random.Generator(np.random.PCG64(0))
+        plain, _ = agent.inner.act(rows(agent), None, np.ones(8, np.bool_), True, action_mask, rng)
         assert (slates == plain).all()
         assert (agent.propensity == 1.0).all()
 
@@ -369,7 +374,7 @@ class TestScalarised:
         kept: list[Any] = []
         agent.learn(80, callback=lambda names, _: kept.append(names["transition"]))
         for inner, outer in zip(told, kept, strict=True):
-            signals = agent.setting.feedback(outer.next_observation)
+            signals = agent.env_spec.feedback(outer.next_observation)
             expected = sum(weight * signals[:, :, SIGNALS.index(name)] for name, weight in weights.items())
             assert inner.info["slot_reward"] == pytest.approx(expected, abs=1e-6)
             assert inner.reward == pytest.approx(expected.sum(1), abs=1e-5)
@@ -398,8 +403,8 @@ class TestScalarised:
         alone = build("scalarised", "linucb", weights={"click": 1.0, "dwell": 1e-9}, separate=True, epsilon=0.0).learn(
             200
         )
-        allowed, rng = np.ones((8, 60), np.bool_), np.random.Generator(np.random.PCG64(0))
-        plain, _ = alone.parts["click"].act(rows(alone), None, np.ones(8, np.bool_), True, allowed, rng)
+        action_mask, rng = np.ones((8, 60), np.bool_), np.random.Generator(np.random.PCG64(0))
+        plain, _ = alone.parts["click"].act(rows(alone), None, np.ones(8, np.bool_), True, action_mask, rng)
         assert (choice(alone)[0] == plain).all()
 
     def test_agents_without_scores_cannot_be_kept_separate(self, build: Make) -> None:

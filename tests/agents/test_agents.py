@@ -21,9 +21,12 @@ from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.common.features import Features, Situation
 from recsim_llm.agents.common.slates import best, mixed, uniform
 from recsim_llm.agents.core.base import Agent
-from recsim_llm.agents.core.env_runner import Lanes, Setting
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, EnvRunner
 from recsim_llm.agents.reference.oracle import best_assortment
 from recsim_llm.errors import ConfigError, DataError
+
+# Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
 
 ALPHA = 1e-4
 LEARNERS = ["popularity", "epsilon_greedy", "thompson", "linucb", "q_learning", "sarsa", "mf", "ppo"]
@@ -38,7 +41,7 @@ def build(world_folder: str) -> Make:
     """Makes an agent and its environment on the synthetic world, whose items come and go."""
 
     def made(
-        name: str, *, slots: int = 3, lanes: int = 4, seed: int = 0, truth: bool | None = None, **env: Any
+        name: str, *, slate_size: int = 3, lanes: int = 4, seed: int = 0, truth: bool | None = None, **env: Any
     ) -> Agent:
         if agents.get(name).needs_torch:
             pytest.importorskip("torch")
@@ -46,7 +49,7 @@ def build(world_folder: str) -> Make:
         needed = agents.get(name).needs_truth if truth is None else truth
         arguments = {
             "world": world_folder,
-            "slate_size": slots,
+            "slate_size": slate_size,
             "users": "train",
             "truth": needed,
             "horizon": 25,
@@ -63,13 +66,13 @@ def build(world_folder: str) -> Make:
 def rows(agent: Agent, count: int, seed: int = 0) -> NDArray[np.float32]:
     """Observations [B, P] with something in every part."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    return rng.uniform(-1, 1, (count, agent.setting.width)).astype(np.float32)
+    return rng.uniform(-1, 1, (count, agent.env_spec.width)).astype(np.float32)
 
 
 def truth_for(agent: Agent, count: int, seed: int = 0) -> None:
     """Shows an oracle some truth for that many lanes; others do not look."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    shape = (count, agent.setting.items)
+    shape = (count, agent.env_spec.items)
     agent.observe({"truth_appeal": rng.normal(size=shape), "truth_value": np.ones(shape)})
 
 
@@ -144,18 +147,18 @@ class TestNames:
 class TestActions:
     """What ``predict`` returns."""
 
-    @pytest.mark.parametrize("slots", [1, 3])
+    @pytest.mark.parametrize("slate_size", [1, 3])
     @pytest.mark.parametrize("name", EVERYONE)
-    def test_shapes(self, name: str, slots: int, build: Make) -> None:
-        agent = build(name, slots=slots)
+    def test_shapes(self, name: str, slate_size: int, build: Make) -> None:
+        agent = build(name, slate_size=slate_size)
         for count in (1, 4, 7):
             truth_for(agent, count)
             actions, _ = agent.predict(rows(agent, count))
-            assert actions.shape == ((count,) if slots == 1 else (count, slots))
+            assert actions.shape == ((count,) if slate_size == 1 else (count, slate_size))
             assert actions.dtype == np.int64
         truth_for(agent, 1)
         actions, _ = agent.predict(rows(agent, 1)[0])
-        assert np.shape(actions) == (() if slots == 1 else (slots,))
+        assert np.shape(actions) == (() if slate_size == 1 else (slate_size,))
 
     @pytest.mark.parametrize("deterministic", [False, True])
     @pytest.mark.parametrize("name", EVERYONE)
@@ -164,13 +167,13 @@ class TestActions:
         rng = np.random.Generator(np.random.PCG64(1))
         state: Any = None
         for step in range(25):
-            allowed = rng.random((6, agent.setting.items)) < 0.15
-            allowed[:, rng.choice(agent.setting.items, 3, replace=False)] = True
+            action_mask = rng.random((6, agent.env_spec.items)) < 0.15
+            action_mask[:, rng.choice(agent.env_spec.items, 3, replace=False)] = True
             truth_for(agent, 6, step)
             actions, state = agent.predict(
-                rows(agent, 6, step), state, np.zeros(6, bool), deterministic, action_masks=allowed
+                rows(agent, 6, step), state, np.zeros(6, bool), deterministic, action_masks=action_mask
             )
-            assert np.take_along_axis(allowed, actions, 1).all()
+            assert np.take_along_axis(action_mask, actions, 1).all()
             assert all(len(set(slate)) == 3 for slate in actions.tolist())
 
     @pytest.mark.parametrize("name", EVERYONE)
@@ -183,12 +186,12 @@ class TestActions:
     def test_an_empty_shelf_is_no_error(self, name: str, build: Make) -> None:
         agent = build(name)
         truth_for(agent, 4)
-        actions, _ = agent.predict(rows(agent, 4), action_masks=np.zeros((4, agent.setting.items), bool))
+        actions, _ = agent.predict(rows(agent, 4), action_masks=np.zeros((4, agent.env_spec.items), bool))
         assert all(len(set(slate)) == 3 for slate in actions.tolist())
 
     def test_masks_come_in_every_form(self, build: Make) -> None:
         agent = build("random")
-        items = agent.setting.items
+        items = agent.env_spec.items
         one = np.zeros(items, bool)
         one[:3] = True
         for masks in (
@@ -205,12 +208,12 @@ class TestActions:
 
     def test_without_masks_the_own_environment_is_asked(self, build: Make) -> None:
         agent = build("random")
-        agent.env.reset(seed=0)
-        allowed = agent.env.unwrapped.available()
-        assert not allowed.all()
+        observation, _ = agent.env.reset(seed=0)
+        action_mask = agent.env.unwrapped.available()
+        assert not action_mask.all()
         for _ in range(20):
-            actions, _ = agent.predict(rows(agent, 4))
-            assert np.take_along_axis(allowed, actions, 1).all()
+            actions, _ = agent.predict(observation)
+            assert np.take_along_axis(action_mask, actions, 1).all()
 
     @pytest.mark.parametrize("name", [name for name in EVERYONE if name != "ppo"])
     def test_dict_observations(self, name: str, build: Make) -> None:
@@ -347,7 +350,7 @@ class TestLearning:
 
     def test_an_id_will_do(self) -> None:
         agent = agents.make("random", "recsim_llm/Music-v0")
-        assert agent.lanes.count == 64
+        assert agent.runner.count == 64
         assert agent.learn(64).num_timesteps == 64
 
 
@@ -361,7 +364,7 @@ class TestLanes:
             env: Any = gym.make("recsim_llm/News-v0", max_episode_steps=9, **arguments)
         else:
             env = gym.make_vec("recsim_llm/News-v0", num_envs=lanes, autoreset_mode=mode, horizon=9, **arguments)
-        driver = Lanes(env, Setting.of(env))
+        driver = EnvRunner(env, EnvironmentSpec.of(env))
         driver.reset(seed=11)
         kept: list[list[tuple[Any, ...]]] = [[] for _ in range(driver.count)]
         while min(len(lane) for lane in kept) < steps:
@@ -424,10 +427,13 @@ class TestFiles:
             assert (array == two.arrays()[key]).all(), key
 
     def test_the_file_names_its_environment(self, build: Make, tmp_path: Path) -> None:
-        path = build("thompson", lanes=5).learn(50).save(tmp_path / "agent.zip")
+        elsewhere = build("thompson", lanes=5).save(tmp_path / "elsewhere.zip")
+        with pytest.raises(ConfigError, match=r"is not built in; .*pass load\(path, env="):
+            agents.get("thompson").load(elsewhere)
+        path = build("thompson", lanes=5, world="news").learn(50).save(tmp_path / "agent.zip")
         again = agents.get("thompson").load(path)
         assert again.env.unwrapped.num_envs == 5
-        assert again.setting.slots == 3
+        assert again.env_spec.slate_size == 3
         again.learn(50)
 
     def test_members(self, build: Make, tmp_path: Path) -> None:
@@ -563,7 +569,7 @@ class TestStableBaselines3:
     @pytest.mark.filterwarnings("ignore:Evaluation environment is not wrapped")
     def test_evaluate_policy_on_a_scalar_environment(self, name: str, build: Make) -> None:
         evaluation = pytest.importorskip("stable_baselines3.common.evaluation")
-        agent = build(name, lanes=0, slots=1)
+        agent = build(name, lanes=0, slate_size=1)
         mean, _ = evaluation.evaluate_policy(agent, agent.env, n_eval_episodes=2)
         assert 0 <= mean <= 25
 
@@ -571,14 +577,14 @@ class TestStableBaselines3:
 class TestRandom:
     """The uniform policy is uniform."""
 
-    @pytest.mark.parametrize("slots", [1, 3])
-    def test_items_are_equally_frequent(self, slots: int) -> None:
+    @pytest.mark.parametrize("slate_size", [1, 3])
+    def test_items_are_equally_frequent(self, slate_size: int) -> None:
         stats = pytest.importorskip("scipy.stats")
         rng = np.random.Generator(np.random.PCG64(0))
-        allowed = np.ones((4_000, 12), bool)
-        allowed[:, 5] = False
-        slates = uniform(allowed, slots, rng)
-        for slot in range(slots):
+        action_mask = np.ones((4_000, 12), bool)
+        action_mask[:, 5] = False
+        slates = uniform(action_mask, slate_size, rng)
+        for slot in range(slate_size):
             counts = np.bincount(slates[:, slot], minlength=12)
             assert counts[5] == 0
             assert stats.chisquare(np.delete(counts, 5)).pvalue > ALPHA
@@ -586,9 +592,9 @@ class TestRandom:
     def test_slots_explore_with_probability_epsilon(self) -> None:
         stats = pytest.importorskip("scipy.stats")
         rng = np.random.Generator(np.random.PCG64(1))
-        allowed = np.ones((20_000, 1_000), bool)[:5_000]
+        action_mask = np.ones((20_000, 1_000), bool)[:5_000]
         greedy = np.tile(np.arange(4), (5_000, 1))
-        slates, _ = mixed(greedy, allowed, 0.3, rng)
+        slates, _ = mixed(greedy, action_mask, 0.3, rng)
         assert all(len(set(slate)) == 4 for slate in slates[:500].tolist())
         explored = int((slates != greedy).sum())
         rate = 0.3 * (1 - 4 / 1_000)
@@ -601,41 +607,41 @@ class TestSlates:
     @pytest.mark.parametrize("seed", range(20))
     def test_best_is_what_sorting_gives(self, seed: int) -> None:
         rng = np.random.Generator(np.random.PCG64(seed))
-        items, slots = int(rng.integers(1, 40)), 1
-        slots = int(rng.integers(1, items + 1))
+        items, slate_size = int(rng.integers(1, 40)), 1
+        slate_size = int(rng.integers(1, items + 1))
         scores = rng.integers(-3, 4, (5, items)).astype(np.float32)
-        allowed = rng.random((5, items)) < rng.random()
-        slates = best(scores, allowed, slots)
-        for row, mask, slate in zip(scores, allowed, slates, strict=True):
+        action_mask = rng.random((5, items)) < rng.random()
+        slates = best(scores, action_mask, slate_size)
+        for row, mask, slate in zip(scores, action_mask, slates, strict=True):
             order = sorted(range(items), key=lambda i: (not mask[i], -row[i] if mask[i] else 0, i))
-            assert slate.tolist() == order[:slots]
+            assert slate.tolist() == order[:slate_size]
 
     def test_what_was_consumed_rests(self, build: Make) -> None:
         agent = build("popularity")
-        setting, observation = agent.setting, np.zeros((2, agent.setting.width), np.float32)
+        env_spec, observation = agent.env_spec, np.zeros((2, agent.env_spec.width), np.float32)
         shown = np.array([[1, 2, 3], [4, 5, 6]])
-        memory = Memory.empty(2, setting).noting(shown)
-        feedback = observation[:, setting.layout["feedback"]].reshape(2, 3, 8)
+        memory = Memory.empty(2, env_spec).noting(shown)
+        feedback = observation[:, env_spec.layout["feedback"]].reshape(2, 3, 8)
         feedback[0, 0, 0] = 1.0  # clicked item 1
         feedback[0, 1, 7] = 1.0  # left item 2; item 3 was never seen
-        observation[:, setting.layout["feedback"]] = feedback.reshape(2, -1)
-        memory = memory.renewed(observation, np.array([False, True]), setting)
-        allowed = np.ones((2, setting.items), bool)
-        rested = memory.rested(allowed, after_click=3, after_look=1)
+        observation[:, env_spec.layout["feedback"]] = feedback.reshape(2, -1)
+        memory = memory.renewed(observation, np.array([False, True]), env_spec)
+        action_mask = np.ones((2, env_spec.items), bool)
+        rested = memory.rested(action_mask, after_click=3, after_look=1)
         assert np.flatnonzero(~rested[0]).tolist() == [1, 2]
         assert rested[1].all()
         nothing = np.zeros_like(observation)
         for resting in ([1, 2], [1], [1], []):
-            memory = memory.renewed(nothing, np.zeros(2, bool), setting)
-            assert np.flatnonzero(~memory.rested(allowed, after_click=3, after_look=1)[0]).tolist() == resting
+            memory = memory.renewed(nothing, np.zeros(2, bool), env_spec)
+            assert np.flatnonzero(~memory.rested(action_mask, after_click=3, after_look=1)[0]).tolist() == resting
 
     def test_a_short_shelf_lets_nothing_rest(self, build: Make) -> None:
         agent = build("popularity")
-        allowed = np.zeros((1, agent.setting.items), bool)
-        allowed[0, :3] = True
+        action_mask = np.zeros((1, agent.env_spec.items), bool)
+        action_mask[0, :3] = True
         state: Any = None
         for _ in range(5):
-            actions, state = agent.predict(rows(agent, 1), state, np.zeros(1, bool), action_masks=allowed)
+            actions, state = agent.predict(rows(agent, 1), state, np.zeros(1, bool), action_masks=action_mask)
             assert sorted(actions[0].tolist()) == [0, 1, 2]
 
 
@@ -684,10 +690,10 @@ class TestOracle:
 
     def test_truth_is_used_once(self, build: Make) -> None:
         agent = build("oracle")
-        agent.env.reset(seed=0)
+        observation, _ = agent.env.reset(seed=0)
         truth_for(agent, 4, seed=1)
-        shown, _ = agent.predict(rows(agent, 4))
-        own, _ = agent.predict(rows(agent, 4))
+        shown, _ = agent.predict(observation)
+        own, _ = agent.predict(observation)
         assert (shown != own).any()
 
 
@@ -697,18 +703,18 @@ class TestLinUCB:
     @pytest.fixture
     def case(self, build: Make) -> tuple[Features, Situation]:
         agent = build("linucb")
-        setting, features = agent.setting, Features(agent.setting, 5)
+        env_spec, features = agent.env_spec, Features(agent.env_spec, 5)
         rng = np.random.Generator(np.random.PCG64(0))
 
         def draw(*shape: int) -> NDArray[np.float32]:
             return rng.uniform(0, 1, shape).astype(np.float32)
 
-        known = rng.permuted(np.tile(np.arange(setting.items, dtype=np.int32), (4, 1)), axis=1)[:, :40]
+        known = rng.permuted(np.tile(np.arange(env_spec.items, dtype=np.int32), (4, 1)), axis=1)[:, :40]
         known[:, 30:] = -1
-        memory = Memory(known, draw(4, 40), draw(4, 40), draw(4, len(setting.catalog.topics)), np.zeros((4, 3), int))
+        memory = Memory(known, draw(4, 40), draw(4, 40), draw(4, len(env_spec.catalog.topics)), np.zeros((4, 3), int))
         situation = Situation(
-            draw(4, setting.catalog.width), draw(4, setting.catalog.width), draw(4, 10), memory,
-            np.array([6.0, 3.0, 0.0, -1.0], np.float32), draw(setting.items),
+            draw(4, env_spec.catalog.width), draw(4, env_spec.catalog.width), draw(4, 10), memory,
+            np.array([6.0, 3.0, 0.0, -1.0], np.float32), draw(env_spec.items),
         )  # fmt: skip
         return features, situation
 
@@ -751,19 +757,19 @@ class TestMF:
     def test_the_sums_are_those_of_the_episode(self, build: Make) -> None:
         agent: Any = build("mf", config={"epochs": 3, "factors": 4})
         agent.learn(400)
-        model, setting = agent.model, agent.setting
+        model, env_spec = agent.model, agent.env_spec
         rng = np.random.Generator(np.random.PCG64(0))
         state: Any = None
         designs, targets = [], []
-        observation = np.zeros((1, setting.width), np.float32)
+        observation = np.zeros((1, env_spec.width), np.float32)
         for _ in range(6):
             actions, state = agent.predict(
-                observation, state, np.zeros(1, bool), action_masks=np.ones(setting.items, bool)
+                observation, state, np.zeros(1, bool), action_masks=np.ones(env_spec.items, bool)
             )
             clicks = rng.random(3) < 0.5
             signals = np.zeros((3, 8), np.float32)
             signals[:, 0], signals[:, 7] = clicks, ~clicks
-            observation[:, setting.layout["feedback"]] = signals.reshape(1, -1)
+            observation[:, env_spec.layout["feedback"]] = signals.reshape(1, -1)
             items = actions[0]
             designs += [np.concatenate([[1.0], model.weights * model.items[item]]) for item in items]
             targets += list(clicks - model.mu[0] - model.item_bias[items])

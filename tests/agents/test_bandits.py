@@ -19,6 +19,9 @@ from recsim_llm.agents.core.base import Agent, Transition
 from recsim_llm.errors import ConfigError
 from tests.tiny import tiny_env, tiny_world
 
+# Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
+
 ALPHA = 1e-4
 FREE: dict[str, Any] = {"after_click": 0, "after_look": 0}
 UNIT: dict[str, Any] = {"span": 1.0, **FREE}
@@ -35,12 +38,12 @@ def rng_of(seed: int) -> np.random.Generator:
 
 
 def bandit(
-    name: str, folder: Path, items: int = 5, slots: int = 1, seed: int = 0, lanes: int = 2, **config: Any
+    name: str, folder: Path, items: int = 5, slate_size: int = 1, seed: int = 0, lanes: int = 2, **config: Any
 ) -> Any:
     """An agent that knows of so many items; nothing happens in its environment."""
     place = folder / f"{items} items"
     place.mkdir(exist_ok=True)
-    env = tiny_env(tiny_world(np.eye(items), np.linspace(-1, 1, items)), place, lanes=lanes, slate_size=slots)
+    env = tiny_env(tiny_world(np.eye(items), np.linspace(-1, 1, items)), place, lanes=lanes, slate_size=slate_size)
     return agents.make(name, env, seed=seed, **config)
 
 
@@ -51,7 +54,7 @@ def happened(
     shown, won = np.asarray(slates, np.int64), np.asarray(gains, np.float64)
     click = (won > 0).astype(np.float32) if clicks is None else np.asarray(clicks, np.float32)
     lanes = len(shown)
-    rows, flags = np.zeros((lanes, agent.setting.width), np.float32), np.zeros(lanes, np.bool_)
+    rows, flags = np.zeros((lanes, agent.env_spec.width), np.float32), np.zeros(lanes, np.bool_)
     info = {"slate": shown, "click": click, "skip": 1.0 - click, "slot_reward": won.astype(np.float32)}
     chance = np.broadcast_to(np.asarray(chances, np.float64), shown.shape)
     return Transition(rows, shown, won.sum(1), rows, flags, flags, info, ~flags, propensity=chance)
@@ -172,8 +175,8 @@ class TestArithmetic:
             if step > 20:
                 looks, p, q = agent.counts.looks, agent.means(), agent.index()
                 spent = looks * (special.rel_entr(p, q) + special.rel_entr(1 - p, 1 - q))
-                allowed = np.log(step) + c * np.log(np.log(step))
-                np.testing.assert_allclose(spent[p < 1], allowed, rtol=1e-6)
+                action_mask = np.log(step) + c * np.log(np.log(step))
+                np.testing.assert_allclose(spent[p < 1], action_mask, rtol=1e-6)
 
     def test_exp3_by_hand(self, tmp_path: Path) -> None:
         gamma, weights = 0.3, np.ones(5)
@@ -197,7 +200,7 @@ class TestArithmetic:
 
     @pytest.mark.parametrize("batch", [1, 4, 50])
     def test_a_window_holds_the_last_looks(self, batch: int, tmp_path: Path) -> None:
-        agent = bandit("sliding_window_ucb", tmp_path, window=10, xi=0.6, slots=2, **UNIT)  # 20 looks
+        agent = bandit("sliding_window_ucb", tmp_path, window=10, xi=0.6, slate_size=2, **UNIT)  # 20 looks
         rng, looks = rng_of(0), np.zeros((0, 2))
         for _ in range(30):
             slates, gains = (
@@ -235,7 +238,7 @@ class TestArithmetic:
             np.testing.assert_allclose(sampler.posterior(), [1 + wins, 1 + looks - wins], rtol=1e-6)
 
     def test_cascades_are_read_down_to_the_click(self, tmp_path: Path) -> None:
-        agent = bandit("cascade_ucb", tmp_path, slots=3, width=1.5, **UNIT)
+        agent = bandit("cascade_ucb", tmp_path, slate_size=3, width=1.5, **UNIT)
         clicks = np.array([[0, 1, 0], [0, 0, 0], [1, 0, 0], [1, 0, 1]])
         slates = np.array([[0, 1, 2], [3, 4, 0], [1, 0, 2], [2, 3, 4]])
         step = happened(agent, slates, clicks)
@@ -245,7 +248,7 @@ class TestArithmetic:
         np.testing.assert_allclose(agent.index(), wins / looks + np.sqrt(1.5 * np.log(4) / looks))
 
     def test_constant_steps_come_one_after_the_other(self, tmp_path: Path) -> None:
-        agent = bandit("constant_step", tmp_path, alpha=0.25, initial=0.5, slots=2, **FREE)
+        agent = bandit("constant_step", tmp_path, alpha=0.25, initial=0.5, slate_size=2, **FREE)
         rng, worth = rng_of(2), [0.5] * 5
         for _ in range(20):
             slates, gains = rng.permuted(np.tile(np.arange(5), (6, 1)), axis=1)[:, :2], rng.integers(0, 9, (6, 2))
@@ -285,9 +288,9 @@ class TestScale:
         for gain, item in (("reward", 3), ("click", 1)):
             agent = bandit(name, tmp_path, gain=gain)
             agent.update(happened(agent, slates, worth, 0.2, clicks))
-            rows = np.zeros((1, agent.setting.width), np.float32)
-            allowed = np.isin(np.arange(5), (1, 3))
-            assert agent.predict(rows, deterministic=True, action_masks=allowed)[0] == item, gain
+            rows = np.zeros((1, agent.env_spec.width), np.float32)
+            action_mask = np.isin(np.arange(5), (1, 3))
+            assert agent.predict(rows, deterministic=True, action_masks=action_mask)[0] == item, gain
 
     def test_other_gains_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="gain must be one of reward, click, got 'money'"):
@@ -392,12 +395,12 @@ class TestPropensity:
         "name", ["random", "epsilon_greedy", "constant_step", "softmax", "ucb1", "thompson", "exp3"]
     )
     def test_slates_are_as_frequent_as_recorded(self, name: str, tmp_path: Path) -> None:
-        agent = bandit(name, tmp_path, items=6, slots=2)
+        agent = bandit(name, tmp_path, items=6, slate_size=2)
         if name != "ucb1":  # there only equals are drawn
             agent.update(happened(agent, np.arange(6).reshape(3, 2), [[1, 0], [1, 1], [0, 0]], 0.01))
-        allowed = np.arange(6) != 4
-        rows = np.zeros((20_000, agent.setting.width), np.float32)
-        slates, _ = agent.predict(rows, action_masks=allowed)
+        action_mask = np.arange(6) != 4
+        rows = np.zeros((20_000, agent.env_spec.width), np.float32)
+        slates, _ = agent.predict(rows, action_masks=action_mask)
         assert not (slates == 4).any()
         assert agent.propensity.shape == slates.shape
         self.agrees(slates, agent.propensity)
@@ -405,21 +408,21 @@ class TestPropensity:
 
     def test_sure_choices_have_probability_one(self, tmp_path: Path) -> None:
         for name in ("recency", "best_static", "thompson"):
-            agent = bandit(name, tmp_path, slots=2)
-            agent.predict(np.zeros((3, agent.setting.width), np.float32), deterministic=True)
+            agent = bandit(name, tmp_path, slate_size=2)
+            agent.predict(np.zeros((3, agent.env_spec.width), np.float32), deterministic=True)
             assert agent.propensity.tolist() == [[1.0, 1.0]] * 3
 
     @pytest.mark.parametrize("explore", [0.0, 0.3, 1.0])
     def test_slates_that_are_uniform_or_served(self, explore: float) -> None:
-        rng, allowed = rng_of(0), np.tile(np.arange(5) != 1, (20_000, 1))
+        rng, action_mask = rng_of(0), np.tile(np.arange(5) != 1, (20_000, 1))
         served = np.tile([3, 0], (20_000, 1))
-        slates = np.where(rng.random((20_000, 1)) < explore, uniform(allowed, 2, rng), served)
-        self.agrees(slates, either(slates, served, allowed, explore))
+        slates = np.where(rng.random((20_000, 1)) < explore, uniform(action_mask, 2, rng), served)
+        self.agrees(slates, either(slates, served, action_mask, explore))
 
     @pytest.mark.parametrize("epsilon", [0.0, 0.4, 1.0])
     def test_slots_that_explore(self, epsilon: float) -> None:
-        allowed = np.tile(np.arange(6) != 1, (20_000, 1))
-        self.agrees(*mixed(np.tile([3, 0], (20_000, 1)), allowed, epsilon, rng_of(0)))
+        action_mask = np.tile(np.arange(6) != 1, (20_000, 1))
+        self.agrees(*mixed(np.tile([3, 0], (20_000, 1)), action_mask, epsilon, rng_of(0)))
 
     def test_slots_that_explore_on_an_empty_shelf(self) -> None:
         greedy = np.array([[2, 0, 1]])  # only 2 is allowed: nothing else can be shown
@@ -428,14 +431,14 @@ class TestPropensity:
         assert chances.tolist() == [[1.0, 1.0, 1.0]]
 
     def test_popularity_records_what_traffic_did(self, tmp_path: Path) -> None:
-        agent = bandit("popularity", tmp_path, slots=2, explore=0.5, lanes=4_000, **FREE)
+        agent = bandit("popularity", tmp_path, slate_size=2, explore=0.5, lanes=4_000, **FREE)
         agent.learn(4_000)
         transition = agent.interact()
         self.agrees(transition.action, transition.propensity)
 
     def test_uniform_slots(self) -> None:
-        allowed = np.array([[1, 1, 0, 1], [0, 0, 0, 1]], np.bool_)
-        assert uniform_propensity(allowed, 3).tolist() == [[1 / 3, 1 / 2, 1.0], [1.0, 1.0, 1.0]]
+        action_mask = np.array([[1, 1, 0, 1], [0, 0, 0, 1]], np.bool_)
+        assert uniform_propensity(action_mask, 3).tolist() == [[1 / 3, 1 / 2, 1.0], [1.0, 1.0, 1.0]]
 
 
 class TestDrawing:
@@ -443,29 +446,29 @@ class TestDrawing:
 
     def test_softmax_is_plackett_luce_for_each_user(self) -> None:
         logits = np.array([[0.0, 1.0, 2.0, 9.0], [3.0, 1.0, 0.0, -5.0]])
-        allowed = np.array([[1, 1, 1, 0], [1, 1, 1, 1]], np.bool_)
+        action_mask = np.array([[1, 1, 1, 0], [1, 1, 1, 1]], np.bool_)
         for seed in range(50):
-            slates, chances = softmax(logits, allowed, 2, rng_of(seed))
-            for row, mask, slate, chance in zip(logits, allowed, slates, chances, strict=True):
+            slates, chances = softmax(logits, action_mask, 2, rng_of(seed))
+            for row, mask, slate, chance in zip(logits, action_mask, slates, chances, strict=True):
                 weights = np.exp(row) * mask
                 first, second = slate
                 assert chance[0] == pytest.approx(weights[first] / weights.sum())
                 assert chance[1] == pytest.approx(weights[second] / (weights.sum() - weights[first]))
 
     def test_softmax_without_underflow(self) -> None:
-        allowed = np.tile([False, True, True], (4_000, 1))
-        slates, chances = softmax(np.array([0.0, -2_000.0, -2_001.0]), allowed, 1, rng_of(0))
+        action_mask = np.tile([False, True, True], (4_000, 1))
+        slates, chances = softmax(np.array([0.0, -2_000.0, -2_001.0]), action_mask, 1, rng_of(0))
         likely = 1 / (1 + np.exp(-1))
         assert np.unique(chances).tolist() == pytest.approx([1 - likely, likely])
         assert (slates == 1).mean() == pytest.approx(likely, abs=0.03)
 
     def test_too_few_items_are_filled_up_as_everywhere(self) -> None:
-        allowed = np.arange(5)[None] == 3
-        expected = best(np.zeros(5), allowed, 3).tolist()
+        action_mask = np.arange(5)[None] == 3
+        expected = best(np.zeros(5), action_mask, 3).tolist()
         for slates, chances in (
-            tied(np.zeros(5), allowed, 3, rng_of(0)),
-            softmax(np.zeros(5), allowed, 3, rng_of(0)),
-            agreeing(np.zeros((2, 5)), np.array([0]), allowed, 3),
+            tied(np.zeros(5), action_mask, 3, rng_of(0)),
+            softmax(np.zeros(5), action_mask, 3, rng_of(0)),
+            agreeing(np.zeros((2, 5)), np.array([0]), action_mask, 3),
         ):
             assert slates.tolist() == expected == [[3, 0, 1]]
             assert chances.tolist() == [[1.0, 1.0, 1.0]]
@@ -473,17 +476,17 @@ class TestDrawing:
     def test_ties_are_broken_for_each_user(self, tmp_path: Path) -> None:
         for name in ("ucb1", "kl_ucb", "sliding_window_ucb", "discounted_ucb", "cascade_ucb"):
             agent = bandit(name, tmp_path, items=8)
-            slates, _ = agent.predict(np.zeros((500, agent.setting.width), np.float32))
+            slates, _ = agent.predict(np.zeros((500, agent.env_spec.width), np.float32))
             assert len(np.unique(slates)) == 8
             assert (agent.propensity == 1 / 8).all()
 
     @pytest.mark.parametrize("seed", range(5))
     def test_the_best_come_first_unless_equal(self, seed: int) -> None:
         rng = rng_of(seed)
-        scores, allowed = rng.integers(4, size=9).astype(float), rng.random((200, 9)) < 0.7
-        slates, _ = tied(scores, allowed, 4, rng)
-        expected = best(scores, allowed, 4)
-        full = allowed.sum(1) >= 4
+        scores, action_mask = rng.integers(4, size=9).astype(float), rng.random((200, 9)) < 0.7
+        slates, _ = tied(scores, action_mask, 4, rng)
+        expected = best(scores, action_mask, 4)
+        full = action_mask.sum(1) >= 4
         assert (scores[slates] == scores[expected])[full].all()
         assert all(len(set(slate)) == 4 for slate in slates.tolist())
 
@@ -508,10 +511,10 @@ class TestServing:
         assert (agent.predict(observation, deterministic=True)[0] == int(self.APPEAL.argmax())).all()
 
     def test_the_newest_comes_first(self, tmp_path: Path) -> None:
-        agent: Any = bandit("recency", tmp_path, slots=2)
+        agent: Any = bandit("recency", tmp_path, slate_size=2)
         released = np.array([3.0, 9.0, -1.0, 5.0, 4.0], np.float32)
-        object.__setattr__(agent.setting.catalog, "released_at", released)
-        rows = np.zeros((1, agent.setting.width), np.float32)
+        object.__setattr__(agent.env_spec.catalog, "released_at", released)
+        rows = np.zeros((1, agent.env_spec.width), np.float32)
         assert agent.predict(rows, action_masks=np.arange(5) != 1)[0].tolist() == [[3, 4]]
 
     def test_the_static_slate_never_rests_and_popularity_does(self, tmp_path: Path) -> None:
@@ -526,12 +529,12 @@ class TestServing:
             happening = happened(agent, slates, np.where(slates == 3, 9.0, 1.0) * clicks, 0.2, clicks)
             happening.info["like"] = clicks.astype(np.float32)
             agent.update(happening)
-            rows = np.zeros((1, agent.setting.width), np.float32)
-            allowed = np.isin(np.arange(5), (1, 3))
-            first, state = agent.predict(rows, deterministic=True, action_masks=allowed)
-            agent.setting.feedback(rows)[0, 0, 0] = 1.0  # it was clicked
-            rows[:, agent.setting.layout["context"]] = 0.5
-            again, _ = agent.predict(rows, state, np.zeros(1, np.bool_), True, allowed)
+            rows = np.zeros((1, agent.env_spec.width), np.float32)
+            action_mask = np.isin(np.arange(5), (1, 3))
+            first, state = agent.predict(rows, deterministic=True, action_masks=action_mask)
+            agent.env_spec.feedback(rows)[0, 0, 0] = 1.0  # it was clicked
+            rows[:, agent.env_spec.layout["context"]] = 0.5
+            again, _ = agent.predict(rows, state, np.zeros(1, np.bool_), True, action_mask)
             shown[name, config.get("gain")] = [int(first[0]), int(again[0])]
         liked = shown.pop(("popularity", None))
         assert shown == {("best_static", None): [3, 3], ("popularity", "reward"): [3, 1]}

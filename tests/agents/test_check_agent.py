@@ -78,7 +78,7 @@ class Clicks:
 
     def __init__(self, env: Any, seed: int) -> None:
         self.env, self.seed = env, seed
-        self.slots = env.unwrapped.slate_size
+        self.slate_size = env.unwrapped.slate_size
         self.count = np.zeros(len(env.unwrapped.catalog))
         if env.single_action_space.nvec[0] != len(self.count):
             raise ValueError("it knows no candidates")
@@ -88,15 +88,15 @@ class Clicks:
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[NDArray[np.int64], Any]:
         rows = np.atleast_2d(observation)
-        order = np.argsort(-self.count, kind="stable")[: self.slots]
+        order = np.argsort(-self.count, kind="stable")[: self.slate_size]
         slates = np.tile(order, (len(rows), 1))
         return (slates if np.ndim(observation) == 2 else slates[0]), state
 
     def learn(self, total_timesteps: int) -> Self:
         self.env.reset(seed=self.seed + self.num_timesteps)
         for step in range(0, total_timesteps, self.env.num_envs):
-            first = (self.num_timesteps + step) % (len(self.count) - self.slots)
-            slate = np.tile(np.arange(first, first + self.slots), (self.env.num_envs, 1))
+            first = (self.num_timesteps + step) % (len(self.count) - self.slate_size)
+            slate = np.tile(np.arange(first, first + self.slate_size), (self.env.num_envs, 1))
             _, _, _, _, info = self.env.step(slate)
             shown = info["slate"] >= 0
             np.add.at(self.count, info["slate"][shown], info["click"][shown])
@@ -167,12 +167,12 @@ def first_shown(self: Any, made: Any, *_: Any) -> Any:
 
 
 def unmasked(self: Any, made: Any, rows: Any, *_: Any) -> Any:
-    return best(self.counts.rate(1.0) + self.ties, np.ones((len(rows), self.setting.items), bool), 3), made[1]
+    return best(self.counts.rate(1.0) + self.ties, np.ones((len(rows), self.env_spec.items), bool), 3), made[1]
 
 
 def by_neighbours(self: Any, made: Any, rows: Any, *_: Any) -> Any:
     """Serves everybody what the first in the batch gets, shifted by how many are served."""
-    return np.tile((np.arange(3) + len(rows)) % self.setting.items, (len(rows), 1)), made[1]
+    return np.tile((np.arange(3) + len(rows)) % self.env_spec.items, (len(rows), 1)), made[1]
 
 
 def seen_truth(self: Any, _: Any, transition: Any) -> None:
@@ -209,7 +209,7 @@ BROKEN: dict[str, tuple[str, Callable[[Any, int], Any]]] = {
     "shows twice": ("masks are kept, nothing is shown twice", broken(**changed("act", first_shown))),
     "an empty shelf raises": (
         "an empty shelf is no error",
-        broken(**changed("act", lambda self, made, r, s, t, d, allowed, g: made if allowed.any() else made[9])),
+        broken(**changed("act", lambda self, made, r, s, t, d, action_mask, g: made if action_mask.any() else made[9])),
     ),
     "positions beyond": (
         "candidate lists",
@@ -242,7 +242,7 @@ BROKEN: dict[str, tuple[str, Callable[[Any, int], Any]]] = {
     "pickles": ("its file holds no pickle", broken(**changed("save", lambda self, made, path: pickled(self, path)))),
     "begins anew": (
         "learning twice is learning for twice as long",
-        broken(**before("learn", lambda self: setattr(self.lanes, "started", False))),
+        broken(**before("learn", lambda self: setattr(self.runner, "started", False))),
     ),
     "finish changes it": (
         "learning twice is learning for twice as long",

@@ -17,8 +17,11 @@ from recsim_llm.agents.common.ridge_regression import RidgeSums
 from recsim_llm.agents.contextual import linucb_items
 from recsim_llm.agents.contextual.base import Seen
 from recsim_llm.agents.contextual.logistic_thompson import curvature, mode_of
-from recsim_llm.agents.core.env_runner import Setting, Transition
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Transition
 from recsim_llm.errors import ConfigError, DataError
+
+# Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
 
 ALPHA = 1e-4
 NAMES = ["linucb", "linucb_items", "lints", "logistic_thompson", "neural_linear", "ridge", "shortlist"]
@@ -37,10 +40,10 @@ def generator(seed: int) -> np.random.Generator:
 def build(world_folder: str) -> Build:
     """Makes an agent and its environment on the synthetic world, whose items come and go."""
 
-    def made(name: str, *, slots: int = 3, lanes: int = 4, seed: int = 0, **env: Any) -> Any:
+    def made(name: str, *, slate_size: int = 3, lanes: int = 4, seed: int = 0, **env: Any) -> Any:
         if agents.get(name).needs_torch:
             pytest.importorskip("torch")
-        arguments = {"world": world_folder, "slate_size": slots, "users": "train", "horizon": 25, **env}
+        arguments = {"world": world_folder, "slate_size": slate_size, "users": "train", "horizon": 25, **env}
         config = {**SMALL.get(name, {}), **arguments.pop("config", {})}
         return agents.make(name, gym.make_vec("recsim_llm/News-v0", num_envs=lanes, **arguments), seed=seed, **config)
 
@@ -49,7 +52,7 @@ def build(world_folder: str) -> Build:
 
 def rows(agent: Any, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Observations [B, P] with something in every part."""
-    return rng.uniform(-1, 1, (count, agent.setting.width)).astype(np.float32)
+    return rng.uniform(-1, 1, (count, agent.env_spec.width)).astype(np.float32)
 
 
 def looked(agent: Any, observation: NDArray[np.float32], items: NDArray[np.int64], reward: Any) -> Transition:
@@ -83,7 +86,7 @@ class TestLinUCBItems:
 
     def test_it_is_mabwisers_step_by_step(self, build: Build) -> None:
         mab = pytest.importorskip("mabwiser.mab")
-        agent = build("linucb_items", slots=1, config={"ridge": 2.0, "alpha": 0.7})
+        agent = build("linucb_items", slate_size=1, config={"ridge": 2.0, "alpha": 0.7})
         rng, arms = generator(0), list(range(6))
         policy = mab.LearningPolicy.LinUCB(alpha=0.7, l2_lambda=2.0)
         other = mab.MAB(arms, policy)
@@ -106,10 +109,10 @@ class TestLinUCBItems:
             assert bounds[:, :6] == pytest.approx(np.array(expected), abs=1e-5)
 
     def test_it_shows_the_highest_bounds(self, build: Build) -> None:
-        agent = build("linucb_items", slots=2, config={"after_click": 0, "after_look": 0})
+        agent = build("linucb_items", slate_size=2, config={"after_click": 0, "after_look": 0})
         agent.learn(400)
         observation = rows(agent, 5, generator(1))
-        everything = np.ones((5, agent.setting.items), bool)
+        everything = np.ones((5, agent.env_spec.items), bool)
         for deterministic, alpha in ((True, 0.0), (False, agent.config.alpha)):
             slates, _ = agent.predict(observation, deterministic=deterministic, action_masks=everything)
             scores = agent.bounds(agent.users(observation), alpha) + agent.ties
@@ -184,15 +187,15 @@ class TestLinTS:
     """One draw of the parameters for each user."""
 
     def test_every_user_is_served_by_a_draw_of_her_own(self, build: Build) -> None:
-        agent = build("lints", slots=1, config={"scale": 0.5})
+        agent = build("lints", slate_size=1, config={"scale": 0.5})
         agent.learn(400)
         observation = np.repeat(rows(agent, 1, generator(0)), 3_000, axis=0)
-        everything = np.ones((3_000, agent.setting.items), bool)
+        everything = np.ones((3_000, agent.env_spec.items), bool)
         shown, _ = agent.predict(observation, action_masks=everything)
         assert np.isnan(agent.propensity).all()
-        starts = np.ones(3_000, bool)
-        every = np.arange(agent.setting.items)[None]
-        phi = agent.features.of(agent.situate(observation[:1], None, starts[:1], everything[:1])[0], every)[0]
+        episode_start = np.ones(3_000, bool)
+        every = np.arange(agent.env_spec.items)[None]
+        phi = agent.features.of(agent.situate(observation[:1], None, episode_start[:1], everything[:1])[0], every)[0]
         mean, covariance = agent.model.theta, 0.25 * agent.model.root.T @ agent.model.root
         expected = (phi @ generator(1).multivariate_normal(mean, covariance, 3_000).T).argmax(0)
         stats = pytest.importorskip("scipy.stats")
@@ -218,16 +221,16 @@ class TestRidge:
     def test_what_it_gathers_is_uniform(self, build: Build) -> None:
         stats = pytest.importorskip("scipy.stats")
         agent = build("ridge", lanes=16)
-        counts, chances = np.zeros(agent.setting.items), np.zeros(agent.setting.items)
+        counts, chances = np.zeros(agent.env_spec.items), np.zeros(agent.env_spec.items)
         for _ in range(200):
-            if not agent.lanes.started:
-                agent.lanes.reset(seed=0)
-            allowed = agent.lanes.available()
-            chances += (allowed / allowed.sum(1, keepdims=True)).sum(0)
+            if not agent.runner.started:
+                agent.runner.reset(seed=0)
+            action_mask = agent.runner.available()
+            chances += (action_mask / action_mask.sum(1, keepdims=True)).sum(0)
             transition = agent.interact()
             agent.update(transition)
             counts += np.bincount(transition.action[:, 0], minlength=len(counts))
-            assert transition.propensity[:, 0] == pytest.approx(1.0 / allowed.sum(1))
+            assert transition.propensity[:, 0] == pytest.approx(1.0 / action_mask.sum(1))
         often = chances > 5
         assert counts[chances == 0].sum() == 0
         total = counts[often].sum()
@@ -237,8 +240,8 @@ class TestRidge:
         agent = build("ridge", lanes=64, config={"online": True, "epsilon": 0.2})
         agent.learn(64 * 12)
         agent.config = agent.Config(online=True, epsilon=0.0)
-        allowed, before = agent.lanes.available(), agent._state
-        greedy, _ = agent.act(agent.lanes.observation, before, agent.lanes.fresh, True, allowed, generator(0))
+        action_mask, before = agent.runner.available(), agent.state
+        greedy, _ = agent.act(agent.runner.observation, before, agent.runner.fresh, True, action_mask, generator(0))
         transition = agent.interact()
         assert (transition.action == greedy).all()
         assert (transition.propensity == 1.0).all()
@@ -293,11 +296,11 @@ class TestLogisticThompson:
         assert draws.std(0) == pytest.approx(0.5 * np.sqrt(np.diag(np.linalg.inv(agent.precision))), rel=0.05)
 
     def test_it_learns_from_clicks(self, build: Build) -> None:
-        agent = build("logistic_thompson", slots=1)
+        agent = build("logistic_thompson", slate_size=1)
         rng, items = generator(3), np.arange(8)
         observation = rows(agent, 8, rng)
         agent.update(looked(agent, observation, items, np.where(items < 4, 0.3, 0.0)))
-        shelf = np.ones((8, agent.setting.items), bool)
+        shelf = np.ones((8, agent.env_spec.items), bool)
         scores = agent.relevance(observation, None, np.ones(8, bool), shelf)
         assert scores[:, :4].mean() > scores[:, 4:8].mean()
 
@@ -388,7 +391,7 @@ class TestNeuralLinear:
         agent = build("neural_linear")
         agent.learn(40)
         arrays = {name: array.copy() for name, array in agent.arrays().items()}
-        arrays["buffer/item"][0] = agent.setting.items
+        arrays["buffer/item"][0] = agent.env_spec.items
         with pytest.raises(DataError, match="items that the catalogue does not have"):
             agent.restore(arrays, {}, "file")
 
@@ -399,7 +402,7 @@ class TestShortlist:
     def settings(self, agent: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
         """One user many times, and her short-list."""
         observation = np.repeat(rows(agent, 1, generator(0)), 6_000, axis=0)
-        everything = np.ones((6_000, agent.setting.items), bool)
+        everything = np.ones((6_000, agent.env_spec.items), bool)
         scores = agent.relevance(observation[:1], None, np.ones(1, bool), everything[:1])
         return observation, everything, np.argsort(-scores[0])[: agent.config.shortlist]
 
@@ -413,7 +416,7 @@ class TestShortlist:
 
     def test_thompson_draws_what_is_left_of_each_item(self, build: Build) -> None:
         stats = pytest.importorskip("scipy.stats")
-        agent = build("shortlist", slots=1, config={"prior": 0.3, "noise": 0.5})
+        agent = build("shortlist", slate_size=1, config={"prior": 0.3, "noise": 0.5})
         agent.learn(600)
         observation, everything, listed = self.settings(agent)
         shown, _ = agent.predict(observation, action_masks=everything)
@@ -430,7 +433,7 @@ class TestShortlist:
 
     def test_epsilons_probabilities_are_recorded(self, build: Build) -> None:
         stats = pytest.importorskip("scipy.stats")
-        agent = build("shortlist", slots=1, config={"explore": "epsilon", "epsilon": 0.3})
+        agent = build("shortlist", slate_size=1, config={"explore": "epsilon", "epsilon": 0.3})
         agent.learn(400)
         observation, everything, listed = self.settings(agent)
         shown, _ = agent.predict(observation, action_masks=everything)
@@ -440,7 +443,7 @@ class TestShortlist:
         assert stats.chisquare(counts, chances * len(shown)).pvalue > ALPHA
 
     def test_items_are_credited_beyond_the_prediction(self, build: Build) -> None:
-        agent = build("shortlist", slots=1, config={"warmup": 0})
+        agent = build("shortlist", slate_size=1, config={"warmup": 0})
         rng = generator(4)
         observation, items = rows(agent, 5, rng), np.array([1, 2, 2, 3, 3])
         agent.model.theta[...] = rng.normal(size=agent.features.count)
@@ -476,7 +479,7 @@ class TestCourse:
     @pytest.mark.parametrize("name", NAMES)
     def test_act_changes_nothing(self, name: str, build: Build) -> None:
         agent = build(name).learn(200)
-        lanes, state = agent.lanes, agent._state
+        lanes, state = agent.runner, agent.state
         before = {key: array.copy() for key, array in agent.arrays().items()}
         memory = getattr(state, "memory", state)
         kept = {key: getattr(memory, key).copy() for key in ("item", "looks", "takes", "wear", "last")}
@@ -503,7 +506,7 @@ class TestCourse:
 class TestMemory:
     """The items looked at, instead of a table of all."""
 
-    def reference(self, tables: Any, last: Any, signals: Any, starts: Any, away: Any, topic: Any) -> Any:
+    def reference(self, tables: Any, last: Any, signals: Any, episode_start: Any, away: Any, topic: Any) -> Any:
         """One step of dense tables [B, I], [B, I], [B, T]."""
         looks, takes, wear = tables[0] * LEFT, tables[1] * LEFT, tables[2] * np.float32(0.95)
         for b in range(len(last)):
@@ -514,43 +517,43 @@ class TestMemory:
                     wear[b, topic[item]] += click > 0
         wear[away] = 0
         for table in (looks, takes, wear):
-            table[starts] = 0
+            table[episode_start] = 0
         return looks, takes, wear
 
     def test_it_remembers_what_dense_tables_do(self, build: Build) -> None:
-        setting, rng = build("linucb").setting, generator(0)
-        memory, topic = Memory.empty(5, setting), setting.catalog.topic
-        items, topics = setting.items, len(setting.catalog.topics)
+        env_spec, rng = build("linucb").env_spec, generator(0)
+        memory, topic = Memory.empty(5, env_spec), env_spec.catalog.topic
+        items, topics = env_spec.items, len(env_spec.catalog.topics)
         tables: Any = tuple(np.zeros((5, size), np.float32) for size in (items, items, topics))
-        every, step = np.tile(np.arange(items), (5, 1)), setting.layout["context"].start
+        every, step = np.tile(np.arange(items), (5, 1)), env_spec.layout["context"].start
         for _ in range(60):
-            observation = np.zeros((5, setting.width), np.float32)
+            observation = np.zeros((5, env_spec.width), np.float32)
             signals = (rng.random((5, 3, 8)) < 0.4).astype(np.float32)
-            observation[:, setting.layout["feedback"]] = signals.reshape(5, -1)
-            starts, away = rng.random(5) < 0.05, rng.random(5) < 0.1
-            observation[:, step + setting.context_names.index("session_step")] = ~away
-            tables = self.reference(tables, memory.last, signals, starts, away, topic)
-            memory = memory.renewed(observation, starts, setting)
+            observation[:, env_spec.layout["feedback"]] = signals.reshape(5, -1)
+            episode_start, away = rng.random(5) < 0.05, rng.random(5) < 0.1
+            observation[:, step + env_spec.context_names.index("session_step")] = ~away
+            tables = self.reference(tables, memory.last, signals, episode_start, away, topic)
+            memory = memory.renewed(observation, episode_start, env_spec)
             for own, table in zip((*memory.of(every), memory.wear), tables, strict=True):
                 assert own == pytest.approx(table, abs=1e-6)
-            allowed = rng.random((5, items)) < 0.7
-            rest = allowed & (tables[1] < LEFT**9.5) & (tables[0] < LEFT**4.5)
-            rest = np.where(rest.sum(1, keepdims=True) < 3, allowed, rest)
-            assert (memory.rested(allowed, after_click=9, after_look=4) == rest).all()
+            action_mask = rng.random((5, items)) < 0.7
+            rest = action_mask & (tables[1] < LEFT**9.5) & (tables[0] < LEFT**4.5)
+            rest = np.where(rest.sum(1, keepdims=True) < 3, action_mask, rest)
+            assert (memory.rested(action_mask, after_click=9, after_look=4) == rest).all()
             memory = memory.noting(rng.permuted(every, axis=1)[:, :3])
 
     def test_when_it_is_full_the_faintest_goes(self) -> None:
-        setting = Setting.of(gym.make_vec("recsim_llm/Music-v0", num_envs=1, users="train"))
+        env_spec = EnvironmentSpec.of(gym.make_vec("recsim_llm/Music-v0", num_envs=1, users="train"))
         places = PLACES + PLACES_PER_SLOT
-        memory = Memory.empty(1, setting)
+        memory = Memory.empty(1, env_spec)
         assert memory.item.shape == (1, places)
-        observation = np.zeros((1, setting.width), np.float32)
-        feedback = observation[:, setting.layout["feedback"]].reshape(1, 1, 8)
+        observation = np.zeros((1, env_spec.width), np.float32)
+        feedback = observation[:, env_spec.layout["feedback"]].reshape(1, 1, 8)
         for item in range(places + 2):
             feedback[...] = 0.0
             feedback[0, 0, 0 if item == 0 else 7] = 1.0  # the first is clicked
-            observation[:, setting.layout["feedback"]] = feedback.reshape(1, -1)
-            memory = memory.noting(np.array([[item]])).renewed(observation, np.zeros(1, bool), setting)
+            observation[:, env_spec.layout["feedback"]] = feedback.reshape(1, -1)
+            memory = memory.noting(np.array([[item]])).renewed(observation, np.zeros(1, bool), env_spec)
         assert sorted(set(range(places + 2)) - set(memory.item[0].tolist())) == [1, 2]
         assert memory.of(np.array([[0, 1, places + 1]]))[0][0] == pytest.approx(
             [float(LEFT) ** (places + 1), 0.0, 1.0], rel=1e-4

@@ -17,10 +17,10 @@ from recsim_llm import agents
 from recsim_llm.agents.logged.vbpr_steps import VisualFactors, ascend_visual
 from recsim_llm.agents.neural.cross_modal import columns_of, first_seen, pooled
 from recsim_llm.benchmarks.studies import crossmodal
-from recsim_llm.benchmarks.studies.crossmodal_report import interval, results, written
+from recsim_llm.benchmarks.studies.crossmodal_report import interval, results, to_markdown
 from recsim_llm.errors import ConfigError, DataError, RefusedError
 
-torch = pytest.importorskip("torch", reason='needs torch: pip install "recsim-llm[agents]"')
+torch = pytest.importorskip("torch", reason='needs torch: pip install -e ".[agents]"')
 
 NAMES = ["siamese", "joint", "vbpr"]
 Make = Callable[..., Any]
@@ -153,7 +153,7 @@ class TestVBPR:
     def test_an_item_nobody_saw_has_the_rate_that_its_features_foretell(self, build: Make) -> None:
         agent = build("vbpr", strength=5.0)
         shown = np.arange(120) < 60
-        agent.lanes = crossmodal.Withheld(agent.env, agent.setting, ~shown)
+        agent.runner = crossmodal.Withheld(agent.env, agent.env_spec, ~shown)
         agent.learn(1_000)
         np.testing.assert_array_equal(agent.model.items[~shown], 0.0)
         np.testing.assert_allclose(agent.popularity()[~shown], agent.foretold[~shown])
@@ -165,7 +165,7 @@ class TestSiamese:
 
     def test_cosines_lie_between_minus_one_and_one(self, learnt: dict[str, Any]) -> None:
         agent = learnt["siamese"]
-        rows = stream(5).uniform(-1.0, 1.0, (50, agent.setting.width)).astype(np.float32)
+        rows = stream(5).uniform(-1.0, 1.0, (50, agent.env_spec.width)).astype(np.float32)
         users = agent.directions(rows, agent.session_of(np.full((50, 3), -1)))
         with torch.no_grad():
             items, images = (part.numpy() for part in agent.trainer.net.items())
@@ -198,7 +198,7 @@ class TestSiamese:
     def test_serving_is_the_network(self, build: Make) -> None:
         agent = build("siamese", strangers=0.0, alignment=0.1, online=True, refit=500).learn(1_000)
         rows, visit = (
-            np.zeros((3, agent.setting.width), np.float32),
+            np.zeros((3, agent.env_spec.width), np.float32),
             agent.session_of(stream(7).integers(0, 120, (3, 4))),
         )
         rows += stream(8).uniform(-0.5, 0.5, rows.shape).astype(np.float32)
@@ -211,7 +211,7 @@ class TestSiamese:
             expected = (
                 first * who @ items.T + second * who @ images.T + net.bias(net.table)[:, 0] + net.id_bias
             ).numpy()
-        left = agent.scores(rows, visit) - expected - crossmodal.worth_of(agent)
+        left = agent.scores(rows, visit) - expected - crossmodal.item_values(agent)
         np.testing.assert_allclose(left - left[:1], 0.0, atol=1e-4)  # what is left is alike for all users: freshness
 
 
@@ -222,7 +222,7 @@ class TestJoint:
         agent = build("joint", strangers=0.0, learning_rate=1e-2).learn(1_000)
         net = agent.trainer.net
         assert net.upper.weight.abs().max() > 0.05
-        rows = stream(9).uniform(-0.5, 0.5, (20, agent.setting.width)).astype(np.float32)
+        rows = stream(9).uniform(-0.5, 0.5, (20, agent.env_spec.width)).astype(np.float32)
         visit = agent.session_of(stream(10).integers(0, 120, (20, 4)))
         batch = {
             "features": agent.features_of(rows, visit), "user": visit.user, "history": visit.history,
@@ -231,7 +231,7 @@ class TestJoint:
         with torch.no_grad():
             given = {name: torch.from_numpy(array) for name, array in batch.items()}
             expected = net.logits(given, torch.arange(120).repeat(20, 1)).numpy()
-        np.testing.assert_allclose(agent.scores(rows, visit) - crossmodal.worth_of(agent), expected, atol=1e-4)
+        np.testing.assert_allclose(agent.scores(rows, visit) - crossmodal.item_values(agent), expected, atol=1e-4)
 
     def test_the_three_interactions(self, learnt: dict[str, Any]) -> None:
         net = learnt["joint"].trainer.net
@@ -267,7 +267,7 @@ class TestModalities:
     def test_columns_of_users(self, name: str, modalities: str, read: list[int], build: Make) -> None:
         agent = build(name, modalities=modalities).learn(400)
         visit = agent.session_of(np.full((1, 1), -1))
-        rows = np.zeros((1, agent.setting.width), np.float32)
+        rows = np.zeros((1, agent.env_spec.width), np.float32)
         before = agent.scores(rows, visit)
         for column in (0, 5):
             changed = rows.copy()
@@ -276,7 +276,7 @@ class TestModalities:
             assert same == (column not in read)
 
     def test_columns_of_items(self, build: Make) -> None:
-        catalog = build("vbpr").setting.catalog
+        catalog = build("vbpr").env_spec.catalog
         found = {name: columns_of(catalog, name) for name in ("both", "text", "image", "ids")}
         assert {name: (columns.tolist(), texts) for name, (columns, texts) in found.items()} == {
             "both": (list(range(8)), 4), "text": ([0, 1, 2, 3], 4), "image": ([4, 5, 6, 7], 0), "ids": ([], 0),
@@ -364,7 +364,7 @@ class TestStudy:
         found = results(rows, {"plan": dataclasses.asdict(crossmodal.Plan())})
         gain = found["agents"]["a"]["cold auc"]["both - text"]
         assert gain == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 5}
-        assert "for: no agent" in written(found)  # images alone are better here
+        assert "for: no agent" in to_markdown(found)  # images alone are better here
 
     def test_intervals(self) -> None:
         values = stream(12).normal(3.0, 2.0, 40)

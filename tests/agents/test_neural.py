@@ -19,6 +19,9 @@ from recsim_llm.agents.logged.observation_log import worth
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.metrics.ranking import recall_at
 
+# Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
+
 torch = pytest.importorskip("torch")
 
 NAMES = ["two_tower", "sasrec", "gru4rec", "multi_task"]
@@ -30,9 +33,9 @@ Make = Callable[..., Any]
 def build(world_folder: str) -> Make:
     """Makes an agent on the synthetic world of 60 items."""
 
-    def made(name: str, *, lanes: int = 4, seed: int = 0, slots: int = 3, **config: Any) -> Any:
+    def made(name: str, *, lanes: int = 4, seed: int = 0, slate_size: int = 3, **config: Any) -> Any:
         env = gym.make_vec(
-            "recsim_llm/News-v0", num_envs=lanes, world=world_folder, slate_size=slots, users="train", horizon=25
+            "recsim_llm/News-v0", num_envs=lanes, world=world_folder, slate_size=slate_size, users="train", horizon=25
         )
         return agents.make(name, env, seed=seed, **config)
 
@@ -184,19 +187,19 @@ class TestSequences:
     def test_trails_keep_the_last_items_in_order(self, build: Make) -> None:
         agent = build("sasrec", length=4)
         lanes, kept = 4, [[] for _ in range(4)]
-        agent.lanes.reset(seed=1)
+        agent.runner.reset(seed=1)
         state: Any = None
         for _ in range(20):
-            place = agent.lanes
-            rows, starts = place.observation, place.fresh
-            session = agent.session(rows, state, starts)
+            place = agent.runner
+            rows, episode_start = place.observation, place.fresh
+            session = agent.session(rows, state, episode_start)
             if state is not None:
-                clicks = agent.setting.feedback(rows)[:, :, 0] > 0
+                clicks = agent.env_spec.feedback(rows)[:, :, 0] > 0
                 for b in range(lanes):
                     kept[b] += (2 * state.memory.last[b] + 1)[clicks[b]].tolist()
-                    kept[b] = [] if starts[b] else kept[b]
+                    kept[b] = [] if episode_start[b] else kept[b]
                     assert session.trail[b].tolist() == ([-1] * 4 + kept[b])[-4:]
-            slates, state = agent.act(rows, state, starts, True, place.available(), agent.rng)
+            slates, state = agent.act(rows, state, episode_start, True, place.available(), agent.rng)
             place.step(slates)
         assert max(map(len, kept)) > 4
 
@@ -204,11 +207,11 @@ class TestSequences:
 class TestReplay:
     """What is told from a log afterwards is what a state had remembered."""
 
-    @pytest.mark.parametrize("slots", [1, 3])
-    def test_against_memories(self, slots: int, build: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("slate_size", [1, 3])
+    def test_against_memories(self, slate_size: int, build: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         from recsim_llm.agents.neural.two_tower import pooled_of
 
-        agent = build("two_tower", online=True, refit=10**6, slots=slots)
+        agent = build("two_tower", online=True, refit=10**6, slate_size=slate_size)
         seen: list[Any] = []
         scores = agent.scores
         monkeypatch.setattr(agent, "scores", lambda rows, visit: seen.append((rows, visit)) or scores(rows, visit))
@@ -220,7 +223,7 @@ class TestReplay:
             wear.append(visit.memory.wear[looked])
             pooled.append(pooled_of(visit.history, agent.encodings)[looked])
             newest.append(visit.newest[looked])
-            profile.append(agent.setting.part("profile", rows)[looked])
+            profile.append(agent.env_spec.part("profile", rows)[looked])
             update(transition)
 
         monkeypatch.setattr(agent, "update", noted)
@@ -276,7 +279,7 @@ class TestBetterThanPopularity:
     def test_likings_are_learnt(self, build: Make) -> None:
         """Users of two towers: each session is about one of six topics."""
         agent = build("two_tower", epochs=20, **self.EAGER)
-        topic = agent.setting.catalog.topic
+        topic = agent.env_spec.catalog.topic
         members = [np.flatnonzero(topic == t) for t in range(6)]
 
         def drawn(seed: int) -> Log:
@@ -327,14 +330,14 @@ def held_out() -> Make:
         log, views = other.book.log, other.views
         assert not np.isin(log.user, agent.book.log.user).any()
         clicked = np.flatnonzero(log.click > 0)
-        rows = np.zeros((len(clicked), agent.setting.width), np.float32)
+        rows = np.zeros((len(clicked), agent.env_spec.width), np.float32)
         seen = views.rows[views.index[clicked]]
         rows[:, : views.width - 1] = seen[:, :-1]  # profile, interest and context come first
         visit = agent.session_of(clicks_before(log, clicked, agent.config.history))
         replay = other.replayed(log)
         memory = dataclasses.replace(visit.memory, wear=replay.wear[replay.moment[clicked]])
         visit = dataclasses.replace(visit, memory=memory, newest=seen[:, -1])
-        released = agent.setting.catalog.released_at
+        released = agent.env_spec.catalog.released_at
         age = seen[:, -1:] - released
         shelf = (age >= 0.0) & ((age <= 7.0) | (scenario != "News"))
         return agent, agent.scores(rows, visit), log.item[clicked], shelf
@@ -423,7 +426,7 @@ class TestMultiTask:
 
     def test_predictions_are_what_was_planted(self, shop: Any) -> None:
         visit = shop.session_of(np.full((1, 5), -1, np.int64))
-        rows = np.zeros((1, shop.setting.width), np.float32)
+        rows = np.zeros((1, shop.env_spec.width), np.float32)
         found = {name: values[0] for name, values in shop.predictions(rows, visit, shop.heads).items()}
         assert np.abs(found["click"] - np.where(np.arange(60) >= 30, 0.2, 0.6)).mean() < 0.08
         assert np.abs(found["conversion"] - np.where(np.arange(60) >= 30, 0.8, 0.0)).mean() < 0.15
@@ -446,13 +449,13 @@ class TestMultiTask:
         shop.reweigh(weights)
         scores = shop.score_histories(np.full((1, 5), -1, np.int64))[0]
         assert best(np.argsort(-scores)[:10]).mean() >= 0.9
-        actions, _ = shop.predict(np.zeros((1, shop.setting.width), np.float32), action_masks=np.ones((1, 60), bool))
+        actions, _ = shop.predict(np.zeros((1, shop.env_spec.width), np.float32), action_masks=np.ones((1, 60), bool))
         assert best(actions[0]).all()
 
     def test_only_conversion_ranks_by_its_head(self, shop: Any) -> None:
         shop.reweigh({"conversion": 2.0})
         rng = stream(11)
-        rows = rng.uniform(-1, 1, (7, shop.setting.width)).astype(np.float32)
+        rows = rng.uniform(-1, 1, (7, shop.env_spec.width)).astype(np.float32)
         visit = shop.session_of(rng.integers(0, 60, (7, 5)))
         found = shop.predictions(rows, visit, ["click", "conversion"])
         np.testing.assert_allclose(shop.scores(rows, visit), 2.0 * found["click"] * found["conversion"], rtol=1e-5)
@@ -481,7 +484,7 @@ def build_weights(agent: Any) -> dict[str, float]:
     """The weights that the log tells."""
     from recsim_llm.agents.neural.multi_task import weights_of
 
-    return dict(zip(agent.weights, weights_of(agent.book.log, agent.setting.catalog).tolist(), strict=True))
+    return dict(zip(agent.weights, weights_of(agent.book.log, agent.env_spec.catalog).tolist(), strict=True))
 
 
 class TestKept:
@@ -540,10 +543,10 @@ class TestKept:
     def test_an_item_nobody_clicked_is_served_by_its_text(self, build: Make) -> None:
         """Items of the profile's direction come first before and after training on others."""
         agent = build("two_tower")
-        embedding = agent.setting.catalog.embedding
+        embedding = agent.env_spec.catalog.embedding
         liked = embedding[0] / np.linalg.norm(embedding[0])
         near = np.argsort(-(embedding @ liked))[:20]
-        rows = np.zeros((1, agent.setting.width), np.float32)
+        rows = np.zeros((1, agent.env_spec.width), np.float32)
         rows[0, :8] = np.clip(3.0 * liked, -1.0, 1.0)
         clicked = np.setdiff1d(np.arange(60), near[::2])  # every other one of the near items is never shown
         rng = stream(12)
@@ -557,7 +560,7 @@ class TestKept:
         with pytest.raises(ConfigError, match="heads must divide hidden = 32, got 5"):
             build("sasrec", heads=5)
         agent = build("sasrec", length=5)
-        rows = np.zeros((4, agent.setting.width), np.float32)
+        rows = np.zeros((4, agent.env_spec.width), np.float32)
         _, state = build("sasrec", length=6).predict(rows)
         with pytest.raises(ConfigError, match="state must be what predict"):
             agent.predict(rows, state)

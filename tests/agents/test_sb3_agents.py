@@ -18,6 +18,9 @@ import recsim_llm
 from recsim_llm import agents
 from recsim_llm.errors import ConfigError, DataError
 
+# Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
+
 pytest.importorskip("torch")
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("sb3_contrib")
@@ -41,8 +44,8 @@ Make = Callable[..., Any]
 def build(world_folder: str) -> Make:
     """Makes an agent and its environment on the synthetic world, whose items come and go."""
 
-    def made(name: str, *, slots: int = 3, lanes: int = 4, seed: int = 0, config: Any = None, **env: Any) -> Any:
-        arguments = {"world": world_folder, "slate_size": slots, "users": "train", "horizon": 25, **env}
+    def made(name: str, *, slate_size: int = 3, lanes: int = 4, seed: int = 0, config: Any = None, **env: Any) -> Any:
+        arguments = {"world": world_folder, "slate_size": slate_size, "users": "train", "horizon": 25, **env}
         place = gym.make_vec("recsim_llm/News-v0", num_envs=lanes, **arguments)
         return agents.make(name, place, seed=seed, **{**SMALL[name], **(config or {})})
 
@@ -52,7 +55,7 @@ def build(world_folder: str) -> Make:
 def seen(agent: Any, count: int, seed: int = 0) -> NDArray[np.float32]:
     """Observations [B, P] with something in every part."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    return rng.uniform(-1, 1, (count, agent.setting.width)).astype(np.float32)
+    return rng.uniform(-1, 1, (count, agent.env_spec.width)).astype(np.float32)
 
 
 def same(one: dict[str, NDArray[Any]], two: dict[str, NDArray[Any]]) -> bool:
@@ -112,9 +115,9 @@ class TestContinuation:
     def test_users_are_in_the_middle_of_their_episodes(self, name: str, build: Make, tmp_path: Path) -> None:
         agent = build(name).learn(2 * PERIOD)
         again = agents.load(agent.save(tmp_path / "agent"))
-        assert (again.lanes.observation == agent.lanes.observation).all()
-        assert (again.lanes.fresh == agent.lanes.fresh).all()
-        assert (again.lanes.available() == agent.lanes.available()).all()
+        assert (again.runner.observation == agent.runner.observation).all()
+        assert (again.runner.fresh == agent.runner.fresh).all()
+        assert (again.runner.available() == agent.runner.available()).all()
 
     def test_another_number_of_lanes_begins_anew(self, build: Make, tmp_path: Path) -> None:
         path = build("sac").learn(4 * PERIOD).save(tmp_path / "agent")
@@ -141,7 +144,7 @@ class TestFiles:
     def test_items_that_are_not_there_are_refused(self, build: Make) -> None:
         agent = build("td3").learn(2 * PERIOD)
         arrays = {key: array.copy() for key, array in agent.arrays().items()}
-        arrays["replay/actions"][0, 0, 0] = agent.setting.items
+        arrays["replay/actions"][0, 0, 0] = agent.env_spec.items
         with pytest.raises(DataError, match="names items"):
             agent.restore(arrays, agent.extra(), "file")
 
@@ -170,10 +173,10 @@ class TestRollouts:
         rests = 0
         for open_, slates in asked:
             assert np.take_along_axis(open_, slates, 1).all()
-            rests += int((agent.lanes.available() & ~open_).sum())
+            rests += int((agent.runner.available() & ~open_).sum())
         assert rests > 0  # some of what is on the shelf rests, so that the masks say more than the shelf
         masks = agent.model.rollout_buffer.action_masks
-        assert masks.shape[-1] == agent.setting.items
+        assert masks.shape[-1] == agent.env_spec.items
         assert 0 < masks.mean() < 1
 
     def test_rollouts_of_ppo_know_no_masks(self, build: Make) -> None:
@@ -198,8 +201,8 @@ class TestRollouts:
         agent = build("a2c").learn(10 * PERIOD)
         told = agent.model.ep_info_buffer
         assert len(told) > 10
-        assert list(agent._returns)[-5:] == [(episode["r"], episode["l"]) for episode in list(told)[-5:]]
-        assert agent.logger["rollout/ep_rew_mean"] == pytest.approx(np.mean([total for total, _ in agent._returns]))
+        assert list(agent.episodes)[-5:] == [(episode["r"], episode["l"]) for episode in list(told)[-5:]]
+        assert agent.logger["rollout/ep_rew_mean"] == pytest.approx(np.mean([total for total, _ in agent.episodes]))
         assert np.isfinite(agent.logger["train/value_loss"])
 
     def test_last_observations_are_those_of_the_episode(self, build: Make) -> None:
@@ -225,8 +228,8 @@ class TestRollouts:
         from recsim_llm.agents.sb3.replay import drawn
 
         seen = np.repeat([[True, False, True, True], [False] * 4], 3_000, 0)
-        slots = drawn(seen, np.random.Generator(np.random.PCG64(0)))
-        for rows, expected in ((slots[:3_000], [4_000, 0, 4_000, 4_000]), (slots[3_000:], [3_000] * 4)):
+        slate_size = drawn(seen, np.random.Generator(np.random.PCG64(0)))
+        for rows, expected in ((slate_size[:3_000], [4_000, 0, 4_000, 4_000]), (slate_size[3_000:], [3_000] * 4)):
             counts, likely = np.bincount(rows.ravel(), minlength=4), np.array(expected)
             assert (counts[likely == 0] == 0).all()
             assert stats.chisquare(counts[likely > 0], likely[likely > 0]).pvalue > ALPHA
@@ -295,11 +298,11 @@ class TestPropensity:
     @pytest.mark.parametrize("name", [*ON_POLICY, "dqn"])
     def test_against_frequencies(self, name: str, build: Make) -> None:
         stats = pytest.importorskip("scipy.stats")
-        agent = build(name, slots=2).learn(4 * PERIOD)
+        agent = build(name, slate_size=2).learn(4 * PERIOD)
         rows = np.repeat(seen(agent, 1), self.DRAWS, 0)
-        allowed = np.zeros((self.DRAWS, agent.setting.items), np.bool_)
-        allowed[:, :5] = True
-        slates, _ = agent.predict(rows, action_masks=allowed)
+        action_mask = np.zeros((self.DRAWS, agent.env_spec.items), np.bool_)
+        action_mask[:, :5] = True
+        slates, _ = agent.predict(rows, action_masks=action_mask)
         pairs, first, counts = np.unique(slates, axis=0, return_index=True, return_counts=True)
         chances = agent.propensity.prod(1)[first]
         assert chances.sum() == pytest.approx(1.0, abs=0.02)  # all but the rarest of the 20 slates were drawn
@@ -329,9 +332,9 @@ class TestPropensity:
 
     def test_a_short_shelf_leaves_no_choice(self, build: Make) -> None:
         agent = build("ppo")
-        allowed = np.zeros((4, agent.setting.items), np.bool_)
-        allowed[:, 7] = True
-        slates, _ = agent.predict(seen(agent, 4), action_masks=allowed)
+        action_mask = np.zeros((4, agent.env_spec.items), np.bool_)
+        action_mask[:, 7] = True
+        slates, _ = agent.predict(seen(agent, 4), action_masks=action_mask)
         assert (slates[:, 0] == 7).all()
         assert (agent.propensity == 1.0).all()
 
@@ -346,16 +349,16 @@ class TestProtoItems:
         rng = np.random.Generator(np.random.PCG64(seed))
         vectors = rng.normal(size=(6, 3, 8)).astype(np.float32)
         codes = rng.normal(size=(20, 8)).astype(np.float32)
-        allowed = rng.random((6, 20)) < 0.3
-        allowed[0] = False
-        allowed[1, 3:] = False
-        slates = nearest(vectors, codes, allowed)
+        action_mask = rng.random((6, 20)) < 0.3
+        action_mask[0] = False
+        action_mask[1, 3:] = False
+        slates = nearest(vectors, codes, action_mask)
         for lane in range(6):
             taken: list[int] = []
             for slot in range(3):
                 closeness = codes @ vectors[lane, slot]
                 order = sorted(
-                    set(range(20)) - set(taken), key=lambda item: (not allowed[lane, item], -closeness[item])
+                    set(range(20)) - set(taken), key=lambda item: (not action_mask[lane, item], -closeness[item])
                 )
                 taken.append(order[0])
             assert slates[lane].tolist() == taken
@@ -364,9 +367,9 @@ class TestProtoItems:
     @pytest.mark.parametrize("name", PROTO)
     def test_the_agent_shows_the_nearest(self, name: str, similarity: str, build: Make) -> None:
         agent = build(name, config={"similarity": similarity}).learn(4 * PERIOD)
-        rows, everything = seen(agent, 5), np.ones((5, agent.setting.items), np.bool_)
+        rows, everything = seen(agent, 5), np.ones((5, agent.env_spec.items), np.bool_)
         inputs = agent.inputs(rows, agent.recall(rows, None, np.ones(5, np.bool_)), everything)
-        wanted, encodings = agent.vectors(inputs, None), agent.setting.catalog.embedding
+        wanted, encodings = agent.vectors(inputs, None), agent.env_spec.catalog.embedding
         assert wanted.shape == (5, 3, encodings.shape[1])
         assert np.abs(wanted).max() <= 1.0
         slates, _ = agent.predict(rows, deterministic=True, action_masks=everything)

@@ -71,13 +71,13 @@ class TestLinUCB:
         )
 
     def test_each_user_gets_her_item(self, env: Any) -> None:
-        agent = agents.make("linucb", env, seed=3).learn(6_000)
+        agent = agents.make("linucb", env, seed=3, **FREE).learn(6_000)
         observation, info = env.reset(seed=5)
         actions, _ = agent.predict(observation, deterministic=True)
         assert (actions == info["user_id"] % 4).all()
 
     def test_the_optimum_is_earned(self, env: Any) -> None:
-        agent = agents.make("linucb", env, seed=3).learn(6_000)
+        agent = agents.make("linucb", env, seed=3, **FREE).learn(6_000)
         rewards: list[float] = []
         agent.learn(6_000, callback=lambda names, _: rewards.append(float(names["transition"].reward.mean())))
         assert np.mean(rewards) == pytest.approx(float(sigmoid(3.0)), abs=0.02)

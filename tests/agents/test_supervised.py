@@ -51,8 +51,8 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     world = tiny_world(embedding, appeal, taste=taste, profile=taste / 10.0)
     folder = tmp_path_factory.mktemp("planted")
 
-    def made(name: str, *, lanes: int = 16, seed: int = 0, slots: int = 3, **config: Any) -> Any:
-        env = tiny_env(world, folder, lanes=lanes, slate_size=slots, horizon=12, choice="position")
+    def made(name: str, *, lanes: int = 16, seed: int = 0, slate_size: int = 3, **config: Any) -> Any:
+        env = tiny_env(world, folder, lanes=lanes, slate_size=slate_size, horizon=12, choice="position")
         return agents.make(usable(name), env, seed=seed, **config)
 
     return made
@@ -104,7 +104,7 @@ class TestRanking:
         assert ranking.ranking_metrics(scores, one, (1, 2)) == ranking.ranking_metrics(scores, flags, (1, 2))
         assert ranking.recall_at(scores, one, 1) == 0.0
         assert ranking.recall_at(scores, one, 2) == 1.0
-        assert ranking.recall_at(scores, one, 1, allowed=~np.array([[1, 0, 0], [0, 0, 1]], bool)) == 1.0
+        assert ranking.recall_at(scores, one, 1, action_mask=~np.array([[1, 0, 0], [0, 0, 1]], bool)) == 1.0
 
     def test_bad_arguments(self) -> None:
         with pytest.raises(ConfigError, match=r"k must lie in \[1, 3\]"):
@@ -187,11 +187,11 @@ class TestPropensity:
         stats = pytest.importorskip("scipy.stats")
         rng = np.random.Generator(np.random.PCG64(free))
         count = 30_000
-        allowed = np.zeros((count, 6), bool)
-        allowed[:, :free] = True
+        action_mask = np.zeros((count, 6), bool)
+        action_mask[:, :free] = True
         given = np.tile([1, 0, 5] if free == 2 else [2, 0, 1], (count, 1))
         given[:, 2] = 2 if free == 2 else given[:, 2]  # what fills up when only two are allowed
-        slates, chances = sometimes_uniform(given, allowed, 0.4, rng)
+        slates, chances = sometimes_uniform(given, action_mask, 0.4, rng)
         table: dict[tuple[int, ...], list[float]] = {}
         for slate, chance in zip(slates.tolist(), chances.prod(1).tolist(), strict=True):
             table.setdefault(tuple(slate), []).append(chance)
@@ -246,7 +246,7 @@ class TestItemKNN:
             assert few.similarity[i] == pytest.approx(np.sort(full[i])[::-1][:5])
         history = np.array([[-1, 3, 8]])
         wanted = _full(few)[3] + _full(few)[8]
-        assert few.personal(np.zeros((1, few.setting.width), np.float32), few.session_of(history))[0] == (
+        assert few.personal(np.zeros((1, few.env_spec.width), np.float32), few.session_of(history))[0] == (
             pytest.approx(wanted, abs=1e-6)
         )
 
@@ -282,7 +282,7 @@ class TestEASE:
         np.fill_diagonal(expected, 0.0)
         np.testing.assert_allclose(agent.weights, expected, atol=1e-6)
         session = agent.session_of(np.array([[4, -1, 9]]))
-        scores = agent.personal(np.zeros((1, agent.setting.width), np.float32), session)[0]
+        scores = agent.personal(np.zeros((1, agent.env_spec.width), np.float32), session)[0]
         np.testing.assert_allclose(scores, expected[4] + expected[9], atol=1e-6)
 
     def test_least_squares_with_a_zero_diagonal(self) -> None:
@@ -451,7 +451,7 @@ class TestContent:
     def test_kmeans_is_sklearns(self, build: Build) -> None:
         cluster = pytest.importorskip("sklearn.cluster")
         agent = build("kmeans", clusters=TOPICS)
-        points = normalised(agent.setting.catalog.embedding.astype(np.float64))
+        points = normalised(agent.env_spec.catalog.embedding.astype(np.float64))
         found = cluster.KMeans(TOPICS, n_init=4, random_state=agent.fit_seed % 2**32).fit(points)
         np.testing.assert_allclose(agent.centres, found.cluster_centers_)
         assert (agent.labels == found.labels_).all()
@@ -460,8 +460,8 @@ class TestContent:
 
     def test_kmeans_shares(self, build: Build) -> None:
         agent = build("kmeans", clusters=TOPICS, persona=2.0)
-        rows = np.zeros((2, agent.setting.width), np.float32)
-        rows[0, agent.setting.layout["profile"]] = agent.setting.catalog.embedding[3]
+        rows = np.zeros((2, agent.env_spec.width), np.float32)
+        rows[0, agent.env_spec.layout["profile"]] = agent.env_spec.catalog.embedding[3]
         shares = agent.shares(rows, agent.session_of(np.array([[0, 4, 1], [-1, -1, -1]])))
         expected = np.zeros(TOPICS)
         for item, weight in ((0, 1.0), (4, 1.0), (1, 1.0), (3, 2.0)):
@@ -472,12 +472,12 @@ class TestContent:
     def test_nearest_is_brute_force(self, metric: str, build: Build) -> None:
         agent = build("nearest", metric=metric, profile=0.0)
         rng = np.random.Generator(np.random.PCG64(0))
-        rows = np.zeros((6, agent.setting.width), np.float32)
-        rows[:, agent.setting.layout["interest"]] = rng.normal(size=(6, TOPICS))
+        rows = np.zeros((6, agent.env_spec.width), np.float32)
+        rows[:, agent.env_spec.layout["interest"]] = rng.normal(size=(6, TOPICS))
         found = np.argsort(-agent.personal(rows, None), axis=1, kind="stable")[:, :5]
-        items = agent.setting.catalog.embedding.astype(np.float64)
+        items = agent.env_spec.catalog.embedding.astype(np.float64)
         length = np.linalg.norm(items, axis=1).mean()
-        for row, listed in zip(rows[:, agent.setting.layout["interest"]].astype(float), found, strict=True):
+        for row, listed in zip(rows[:, agent.env_spec.layout["interest"]].astype(float), found, strict=True):
             unit = row / np.linalg.norm(row)
             if metric == "cosine":
                 distance = [1 - unit @ x / np.linalg.norm(x) for x in items]
@@ -487,8 +487,8 @@ class TestContent:
 
     def test_queries(self, build: Build) -> None:
         agent = build("nearest", profile=0.25)
-        rows = np.zeros((4, agent.setting.width), np.float32)
-        interest, profile = agent.setting.layout["interest"], agent.setting.layout["profile"]
+        rows = np.zeros((4, agent.env_spec.width), np.float32)
+        interest, profile = agent.env_spec.layout["interest"], agent.env_spec.layout["profile"]
         rows[1:3, interest.start] = 0.5
         rows[2:, profile.start + 1] = 0.2
         mixed = np.array([0.75, 0.25]) / np.hypot(0.75, 0.25)

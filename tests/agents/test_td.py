@@ -21,6 +21,9 @@ from tests.agents import test_solvable
 from tests.agents.test_solvable import Habit, served
 from tests.tiny import tiny_env, tiny_world
 
+# Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
+pytestmark = pytest.mark.filterwarnings("ignore::recsim_llm.agents.core.serving_session.UnknownEnvironmentWarning")
+
 Floats = NDArray[np.float64]
 FREE: dict[str, Any] = {"after_click": 0, "after_look": 0}
 SMALL = {"warmup": 32, "batch": 16, "updates": 1, "buffer": 400}
@@ -219,7 +222,7 @@ class TestAgainstPlainLoops:
         rows, targets = [], []
         for transition, seen in steps:
             for lane in np.flatnonzero(transition.valid):
-                own = np.zeros(agent.setting.items)
+                own = np.zeros(agent.env_spec.items)
                 own[seen.items[lane][seen.items[lane] >= 0]] += 1.0
                 rows.append(np.concatenate([[1.0], seen.psi[lane], own]))
                 targets.append(transition.reward[lane] + (gamma * seen.after[lane] - seen.state[lane]) @ agent.u)
@@ -227,7 +230,7 @@ class TestAgainstPlainLoops:
         for _ in range(400):
             agent.solve()
         m = len(agent.v)
-        prior = np.r_[np.full(m, agent.config.ridge), np.full(agent.setting.items, agent.config.strength)]
+        prior = np.r_[np.full(m, agent.config.ridge), np.full(agent.env_spec.items, agent.config.strength)]
         exact = np.linalg.solve(x.T @ x + np.diag(prior), x.T @ y)
         assert np.r_[agent.v, agent.b] == pytest.approx(exact, rel=1e-4, abs=1e-6)
 
@@ -557,7 +560,7 @@ class TestContinuation:
         assert set(first) == set(second)
         for key in first:
             assert np.array_equal(first[key], second[key], equal_nan=first[key].dtype.kind == "f"), key
-        rows = rng().uniform(-1, 1, (6, whole.setting.width)).astype(np.float32)
+        rows = rng().uniform(-1, 1, (6, whole.env_spec.width)).astype(np.float32)
         assert (whole.predict(rows, deterministic=True)[0] == other.predict(rows, deterministic=True)[0]).all()
 
     @pytest.mark.parametrize("name", ["sarsa", *LINEAR, *TORCH])

@@ -11,11 +11,12 @@ from gymnasium.vector import AutoresetMode
 
 from recsim_llm import agents
 from recsim_llm.benchmarks import results_csv, run
-from recsim_llm.benchmarks.analysis import leaderboard
+from recsim_llm.benchmarks.analysis.leaderboard import leaderboard
 from recsim_llm.benchmarks.harness import cell as cells
-from recsim_llm.benchmarks.harness.experiment import MUSIC, NEWS, Cell, Experiment
+from recsim_llm.benchmarks.harness.experiment import Cell, Experiment
 from recsim_llm.benchmarks.harness.records import DONE, read
 from recsim_llm.benchmarks.harness.results import METRICS
+from recsim_llm.benchmarks.presets import MUSIC, NEWS
 from recsim_llm.errors import ConfigError
 from recsim_llm.worlds.catalog import Catalog
 from recsim_llm.worlds.population import Population
@@ -108,6 +109,7 @@ def test_a_row_has_every_measure_at_every_checkpoint(experiment: Experiment) -> 
     assert 0 < row["coverage"][-1] <= 1
     assert 1 <= row["episode_length"][-1] <= 30
     assert row["wall_train_s"] > 0
+    assert row["cpu_train_s"] > 0
 
 
 def test_learning_shows(experiment: Experiment) -> None:
@@ -180,3 +182,32 @@ def test_short_names_of_scenarios() -> None:
     assert cells.scenario_id(NEWS) == NEWS
     with pytest.raises(ConfigError, match="Did you mean 'music'"):
         cells.scenario_id("musik")
+
+
+def test_a_policy_is_evaluated_at_its_mode_and_sampled(experiment: Experiment) -> None:
+    """The row says which; the agent has learnt the same."""
+    pytest.importorskip("stable_baselines3")
+    rows = experiment.replace(
+        agents=("random", "a2c", "a2c (sampled)"), agent_configs={"a2c": {"hidden": 8}}, budget=256
+    )
+    mode, sampled = (next(c for c in rows.cells() if c.agent == name) for name in ("a2c", "a2c (sampled)"))
+    assert (mode.deterministic, sampled.deterministic) == (True, False)
+    assert mode.key != sampled.key
+    assert sampled.agent_config == {"hidden": 8}
+    cells.prepare(rows)
+    at_mode, drawn = cells.run_cell(mode), cells.run_cell(sampled)
+    np.testing.assert_array_equal(drawn["online"], at_mode["online"])
+    assert drawn["episode_returns"].tolist() != at_mode["episode_returns"].tolist()
+
+
+def test_the_standard_study_has_both() -> None:
+    """Every policy gradient whose policy is a distribution has two rows with as many seeds."""
+    from recsim_llm.benchmarks.presets import PRESETS, SLOW_AGENTS, STOCHASTIC_AGENTS
+
+    standard = PRESETS["standard"]
+    for name in STOCHASTIC_AGENTS:
+        row = f"{name} (sampled)"
+        assert {name, row} <= set(standard.agents)
+        assert standard.fewer_seeds[row] == standard.fewer_seeds[name] == 5
+        assert name in SLOW_AGENTS
+    assert not any(cell.deterministic for cell in standard.cells() if cell.agent.endswith("(sampled)"))

@@ -23,13 +23,14 @@ from rich.console import Console
 
 from recsim_llm import benchmarks
 from recsim_llm.benchmarks.analysis import figures, report
-from recsim_llm.benchmarks.harness.experiment import AGENTS, MUSIC, NEWS, Experiment
+from recsim_llm.benchmarks.harness.experiment import Experiment
 from recsim_llm.benchmarks.harness.records import DONE, FAILED, Row
 from recsim_llm.benchmarks.harness.results import Results, safe_cell
 from recsim_llm.benchmarks.harness.testing_cells import fake_experiment, fake_result
+from recsim_llm.benchmarks.presets import DEMO_AGENTS, MUSIC, NEWS
 from recsim_llm.errors import ConfigError
 
-TEN = Experiment(scenarios=(MUSIC, NEWS), agents=AGENTS, budget=10_000, episodes=20, name="ten agents")
+TEN = Experiment(scenarios=(MUSIC, NEWS), agents=DEMO_AGENTS, budget=10_000, episodes=20, name="ten agents")
 HEADER = {"digest": "abc", "versions": {"numpy": "2"}, "machine": {"cores": 2}}
 
 
@@ -48,6 +49,47 @@ class TestLeaderboard:
         assert board.lines[0].agent == "oracle"
         assert board.headline.startswith("linucb is best")
         assert "n = 5 seeds x 2 scenarios" in board.headline
+
+    def test_agents_that_did_the_same_are_listed_once(self) -> None:
+        """Of rows as a store holds them: the same in one scenario is said there, the same everywhere has one line."""
+        names = ("random", "linucb", "mmr", "dpp", "fair_exposure", "oracle")
+        experiment = Experiment(
+            scenarios=(MUSIC, NEWS), agents=names, budget=10_000, episodes=20, fewer_seeds={"dpp": 2}
+        )
+        rows = {(row.cell.agent, row.cell.scenario, row.cell.seed): row for row in results_of(experiment).rows}
+        for (agent, scenario, seed), row in rows.items():
+            if agent == "dpp" or (agent == "mmr" and scenario == MUSIC):
+                rows[agent, scenario, seed] = Row(row.cell, DONE, rows["linucb", scenario, seed].result)
+        board = report.leaderboard(Results(experiment, tuple(rows.values()), HEADER))
+        lines = {line.agent: line for line in board.lines}
+        assert set(lines) == {"random", "linucb", "mmr", "fair_exposure", "oracle"}
+        assert lines["linucb"].also == ("dpp",)
+        assert lines["linucb"].same == ("", "")
+        assert lines["mmr"].same == ("linucb", "")
+        assert lines["fair_exposure"].same == ("", "")
+        assert "dpp" not in {rival.agent for rival in board.rivals}
+        table = report.to_markdown(board)
+        assert "linucb (= dpp)" in table
+        (mmr,) = (line.split("|") for line in table.splitlines() if "| mmr |" in line)
+        assert mmr[3].strip() == "= linucb"
+        assert "= " not in mmr[4]
+        written = json.loads(report.to_json(board))["agents"]
+        assert next(line["same"] for line in written if line["agent"] == "mmr") == {MUSIC: "linucb"}
+
+    def test_the_same_as_two_others_is_still_listed(self) -> None:
+        """As one agent here and as another there: it has done what none of them did."""
+        names = ("random", "linucb", "thompson", "mmr", "oracle")
+        experiment = Experiment(scenarios=(MUSIC, NEWS), agents=names, budget=10_000, episodes=20)
+        rows = {(row.cell.agent, row.cell.scenario, row.cell.seed): row for row in results_of(experiment).rows}
+        for (agent, scenario, seed), row in rows.items():
+            if agent == "mmr":
+                twin = "linucb" if scenario == MUSIC else "thompson"
+                rows[agent, scenario, seed] = Row(row.cell, DONE, rows[twin, scenario, seed].result)
+        lines = {
+            line.agent: line for line in report.leaderboard(Results(experiment, tuple(rows.values()), HEADER)).lines
+        }
+        assert lines["mmr"].same == ("linucb", "thompson")
+        assert all(not line.also for line in lines.values())
 
     def test_values_are_those_of_the_rows(self) -> None:
         results = results_of(TEN)
@@ -68,10 +110,41 @@ class TestLeaderboard:
         assert "1 runs failed: popularity (failed)" in text
         assert "1 runs are missing" in text
 
+    def test_an_oracle_that_is_not_above_random_is_said(self) -> None:
+        """In the scenarios of the score and in those that ask something of their own."""
+        results = results_of(TEN.replace(seeds=(0, 1), only={NEWS: ("random", "oracle")}))
+        assert "not above random" not in " ".join(report.leaderboard(results).warnings)
+        rows = tuple(
+            replace(row, result={**row.result, "return": np.asarray(row.result["return"]) - 99.0})
+            if row.cell.agent == "oracle" and (row.cell.seed or row.cell.scenario == NEWS)
+            else row
+            for row in results.rows
+        )
+        text = " ".join(report.leaderboard(replace(results, rows=rows)).warnings)
+        assert "The oracle is not above random in 1 of 2 runs of Music; these runs have no score." in text
+        assert "The oracle is not above random in 2 of 2 runs of News." in text
+
+    def test_reward_while_learning_is_blank_where_nobody_learnt(self) -> None:
+        results = results_of(TEN.replace(scenarios=(MUSIC,)))
+        rows = tuple(
+            replace(row, result={**row.result, "online": np.zeros(9), "trained_steps": np.zeros(9, int)})
+            if row.cell.agent == "oracle"
+            else row
+            for row in results.rows
+        )
+        results = replace(results, rows=rows)
+        board = report.leaderboard(results)
+        online = {line.agent: line.online[0].text(3) for line in board.lines}
+        assert online["oracle"] == "–"
+        assert online["thompson"].startswith("0.")
+        assert "0.000" not in report.to_markdown(board)
+        assert {row["online"] for row in results.records() if row["agent"] == "oracle"} == {None}
+        assert None not in {row["online"] for row in results.records() if row["agent"] == "thompson" and row["step"]}
+
     def test_arrays_have_the_form_that_rliable_takes(self) -> None:
         results = results_of(TEN, leave_out=1)
         matrix = results.to_rliable()
-        assert list(matrix) == list(AGENTS)
+        assert list(matrix) == list(DEMO_AGENTS)
         assert {scores.shape for scores in matrix.values()} == {(5, 2)}
         assert results.score_curves("linucb").shape == (5, 2, 9)
         assert np.isnan(matrix["linucb"][0, 0])  # the run of random with that seed is missing
@@ -89,7 +162,7 @@ class TestLeaderboard:
     def test_the_best_is_compared_with_the_others(self) -> None:
         board = report.leaderboard(results_of(TEN))
         assert board.best == "linucb"
-        assert {rival.agent for rival in board.rivals} == set(AGENTS) - {"linucb", "oracle"}
+        assert {rival.agent for rival in board.rivals} == set(DEMO_AGENTS) - {"linucb", "oracle"}
         random = next(rival for rival in board.rivals if rival.agent == "random")
         assert random.chance.value == 1.0
         assert all(difference.low > 0 for difference in random.differences)
@@ -210,9 +283,9 @@ class TestFigures:
         assert figures._limits([(flat, flat, flat)]) == (2.0, 4.0)
 
     def test_an_agent_keeps_its_colour(self) -> None:
-        few, many = figures.colours(("linucb", "ppo")), figures.colours(AGENTS)
+        few, many = figures.colours(("linucb", "ppo")), figures.colours(DEMO_AGENTS)
         assert few["linucb"] == many["linucb"]
-        assert len({many[agent] for agent in AGENTS}) == 10
+        assert len({many[agent] for agent in DEMO_AGENTS}) == 10
         assert figures.colours(("mine", "linucb"))["mine"] not in figures.COLOURS.values()
 
     def test_no_global_state_is_left(self, tmp_path: Path) -> None:

@@ -18,11 +18,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from recsim_llm.benchmarks.analysis.leaderboard import leaderboard
 from recsim_llm.benchmarks.harness import pool, worker
+from recsim_llm.benchmarks.harness.experiment import Experiment
 from recsim_llm.benchmarks.harness.records import DONE, FAILED, FILE, KILLED, TIMEOUT, read
-from recsim_llm.benchmarks.harness.results import Results, results_csv
+from recsim_llm.benchmarks.harness.results import Results, load, results_csv
 from recsim_llm.benchmarks.harness.runner import run
-from recsim_llm.benchmarks.harness.testing_cells import FAULTS, fake_experiment
+from recsim_llm.benchmarks.harness.store import Store
+from recsim_llm.benchmarks.harness.testing_cells import FAULTS, TRACE, fake_experiment
+from recsim_llm.benchmarks.presets import NEWS
 from recsim_llm.errors import ConfigError, MissingExtraError, StoreError
 
 EXPERIMENT = fake_experiment()
@@ -65,6 +69,23 @@ class TestInvariance:
         fake_run(tmp_path, jobs=0)
         with pytest.raises(StoreError, match="budget: 1000"):
             fake_run(tmp_path, EXPERIMENT.replace(budget=500), jobs=0)
+
+    def test_a_larger_experiment_runs_only_what_is_new(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        trace = tmp_path / "trace"
+        monkeypatch.setenv(TRACE, str(trace))
+        fake_run(tmp_path / "grown")
+        assert len(trace.read_text().split()) == 18
+        trace.unlink()
+        larger = EXPERIMENT.replace(agents=("mine", *EXPERIMENT.agents), seeds=(0, 1, 2, 3))
+        found = fake_run(tmp_path / "grown", larger)
+        new = {cell.key for cell in larger.cells() if cell.agent == "mine" or cell.seed == 3}
+        assert sorted(trace.read_text().split()) == sorted(new)
+        assert found.missing == 0
+        fake_run(tmp_path / "whole", larger, jobs=0)
+        assert read(tmp_path / "grown").canonical_rows() == read(tmp_path / "whole").canonical_rows()
+        assert results_csv(tmp_path / "grown") == results_csv(tmp_path / "whole")
+        boards = [leaderboard(load(tmp_path / name)) for name in ("grown", "whole")]
+        assert [line.score for line in boards[0].lines] == [line.score for line in boards[1].lines]
 
     def test_one_thread_in_workers_and_the_drivers_environment_untouched(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -212,6 +233,96 @@ class TestArguments:
         fake_run(tmp_path / "ray", backend="ray", jobs=None)
         fake_run(tmp_path / "here", jobs=0)
         assert read(tmp_path / "ray").canonical_rows() == read(tmp_path / "here").canonical_rows()
+
+
+OWN_AGENT = """
+from recsim_llm import agents
+from recsim_llm.agents.reference.random_policy import RandomAgent
+
+@agents.register
+class MyAgent(RandomAgent):
+    name = "my_agent"
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module that registers an agent, importable in this process and in those that it starts."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "own_agents_of_a_test.py").write_text(OWN_AGENT)
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    monkeypatch.setattr("recsim_llm.agents._registered", {})
+    monkeypatch.delitem(sys.modules, "own_agents_of_a_test", raising=False)
+    return "own_agents_of_a_test"
+
+
+class TestModules:
+    """Agents that a module of the user registers run wherever cells run."""
+
+    EXPERIMENT = Experiment(
+        scenarios=(NEWS,), agents=("random", "my_agent"), seeds=(0,), budget=64, checkpoints=(0, 64), lanes=4,
+        episodes=3, env_kwargs={NEWS: {"max_episode_steps": 5}},
+    )  # fmt: skip
+
+    def test_an_agent_of_ones_own_in_two_processes_here_and_on_ray(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_module: str
+    ) -> None:
+        with pytest.raises(ConfigError, match="no agent 'my_agent'"):
+            run(self.EXPERIMENT, tmp_path / "two", jobs=2)
+        monkeypatch.setitem(sys.modules, "ray", stand_in_for_ray())
+        for name, options in {"two": {"jobs": 2}, "here": {"jobs": 0}, "ray": {"backend": "ray"}}.items():
+            found = run(self.EXPERIMENT, tmp_path / name, modules=[own_module], **options)  # type: ignore[arg-type]
+            assert {row.cell.agent: row.state for row in found.rows} == {"random": DONE, "my_agent": DONE}
+            assert found.header["modules"] == [own_module]
+        rows = {name: read(tmp_path / name).canonical_rows() for name in ("two", "here", "ray")}
+        assert rows["two"] == rows["here"] == rows["ray"]
+
+    def test_fresh_processes_know_only_what_they_import(self, tmp_path: Path, own_module: str) -> None:
+        worker.import_modules([own_module])  # known to this process alone
+        found = run(self.EXPERIMENT, tmp_path, jobs=1)
+        assert [row.result["error"][:20] for row in found.failed] == ["no agent 'my_agent'."]
+
+    def test_names_in_a_stored_file_are_never_imported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "module_of_a_stranger.py").write_text(f"import os; os.mkdir({str(tmp_path / 'seen')!r})")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        Store(tmp_path / "out", EXPERIMENT, modules=["module_of_a_stranger"]).close()
+        assert fake_run(tmp_path / "out").header["modules"] == ["module_of_a_stranger"]
+        assert not (tmp_path / "seen").exists()
+        fake_run(tmp_path / "out", modules=["module_of_a_stranger"])
+        assert (tmp_path / "seen").exists()
+
+    @pytest.mark.parametrize(
+        ("modules", "says"),
+        [
+            (["no_such_module_at_all"], "'no_such_module_at_all' cannot be imported .*PYTHONPATH"),
+            ([".relative"], "'.relative' cannot be imported"),
+            ("json", "it must be a list"),
+        ],
+    )
+    def test_modules_that_cannot_be_imported_are_named_before_anything_runs(
+        self, tmp_path: Path, modules: Any, says: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=says):
+            fake_run(tmp_path, modules=modules)
+        assert not (tmp_path / FILE).exists()
+
+    def test_on_the_command_line_with_a_module_beside_it(self, tmp_path: Path) -> None:
+        (tmp_path / "own_agents_of_a_test.py").write_text(OWN_AGENT)
+        command = (
+            "bench --import own_agents_of_a_test --env news --agent random --agent my_agent --seeds 1 --budget 64 "
+            "--lanes 4 --episodes 3 --set env.max_episode_steps=5 --jobs 2 --out out"
+        )
+        script = "import sys; sys.path.remove(''); from recsim_llm.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", script, *command.split()],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True, text=True, timeout=200, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert {row.cell.agent: row.state for row in read(tmp_path / "out").rows.values()} == {
+            "random": DONE,
+            "my_agent": DONE,
+        }
 
 
 def stand_in_for_ray() -> types.ModuleType:

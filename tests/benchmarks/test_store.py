@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from recsim_llm.benchmarks.harness import codec
 from recsim_llm.benchmarks.harness.experiment import Experiment
 from recsim_llm.benchmarks.harness.records import DONE, FILE, KILLED, Row, read, scan
+from recsim_llm.benchmarks.harness.results import load
 from recsim_llm.benchmarks.harness.store import LOCK, QUARANTINE, Store
 from recsim_llm.benchmarks.harness.testing_cells import fake_experiment, fake_row, fill_store
 from recsim_llm.errors import ConfigError, StoreError
@@ -198,8 +200,8 @@ class TestOpening:
     def test_a_newer_format_is_refused(self, tmp_path: Path) -> None:
         path = fill_store(EXPERIMENT, tmp_path, 1)
         with path.open("ab") as file:
-            file.write(codec.seal({"schema": 2, "kind": "row"}))
-        with pytest.raises(StoreError, match="format 2"):
+            file.write(codec.seal({"schema": 3, "kind": "row"}))
+        with pytest.raises(StoreError, match="format 3"):
             read(tmp_path)
 
     def test_leftovers_of_a_killed_rewrite_are_swept(self, tmp_path: Path) -> None:
@@ -291,6 +293,208 @@ class TestIdentity:
             Experiment.from_json(experiment.to_json().replace("budget", "budgets"))
         with pytest.raises(ConfigError, match="not complete"):
             Experiment.from_json("{}")
+
+
+LARGER = EXPERIMENT.replace(
+    agents=("mine", *EXPERIMENT.agents), seeds=(3, 0, 1, 2), scenarios=(*EXPERIMENT.scenarios, "Fake/C-v0")
+)
+"""Has all cells of the experiment, and 30 more."""
+STANDARD = Path(__file__).parents[2] / "benchmarks" / "stored" / "standard"
+
+
+class TestExtending:
+    """A larger experiment continues a store; no stored row is lost, changed or run again."""
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"agents": (*EXPERIMENT.agents, "mine")},
+            {"scenarios": ("Fake/C-v0", *EXPERIMENT.scenarios)},
+            {"seeds": (5, 4, 3, 2, 1, 0)},
+            {"agents": (*EXPERIMENT.agents, "mine"), "agent_configs": {"mine": {"alpha": 2.0}}},
+            {"agents": (*EXPERIMENT.agents, "mine"), "fewer_seeds": {"mine": 1}},
+            {"scenarios": (*EXPERIMENT.scenarios, "Fake/C-v0"), "only": {"Fake/C-v0": ["random"]}},
+        ],
+    )
+    def test_more_of_anything_continues(self, tmp_path: Path, change: dict[str, Any]) -> None:
+        path = fill_store(EXPERIMENT, tmp_path, 18)
+        before = path.read_bytes()
+        larger = EXPERIMENT.replace(**change)
+        with Store(tmp_path, larger) as opened:
+            assert opened.done() == {cell.key for cell in CELLS}
+            assert opened.problems == []
+            for cell in larger.cells():
+                if cell.key not in opened.done():
+                    opened.append(fake_row(cell))
+        assert path.read_bytes().startswith(before)  # append-only
+        found = load(tmp_path)
+        assert found.experiment == larger
+        assert found.problems == ()
+        assert found.missing == 0
+        assert read(tmp_path).canonical_rows() == sorted(fake_row(cell).canonical() for cell in larger.cells())
+        after = path.read_bytes()
+        Store(tmp_path, larger).close()
+        assert path.read_bytes() == after
+
+    def test_what_lacks_a_stored_cell_is_refused_and_changes_nothing(self, tmp_path: Path) -> None:
+        path = fill_store(LARGER, tmp_path, 2)
+        before = path.read_bytes()
+        more = {"agents": (*LARGER.agents, "yours")}
+        refused: list[tuple[dict[str, Any], str]] = [
+            ({"agents": LARGER.agents[1:]}, "agents: "),
+            ({"seeds": (0, 1, 2)}, "seeds: "),
+            ({"scenarios": EXPERIMENT.scenarios}, "scenarios: "),
+            ({**more, "budget": 2_000, "checkpoints": (0, 2_000)}, "budget: 1000 (stored), 2000"),
+            ({**more, "agent_configs": {"linucb": {"alpha": 0.5}}}, "agent_configs.linucb: not given"),
+            ({**more, "env_kwargs": {"*": {"slate_size": 3}}}, "env_kwargs.*: not given"),
+            ({**more, "only": {"Fake/C-v0": ["random"]}}, "only: not given"),
+            ({**more, "fewer_seeds": {"linucb": 2}}, "fewer_seeds: not given"),
+        ]
+        for change, says in refused:
+            with pytest.raises(StoreError) as caught:
+                Store(tmp_path, LARGER.replace(**change))
+            assert says in str(caught.value)
+            assert path.read_bytes() == before
+        Store(tmp_path, LARGER.replace(**more)).close()
+
+    def test_another_world_is_refused_in_a_larger_experiment(self, tmp_path: Path) -> None:
+        worlds = {"Fake/A-v0": "abc", "Fake/B-v0": "def"}
+        Store(tmp_path, EXPERIMENT, worlds).close()
+        with pytest.raises(StoreError, match=r"worlds\.Fake/A-v0: \"abc\" \(stored\), \"abd\""):
+            Store(tmp_path, LARGER, {**worlds, "Fake/A-v0": "abd", "Fake/C-v0": "ghi"})
+        Store(tmp_path, LARGER, {**worlds, "Fake/C-v0": "ghi"}).close()
+
+    def test_the_first_seeds_are_those_of_the_stored_order(self, tmp_path: Path) -> None:
+        few = EXPERIMENT.replace(fewer_seeds={"linucb": 1})
+        Store(tmp_path, few).close()
+        with pytest.raises(StoreError, match=r"seeds: \[0,1,2\] \(stored\), \[2,1,0\]"):
+            Store(tmp_path, few.replace(seeds=(2, 1, 0)))
+        Store(tmp_path, few.replace(seeds=(0, 2, 1))).close()  # the same first seed
+
+    def test_cut_at_every_byte_of_the_further_header_and_the_rows_beside_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("os.fsync", lambda descriptor: None)  # thousands of files; what they hold is the question
+        path = fill_store(EXPERIMENT, tmp_path / "whole", 2)
+        start = path.stat().st_size - 40
+        new = [cell for cell in LARGER.cells() if cell not in CELLS][:1]
+        with Store(tmp_path / "whole", LARGER) as opened:
+            opened.append(fake_row(new[0]))
+        whole = path.read_bytes()
+        lines = whole.splitlines(keepends=True)
+        assert [codec.unseal(line)["kind"] for line in lines] == ["header", "row", "row", "header", "row"]
+        folder = tmp_path / "cut"
+        folder.mkdir()
+        tails = [whole[:end] for end in range(start, len(whole) + 1)]
+        tails += [whole[:end] + bytes(len(whole) - end) for end in range(start, len(whole), 31)]
+        for content in tails:
+            (folder / FILE).write_bytes(content)
+            complete = sum(content.startswith(b"".join(lines[: k + 1])) for k in range(5))
+            assert len(read(folder).rows) == [0, 0, 1, 2, 2, 3][complete]
+            with Store(folder, LARGER) as opened:
+                done = opened.done()
+                assert len(done) == [0, 0, 1, 2, 2, 3][complete]
+                for cell in (*CELLS[:2], *new):
+                    if cell.key not in done:
+                        opened.append(fake_row(cell))
+            contents = read(folder)
+            assert contents.problems == []
+            assert contents.header is not None
+            assert contents.header["digest"] == codec.digest(LARGER.canonical())
+            assert contents.canonical_rows() == scan(path).canonical_rows()
+        assert len(tails) > 1_000
+
+    def test_killed_before_the_further_header_the_smaller_experiment_still_continues(self, tmp_path: Path) -> None:
+        path = fill_store(EXPERIMENT, tmp_path, 2)
+        before = path.read_bytes()
+        Store(tmp_path, LARGER).close()
+        with pytest.raises(StoreError, match="another experiment"):
+            Store(tmp_path, EXPERIMENT)
+        path.write_bytes(path.read_bytes()[:-1])
+        Store(tmp_path, EXPERIMENT).close()
+        assert path.read_bytes() == before
+
+    @pytest.mark.parametrize("lost", [{0}, {3}, {0, 3}, {1}, {3, 4}])
+    def test_no_row_is_lost_with_a_damaged_header(self, tmp_path: Path, lost: set[int]) -> None:
+        path = fill_store(EXPERIMENT, tmp_path, 2)
+        new = [cell for cell in LARGER.cells() if cell not in CELLS][:2]
+        with Store(tmp_path, LARGER) as opened:
+            for cell in new:
+                opened.append(fake_row(cell))
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = {row.key for k, row in enumerate(scan(path).rows.values()) if (1, 2, 4, 5)[k] not in lost}
+        path.write_bytes(b"".join(b"#" + line[1:] if k in lost else line for k, line in enumerate(lines)))
+        with Store(tmp_path, LARGER) as opened:
+            assert opened.done() == kept
+        contents = read(tmp_path)
+        assert contents.rows.keys() == kept
+        assert contents.problems == []
+        assert load(tmp_path).experiment == LARGER
+        with pytest.raises(StoreError, match="another experiment"):
+            Store(tmp_path, EXPERIMENT)
+
+    def test_grows_again_and_again(self, tmp_path: Path) -> None:
+        for count in range(1, 5):
+            experiment = EXPERIMENT.replace(seeds=tuple(range(count)))
+            with Store(tmp_path, experiment) as opened:
+                opened.append(fake_row(list(experiment.cells())[-1]))
+        contents = read(tmp_path)
+        assert len(contents.rows) == 4
+        assert len(contents.headers) == 4
+        assert contents.problems == []
+
+    def test_two_stores_put_together_are_not_a_larger_one(self, tmp_path: Path) -> None:
+        path = fill_store(EXPERIMENT, tmp_path / "a", 2)
+        other = fill_store(LARGER, tmp_path / "b", 3)
+        path.write_bytes(path.read_bytes() + other.read_bytes())
+        contents = read(tmp_path / "a")
+        assert len(contents.rows) == 2
+        assert "does not extend" in contents.problems[0]
+        assert len(contents.problems) == 4
+
+    def test_a_row_repeated_under_both_experiments_counts_once(self, tmp_path: Path) -> None:
+        fill_store(EXPERIMENT, tmp_path, 2)
+        with Store(tmp_path, LARGER) as opened:
+            opened.append(Row(CELLS[0], DONE, {**fake_row(CELLS[0]).result, "note": "last"}))
+        contents = read(tmp_path)
+        assert len(contents.rows) == 2
+        assert contents.rows[CELLS[0].key].result["note"] == "last"
+        assert len(contents.problems) == 1
+        assert "repeats the row" in contents.problems[0]
+
+    def test_an_older_reader_refuses_a_further_header_and_reads_a_store_without_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill_store(EXPERIMENT, tmp_path, 2)
+        monkeypatch.setattr("recsim_llm.benchmarks.harness.records.SCHEMA", 1)  # as it was before stores could grow
+        assert len(read(tmp_path).rows) == 2
+        Store(tmp_path, LARGER).close()
+        with pytest.raises(StoreError, match=r"line 4 has format 2, .* Update recsim_llm"):
+            read(tmp_path)
+
+    def test_modules_are_recorded_and_decide_nothing(self, tmp_path: Path) -> None:
+        Store(tmp_path, EXPERIMENT, modules=["no_such_module"]).close()
+        header = read(tmp_path).header
+        assert header is not None
+        assert header["modules"] == ["no_such_module"]
+        with Store(tmp_path, EXPERIMENT) as opened:
+            assert opened.problems == []
+
+    @pytest.mark.skipif(not STANDARD.is_dir(), reason="stored results are not part of the installed package")
+    def test_the_stored_study_takes_one_more_agent(self, tmp_path: Path) -> None:
+        shutil.copy(STANDARD / FILE, tmp_path)
+        stored = load(tmp_path)
+        header = read(tmp_path).header
+        assert header is not None
+        worlds = header["experiment"]["worlds"]
+        larger = stored.experiment.replace(agents=(*stored.experiment.agents, "mine"))
+        with Store(tmp_path, stored.experiment, worlds) as opened:
+            assert len(opened.done()) + sum(row.state == "refused" for row in opened.contents.rows.values()) == 3_460
+        with Store(tmp_path, larger, worlds) as opened:
+            wanted = [cell for cell in larger.cells(worlds) if cell.key not in opened.contents.rows]
+        assert {cell.agent for cell in wanted} == {"mine"}
+        assert len(wanted) == 10 * 6  # seeds x scenarios of the score
+        assert read(tmp_path).problems == []
 
 
 def test_canonical_rows_leave_out_wall_clock_values() -> None:

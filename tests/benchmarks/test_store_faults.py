@@ -112,7 +112,7 @@ class TestErrors:
     def test_a_size_limit_of_the_system(self, tmp_path: Path) -> None:
         script = (
             "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-            "from recsim_llm.benchmarks import testing_cells as t\n"
+            "from recsim_llm.benchmarks.harness import testing_cells as t\n"
             "from recsim_llm.benchmarks.harness.runner import run\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
             "run(t.fake_experiment(), sys.argv[1], jobs=0, function='fake')\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsim_llm.benchmarks.harness.experiment import MUSIC
+from recsim_llm.benchmarks.presets import MUSIC
 from recsim_llm.benchmarks.studies.swap import Study, agreement, report, self_agreement, study
 
 RNG = np.random.default_rng(5)

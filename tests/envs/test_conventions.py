@@ -372,10 +372,10 @@ def test_row_18_stable_infos(env_id: str, make: Any) -> None:
 
     info = env.reset(seed=0)[1]
     expected = form(info)
-    items, slots = len(env.unwrapped.catalog), env.unwrapped.slate_size
+    items, slate_size = len(env.unwrapped.catalog), env.unwrapped.slate_size
     kinds = {"user_id": int, "clicks": int, "ctr": float, "diversity": float, "is_success": bool, "wasted": int}
     assert {name: type(info[name]) for name in kinds} == kinds
-    shapes = {name: (slots,) for name in (*SIGNALS, "slate", "slot_reward")}
+    shapes = {name: (slate_size,) for name in (*SIGNALS, "slate", "slot_reward")}
     shapes |= {name: (items,) for name in ("truth_appeal", "truth_value")}
     assert {name: info[name].shape for name in shapes} == shapes
     for value in info.values():

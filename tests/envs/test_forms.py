@@ -16,7 +16,7 @@ import pytest
 from gymnasium import spaces
 
 from recsim_llm import agents
-from recsim_llm.agents.core.env_runner import Setting
+from recsim_llm.agents.core.env_runner import EnvironmentSpec
 from recsim_llm.errors import RefusedError
 from recsim_llm.simulator import SIGNALS
 from recsim_llm.testing import actions, check_env, difference
@@ -299,7 +299,7 @@ def test_every_agent_chooses_from_the_lists(name: str, slate_size: int, world_fo
     }  # fmt: skip
     config = {"ppo": {"rollout": 40, "batch": 40, "epochs": 1}, "mf": {"epochs": 1}}.get(name, {})
     envs = gym.make_vec(NEWS, num_envs=4, **arguments)
-    if kind.refusal(Setting.of(envs), kind.Config()):
+    if kind.refusal(EnvironmentSpec.of(envs), kind.Config()):
         with pytest.raises(RefusedError):
             agents.make(name, envs)
         return

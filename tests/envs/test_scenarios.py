@@ -43,8 +43,8 @@ def play(env_id: str, policy: Policy, lanes: int, steps: int, **arguments: Any) 
     _, infos = envs.reset(seed=SEED)
     running, rewards, clicks, told = np.ones(lanes, bool), [], [], [infos]
     for step in range(steps):
-        shown = np.asarray(policy(core, infos, step)).reshape(lanes, core.slots)
-        _, reward, terminated, truncated, infos = envs.step(shown if core.slots > 1 else shown[:, 0])
+        shown = np.asarray(policy(core, infos, step)).reshape(lanes, core.slate_size)
+        _, reward, terminated, truncated, infos = envs.step(shown if core.slate_size > 1 else shown[:, 0])
         rewards.append(np.where(running, reward, 0.0))
         clicks.append(np.where(running, infos["clicks"], 0))
         told.append(infos)
@@ -54,8 +54,8 @@ def play(env_id: str, policy: Policy, lanes: int, steps: int, **arguments: Any) 
     return Played(np.array(rewards), np.array(clicks), told, core)
 
 
-def top(score: NDArray[Any], slots: int) -> NDArray[np.int64]:
-    return np.argsort(-score, axis=1, kind="stable")[:, :slots]
+def top(score: NDArray[Any], slate_size: int) -> NDArray[np.int64]:
+    return np.argsort(-score, axis=1, kind="stable")[:, :slate_size]
 
 
 def better(high: NDArray[Any], low: NDArray[Any]) -> bool:
@@ -65,7 +65,7 @@ def better(high: NDArray[Any], low: NDArray[Any]) -> bool:
 
 
 def click_greedy(core: Any, infos: dict[str, Any], step: int) -> NDArray[np.integer]:
-    return top(infos["truth_appeal"], core.slots)
+    return top(infos["truth_appeal"], core.slate_size)
 
 
 def value_of(core: Any, appeal: NDArray[Any], value: NDArray[Any]) -> NDArray[np.float64]:
@@ -75,7 +75,7 @@ def value_of(core: Any, appeal: NDArray[Any], value: NDArray[Any]) -> NDArray[np
 
 
 def greedy(core: Any, infos: dict[str, Any], step: int) -> NDArray[np.integer]:
-    return top(value_of(core, infos["truth_appeal"], infos["truth_value"]), core.slots)
+    return top(value_of(core, infos["truth_appeal"], infos["truth_value"]), core.slate_size)
 
 
 def utilities(core: Any) -> NDArray[np.float64]:
@@ -96,7 +96,7 @@ class TestAds:
             known = np.isfinite(infos["truth_appeal"])
             for name in ("appeal", "value"):
                 seen[name] = np.where(known, infos[f"truth_{name}"], seen[name])
-            return top(value_of(core, seen["appeal"], seen["value"]), core.slots)
+            return top(value_of(core, seen["appeal"], seen["value"]), core.slate_size)
 
         looking, blindly = (play("recsim_llm/Ads-v0", policy, 64, 120) for policy in (greedy, blind))
         assert better(looking.returns, blindly.returns)
@@ -119,7 +119,7 @@ class TestVideo:
             catalog, rules = core.world.catalog, core.simulator.rules
             gained = rules.quality_gain * catalog.quality - rules.clickbait_regret * catalog.clickbait
             wanted = infos["truth_appeal"] + utilities(core) + gained
-            return top(np.where(np.isfinite(infos["truth_appeal"]), wanted, -np.inf), core.slots)
+            return top(np.where(np.isfinite(infos["truth_appeal"]), wanted, -np.inf), core.slate_size)
 
         month = [play("recsim_llm/Video-retention-v0", policy, 40, 300) for policy in (click_greedy, quality)]
         assert better(month[0].clicks[:4].sum(0), month[1].clicks[:4].sum(0))
@@ -187,12 +187,12 @@ class TestSocial:
 
         def spread(core: Any, infos: dict[str, Any], step: int) -> NDArray[np.integer]:
             appeal = infos["truth_appeal"]
-            return top(np.where(np.isfinite(appeal), rng.random(appeal.shape), -1), core.slots)
+            return top(np.where(np.isfinite(appeal), rng.random(appeal.shape), -1), core.slate_size)
 
         def few(core: Any, infos: dict[str, Any], step: int) -> NDArray[np.integer]:
             appeal = infos["truth_appeal"]
             loved = core.world.catalog.provider_index % 12 == 0  # 8 of 96 creators
-            return top(np.where(np.isfinite(appeal), rng.random(appeal.shape) + loved, -1), core.slots)
+            return top(np.where(np.isfinite(appeal), rng.random(appeal.shape) + loved, -1), core.slate_size)
 
         wide, narrow = (play("recsim_llm/Social-v0", policy, 48, 150) for policy in (spread, few))
         creators = len(wide.core.world.catalog.providers)
@@ -226,11 +226,11 @@ class TestSatiation:
                 rows = []
                 for b, favourite in enumerate(of_topics.favourites):  # type: ignore[attr-defined]
                     row: list[int] = []
-                    for k in range(core.slots):
-                        wanted = favourite[(step * core.slots + k) % count]
+                    for k in range(core.slate_size):
+                        wanted = favourite[(step * core.slate_size + k) % count]
                         order = np.flatnonzero(topics == wanted)
                         order = order[np.argsort(-base[b, order], kind="stable")]
-                        turn = step // count if core.slots == 1 else step
+                        turn = step // count if core.slate_size == 1 else step
                         row.append(next((int(i) for i in np.roll(order, -turn) if i not in row), int(order[0])))
                     rows.append(row)
                 return np.array(rows)

@@ -151,9 +151,9 @@ def test_policy_allows_the_style_and_nothing_else(world_folder: str) -> None:
 def test_page_says_what_happened(env_id: str, world_folder: str) -> None:
     env, infos = played(env_id, "html", 40, world=world_folder, truth=True, rules={"leave": -2.0, "churn": -60.0})
     page = Page(env.render())
-    steps, slots = infos[1:], env.unwrapped.slate_size
+    steps, slate_size = infos[1:], env.unwrapped.slate_size
     assert page.count("article", "step") == len(steps) == 40
-    assert page.count("li", "slot") == 40 * slots
+    assert page.count("li", "slot") == 40 * slate_size
     clicks = sum(info["clicks"] for info in steps)
     assert clicks > 0
     assert page.count("li", "clicked") == clicks

@@ -256,7 +256,7 @@ class TestRefusals:
     def test_weights_that_can_run_code(self, tmp_path: Path, file: str) -> None:
         folder, proof = tiny_folder(tmp_path / "model"), tmp_path / "proof"
         (folder / file).write_bytes(b"cos\nsystem\n(S'touch " + str(proof).encode() + b"'\ntR.")
-        with pytest.raises(ConfigError, match="can run code when loaded; convert them to safetensors"):
+        with pytest.raises(ConfigError, match="can run code when it is read; save the model again"):
             load_judge(str(folder))
         assert not proof.exists()
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from recsim_llm.benchmarks.studies.live import Study, cut, study
-from recsim_llm.benchmarks.studies.live_measure import agreement
+from recsim_llm.benchmarks.studies.live import Study, small_world, study
+from recsim_llm.benchmarks.studies.live_measure import Clicks, Step, agreement
 from recsim_llm.errors import ConfigError, MissingExtraError
 from recsim_llm.judges import Judge, Pair, Verdict
 from recsim_llm.judges.judge_utilities import Opinions, forget, opinions_of
@@ -318,8 +318,8 @@ def test_one_memory_for_a_world_and_a_judge(world: World, make_world: WorldBuild
 def test_agreement_by_hand() -> None:
     there = np.array([True, True, True, False])
     steps = [
-        (np.array([0, 1, 2, 0]), there, np.array([0, 2, 2, 0]), np.ones(4, bool)),
-        (np.array([2, 2, 2, 0]), there, np.array([2, 2, 1, 0]), np.ones(4, bool)),
+        Step(Clicks(np.array([0, 1, 2, 0]), there), Clicks(np.array([0, 2, 2, 0]), np.ones(4, bool))),
+        Step(Clicks(np.array([2, 2, 2, 0]), there), Clicks(np.array([2, 2, 1, 0]), np.ones(4, bool))),
     ]
     found = agreement(steps, 2, np.arange(4), np.ones(4, bool))
     assert found["same"] == pytest.approx(4 / 6)
@@ -335,7 +335,7 @@ def test_the_study_at_small_size(tmp_path: Path) -> None:
     plan = Study("hashing", users=8, items=12, lanes=32, steps=8, cold=(1, 4), fast=256, price=2.0)
     said: list[str] = []
     found = study(plan, tmp_path, said.append)
-    world = cut(load_world("music"), 8, 12, 0)
+    world = small_world(load_world("music"), 8, 12, 0)
     assert (len(world.population), len(world.catalog)) == (8, 12)
     own, dealt = (found["clicks"][f"{name}, on its own"]["fitted"] for name in ("distilled", "tastes dealt anew"))
     assert own["kappa"] > dealt["kappa"], "the right people's tastes agree better than shared luck alone"

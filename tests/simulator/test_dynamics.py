@@ -30,9 +30,11 @@ STAY = {"leave": NEVER, "churn": NEVER, "session_time": 1e9}
 CLICKED = {"no_click": -87.0, "position_bias": 0.0}
 
 
-def begin(world: World, *, lanes: int = LANES, slots: int = 1, seed: int = 0, user: int = 0, **rules: Any) -> Simulator:
+def begin(
+    world: World, *, lanes: int = LANES, slate_size: int = 1, seed: int = 0, user: int = 0, **rules: Any
+) -> Simulator:
     """Lanes at the start of an episode, all with the same user."""
-    simulator = Simulator(world, Rules(**{**STAY, **rules}), lanes=lanes, slots=slots, threads=1)
+    simulator = Simulator(world, Rules(**{**STAY, **rules}), lanes=lanes, slate_size=slate_size, threads=1)
     simulator.seed(np.arange(lanes, dtype=np.uint64) + np.uint64(seed * 10**6))
     simulator.reset(np.ones(lanes, bool), np.full(lanes, user, np.int32))
     return simulator
@@ -141,7 +143,7 @@ class TestMood:
         """m <- m + alpha (y - m), for each click of the page in turn, or once with mood_skip."""
         world = make_world(items=6, users=2, plain=True, noise=0.0, item_arrays={"appeal": [2.0, -1.0, 0.5, 0, 0, 0]})
         rules = {"choice": "position", "no_click": 0.0, "position_bias": 0.0, "mood_rate": 0.3, "mood_skip": -0.7}
-        simulator = begin(world, lanes=500, slots=3, **rules)
+        simulator = begin(world, lanes=500, slate_size=3, **rules)
         mood = np.full(500, 0.0)
         for _ in range(4):
             show(simulator, [0, 1, 2])
@@ -215,7 +217,7 @@ class TestSessions:
 
     def test_session_ends_when_the_time_is_spent(self, even: World) -> None:
         rules = {"session_time": 100.0, "session_spread": 0.0, "look_time": 15.0, "no_click": 80.0}
-        simulator = begin(even, lanes=100, slots=2, **rules)
+        simulator = begin(even, lanes=100, slate_size=2, **rules)
         sessions, steps = [], []
         for _ in range(5):
             show(simulator, [0, 1])
@@ -237,7 +239,7 @@ class TestSessions:
 
     def test_nothing_looked_at_still_takes_time(self, make_world: Any) -> None:
         world = make_world(items=6, plain=True, item_arrays={"released_at": [9.0] * 6})
-        simulator = begin(world, lanes=10, slots=2, look_time=7.0)
+        simulator = begin(world, lanes=10, slate_size=2, look_time=7.0)
         clock = simulator.state.lane["clock"].copy()
         show(simulator, [0, 1])
         np.testing.assert_array_equal(simulator.state.lane["clock"] - clock, 7)
@@ -316,7 +318,7 @@ class TestItems:
             ([0, 0, 1], 1.0),
             ([0, 0, 0], 0.0),
         ):
-            simulator = begin(world, lanes=1, slots=3)
+            simulator = begin(world, lanes=1, slate_size=3)
             show(simulator, slate)
             assert simulator.state.lane["diversity"][0] == pytest.approx(share)
 
@@ -324,9 +326,9 @@ class TestItems:
 class TestObservation:
     def test_parts(self, world: World) -> None:
         """Public parts by an independent calculation over thirty steps."""
-        lanes, slots = 8, 3
+        lanes, slate_size = 8, 3
         rules = {"choice": "position", "leave": -1.0, "interest_rate": 0.25, "dwell_time": 400.0, "rating_rate": 0.5}
-        simulator = Simulator(world, Rules(**{**STAY, **rules}), lanes=lanes, slots=slots, threads=1)
+        simulator = Simulator(world, Rules(**{**STAY, **rules}), lanes=lanes, slate_size=slate_size, threads=1)
         simulator.seed(np.arange(lanes, dtype=np.uint64))
         simulator.reset(np.ones(lanes, bool))
         layout, users = simulator.layout, simulator.state.lane["user"]
@@ -365,9 +367,9 @@ class TestObservation:
             scaled[:, :, 6] /= 5
             np.testing.assert_allclose(seen[:, layout["feedback"]], scaled.reshape(lanes, -1), rtol=1e-6)
             public["idle"] = idle
-            simulator.step(rng.integers(0, len(catalog), (lanes, slots)))
+            simulator.step(rng.integers(0, len(catalog), (lanes, slate_size)))
             for b in range(lanes):
-                for k in range(slots):
+                for k in range(slate_size):
                     if simulator.state.feedback[b, k, CLICK]:
                         item = int(simulator.state.slate[b, k])
                         code = np.rint(catalog.embedding[item].astype(float) / unit) * unit
@@ -446,7 +448,7 @@ class TestPluggable:
         rules = Rules(**{**STAY, **CLICKED}, mood_rate=0.0, drift=0.5)
         results = []
         for dynamics in (None, "boredom", "drift"):
-            simulator = Simulator(world, rules, lanes=3, slots=1, threads=1, dynamics=dynamics)
+            simulator = Simulator(world, rules, lanes=3, slate_size=1, threads=1, dynamics=dynamics)
             simulator.seed(np.arange(3, dtype=np.uint64))
             simulator.reset(np.ones(3, bool))
             before = simulator.state.taste.copy()
@@ -468,7 +470,7 @@ class TestPluggable:
             make("recsim_llm/News-v0", dynamics="bordom")
         register_choice("broken", broken)
         with pytest.raises(ConfigError, match="does not compile"):
-            Simulator(world, Rules(choice="broken"), lanes=1, slots=1)
+            Simulator(world, Rules(choice="broken"), lanes=1, slate_size=1)
 
 
 class TestParameters:
@@ -487,7 +489,7 @@ class TestParameters:
         weights = {"click": 1.0, "rating": 0.1}
 
         def run(rules: Rules) -> list[NDArray[Any]]:
-            simulator = Simulator(world, rules, lanes=60, slots=3, threads=1, weights=weights)
+            simulator = Simulator(world, rules, lanes=60, slate_size=3, threads=1, weights=weights)
             simulator.seed(np.arange(60, dtype=np.uint64))
             simulator.reset(np.ones(60, bool))
             rng = np.random.Generator(np.random.PCG64(0))

@@ -189,7 +189,7 @@ def test_threads_share_out_every_lane(world: World) -> None:
     for lanes, threads in ((513, 2), (1000, 3), (5000, 7)):
         results = []
         for count in (1, threads):
-            simulator = Simulator(world, Rules(), lanes=lanes, slots=2, threads=count)
+            simulator = Simulator(world, Rules(), lanes=lanes, slate_size=2, threads=count)
             simulator.seed(np.arange(lanes, dtype=np.uint64))
             simulator.reset(np.ones(lanes, bool))
             chosen = np.arange(2 * lanes).reshape(lanes, 2) % len(world.catalog)

@@ -55,28 +55,30 @@ def trading(make_world: Any, **more: Any) -> World:
     return make_world(plain=True, noise=0.0, item_arrays=arrays, **more)  # type: ignore[no-any-return]
 
 
-def started(world: World, *, lanes: int, slots: int, seed: int = 0, weights: Any = None, **rules: Any) -> Simulator:
-    made = Simulator(world, Rules(**rules), lanes=lanes, slots=slots, weights=weights, threads=1)
+def started(
+    world: World, *, lanes: int, slate_size: int, seed: int = 0, weights: Any = None, **rules: Any
+) -> Simulator:
+    made = Simulator(world, Rules(**rules), lanes=lanes, slate_size=slate_size, weights=weights, threads=1)
     made.seed(np.arange(lanes, dtype=np.uint64) + np.uint64(seed))
     made.reset(np.ones(lanes, bool))
     return made
 
 
-def slates(lanes: int, slots: int, items: int = 60, seed: int = 0) -> Any:
+def slates(lanes: int, slate_size: int, items: int = 60, seed: int = 0) -> Any:
     rng = np.random.Generator(np.random.PCG64(seed))
     while True:
-        yield rng.integers(0, items, (lanes, slots))
+        yield rng.integers(0, items, (lanes, slate_size))
 
 
 class TestBudgets:
     @pytest.mark.parametrize("start_day", [0.0, 3.0])
     def test_replay(self, make_world: Any, tmp_path: Path, start_day: float) -> None:
         world = trading(make_world)
-        lanes, slots, steps = 30, 3, 60
+        lanes, slate_size, steps = 30, 3, 60
         rules = {**GOING, **ALL_CLICKED, "bids": 1.0, "cart": -1.0, "purchase": 0.0, "gap": 6.0, "start_day": start_day}
         rules |= {"blindness": 0.0, "price_weight": 0.0}
         envs = gym.make_vec(
-            "recsim_llm/Ads-v0", num_envs=lanes, world=str(world.save(tmp_path / "world")), slate_size=slots,
+            "recsim_llm/Ads-v0", num_envs=lanes, world=str(world.save(tmp_path / "world")), slate_size=slate_size,
             rules=rules, truth=True, autoreset_mode="Disabled",
         )  # fmt: skip
         made = envs.unwrapped.core.simulator  # type: ignore[attr-defined]
@@ -86,7 +88,7 @@ class TestBudgets:
         began = made.state.lane["clock"].copy()
         spent, day, bought, clicked = np.zeros((lanes, G)), np.zeros(lanes, int), np.zeros(lanes), np.zeros(lanes)
         exhausted, resets, commissions, total = 0, 0, 0, 0.0
-        for shown, _ in zip(slates(lanes, slots), range(steps), strict=False):
+        for shown, _ in zip(slates(lanes, slate_size), range(steps), strict=False):
             clock = made.state.lane["clock"].copy()
             new_day = clock // DAY
             resets += int(((new_day > day) & (spent[:, budget > 0] > 0).any(1)).sum())
@@ -139,7 +141,7 @@ class TestBudgets:
         world = trading(
             make_world, item_arrays={"bid": np.full(60, 0.1), "provider_budget": np.linspace(0.25, 0.85, G)}
         )
-        made = started(world, lanes=400, slots=1, bids=1.0, **STAY, **ALL_CLICKED, repeat=0.0)
+        made = started(world, lanes=400, slate_size=1, bids=1.0, **STAY, **ALL_CLICKED, repeat=0.0)
         owner = world.catalog.provider_index
         item = int(np.flatnonzero((owner == 3) & (np.arange(60) % 2 == 0))[0])
         made.state.lane["clock"][...] = 0
@@ -152,7 +154,7 @@ class TestBudgets:
         np.testing.assert_array_equal(made.state.provider["spent"][:, 3], world.catalog.provider_budget[3])
 
     def test_where_nobody_bids_nothing_is_remembered(self, world: World) -> None:
-        made = started(world, lanes=2, slots=1)
+        made = started(world, lanes=2, slate_size=1)
         assert made.state.provider.shape == (2, 0)
         assert not made.spending().any()
         assert (made.living() == G).all()
@@ -162,7 +164,7 @@ class TestBlindness:
     def test_growth_and_decay(self, make_world: Any) -> None:
         world = make_world(plain=True, noise=0.0)
         rules = {**GOING, "no_click": 2.0, "blindness": 1.5, "blindness_look": 0.07, "blindness_life": 5.0, "gap": 1.0}
-        made = started(world, lanes=50, slots=3, **rules)
+        made = started(world, lanes=50, slate_size=3, **rules)
         level, most = np.zeros(50), 0.0
         for shown, _ in zip(slates(50, 3), range(40), strict=False):
             before = made.state.lane["clock"].copy()
@@ -178,7 +180,7 @@ class TestBlindness:
         np.testing.assert_allclose(made.truth()[0] - appeal, np.repeat(1.5 * level[:, None], 60, 1), atol=1e-3)
 
     def test_clicks_do_not_blind(self, make_world: Any) -> None:
-        made = started(make_world(plain=True), lanes=5, slots=2, blindness=1.0, **STAY, **ALL_CLICKED)
+        made = started(make_world(plain=True), lanes=5, slate_size=2, blindness=1.0, **STAY, **ALL_CLICKED)
         made.step(np.tile([0, 1], (5, 1)))
         assert (made.state.feedback[..., CLICK] == 1).all()
         assert not made.state.lane["blindness"].any()
@@ -198,7 +200,7 @@ class TestAudience:
             "buzz_like": 0.2, "buzz_share": 0.45, "buzz_life": 1.5, "like": 0.0, "share": 0.5, "start_day": 1.0,
         }  # fmt: skip
         lanes, owner = 25, world.catalog.provider_index
-        made = started(world, lanes=lanes, slots=3, **rules)
+        made = started(world, lanes=lanes, slate_size=3, **rules)
         began = made.state.lane["clock"] / DAY
         audience, at, buzz = np.full((lanes, G), 3.0), np.repeat(began[:, None], G, 1), np.zeros((lanes, G))
         stopped_on = np.full((lanes, G), np.nan)
@@ -251,7 +253,7 @@ class TestAudience:
     def test_nobody_looks(self, make_world: Any) -> None:
         """Alone it is a closed form: every provider stops life * ln(start / needed) days after the beginning."""
         world = make_world(plain=True, item_arrays={"released_at": np.linspace(-1, 8, 60)})
-        made = started(world, lanes=40, slots=1, audience_life=2.0, audience_start=6.0, audience_needed=1.5)
+        made = started(world, lanes=40, slate_size=1, audience_life=2.0, audience_start=6.0, audience_needed=1.5)
         last = made.state.lane["began"] / DAY + 2.0 * np.log(4.0)
         assert (made.living() == G).all()
         made.state.lane["clock"][...] = 7 * DAY
@@ -268,7 +270,7 @@ class TestWallets:
         )
         price, wallet = world.catalog.price.astype(float), world.population.wallet.astype(float)
         rules = {**GOING, **ALL_CLICKED, "wallet": 1.5, "cart": -60.0, "purchase": -60.0, "gap": 60.0}
-        made = started(world, lanes=60, slots=2, weights={"purchase": 1.0}, **rules)
+        made = started(world, lanes=60, slate_size=2, weights={"purchase": 1.0}, **rules)
         lane = made.state.lane
         limit = np.where(wallet[lane["user"]] > 0, 1.5 * wallet[lane["user"]], np.inf)
         began = lane["clock"].copy()
@@ -301,7 +303,7 @@ class TestWallets:
     def test_owned(self, make_world: Any) -> None:
         world = trading(make_world)
         rules = {**GOING, "owned": 3.0, "owned_life": 4.0, "cart": 0.0, "purchase": 0.0, "gap": 20.0}
-        made = started(world, lanes=30, slots=3, **rules)
+        made = started(world, lanes=30, slate_size=3, **rules)
         topic, topics = world.catalog.topic, len(world.catalog.topics)
         bought = np.full((30, topics), -np.inf)
         for shown, _ in zip(slates(30, 3), range(30), strict=False):
@@ -336,7 +338,7 @@ class TestExpectedValue:
         )  # fmt: skip
         rules = {**STAY, **ALL_CLICKED, "wallet": 1.0, "price_weight": 0.5, "cart": 0.2, "purchase": -0.3, "like": 0.5}
         rules |= {"bids": 0.0 if case in ("price", "too dear") else 0.5, "repeat": 0.0, "share": 1.0}
-        made = started(world, lanes=self.LANES, slots=1, weights=WEIGHTS[weights], **rules)
+        made = started(world, lanes=self.LANES, slate_size=1, weights=WEIGHTS[weights], **rules)
         if case == "too dear":
             made.state.lane["spent"][...] = 2.0
         if "last" in case:

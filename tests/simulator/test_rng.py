@@ -190,7 +190,7 @@ def test_normal_and_triangular() -> None:
 
 def test_lanes_have_streams_of_their_own(world: World) -> None:
     lanes = 20_000
-    simulator = Simulator(world, Rules(), lanes=lanes, slots=1, threads=1)
+    simulator = Simulator(world, Rules(), lanes=lanes, slate_size=1, threads=1)
     simulator.seed(np.arange(lanes, dtype=np.uint64))
     seen: set[int] = set()
     for _ in range(5):
@@ -204,7 +204,7 @@ def test_lanes_have_streams_of_their_own(world: World) -> None:
 
 
 def test_streams_match_the_simulator(world: World) -> None:
-    simulator = Simulator(world, Rules(), lanes=3, slots=1, threads=1)
+    simulator = Simulator(world, Rules(), lanes=3, slate_size=1, threads=1)
     simulator.seed(np.array([5, 2**40, 2**64 - 1], np.uint64))
     for episode in range(3):
         simulator.reset(np.ones(3, bool))

@@ -44,7 +44,9 @@ def show(
     **rules: Any,
 ) -> Simulator:
     """Shows one slate once to one user in many lanes."""
-    simulator = Simulator(world, Rules(**{**STAY, **rules}), lanes=lanes, slots=len(slate), weights=weights, threads=1)
+    simulator = Simulator(
+        world, Rules(**{**STAY, **rules}), lanes=lanes, slate_size=len(slate), weights=weights, threads=1
+    )
     simulator.seed(np.arange(lanes, dtype=np.uint64) + np.uint64(seed * 10**6))
     simulator.reset(np.ones(lanes, bool), np.full(lanes, user, np.int32))
     if prepare is not None:
@@ -123,8 +125,8 @@ class TestChoice:
         def formula(bias: float, no_click: float) -> NDArray[np.float64]:
             examined = (1.0 + np.arange(3)) ** -bias
             c = expit(self.attractions(0.4)[:3] - no_click)
-            slots = np.stack([1 - examined, examined * (1 - c), examined * c], axis=1)
-            return np.einsum("a,b,c->abc", *slots).ravel()  # slots are independent
+            slate_size = np.stack([1 - examined, examined * (1 - c), examined * c], axis=1)
+            return np.einsum("a,b,c->abc", *slate_size).ravel()  # slots are independent
 
         sure = formula(0.9, 0.5) > 0  # the first slot is always looked at
         assert counts[~sure].sum() == 0
@@ -274,7 +276,7 @@ class TestUtility:
 
     def test_the_rules_use_it(self, world: World) -> None:
         rules = Rules(clickbait_pull=0.0)
-        simulator = Simulator(world, rules, lanes=len(world.population), slots=1, threads=1)
+        simulator = Simulator(world, rules, lanes=len(world.population), slate_size=1, threads=1)
         everyone = np.arange(len(world.population), dtype=np.int32)
         simulator.seed(everyone.astype(np.uint64))
         simulator.reset(np.ones(len(everyone), bool), everyone)
@@ -301,8 +303,8 @@ class TestTruth:
         prices = np.linspace(0, 5, 40)
         world = make_world(items=40, users=12, item_arrays={"price": prices})
         rules = Rules(**RULES, choice=choice)
-        lanes, slots = 12, 4
-        simulator = Simulator(world, rules, lanes=lanes, slots=slots, threads=1)
+        lanes, slate_size = 12, 4
+        simulator = Simulator(world, rules, lanes=lanes, slate_size=slate_size, threads=1)
         simulator.seed(np.arange(lanes, dtype=np.uint64))
         simulator.reset(np.ones(lanes, bool), np.arange(lanes, dtype=np.int32))
         catalog, people = world.catalog, world.population
@@ -320,12 +322,12 @@ class TestTruth:
         sessions = 0
         for _ in range(60):
             clock = simulator.state.lane["clock"].astype(float)
-            simulator.step(rng.integers(0, 40, (lanes, slots)))
+            simulator.step(rng.integers(0, 40, (lanes, slate_size)))
             state = simulator.state
             after = state.lane["clock"].astype(float)
             for b in range(lanes):
                 looks = dwell = 0.0
-                for k in range(slots):
+                for k in range(slate_size):
                     item = int(state.slate[b, k])
                     click, skip = state.feedback[b, k, CLICK], state.feedback[b, k, SKIP]
                     if not click + skip:
@@ -383,7 +385,7 @@ class TestTruth:
             simulator = show(world, [item], user=user, weights=weights, position_bias=0.0, **rules)
             gained = simulator.outcome.reward[simulator.state.feedback[:, 0, CLICK] > 0] - weights.get("skip", 0.0)
             assert len(gained) > 0.99 * LANES
-            fresh = Simulator(world, Rules(**{**STAY, **rules}), lanes=1, slots=1, weights=weights, threads=1)
+            fresh = Simulator(world, Rules(**{**STAY, **rules}), lanes=1, slate_size=1, weights=weights, threads=1)
             fresh.seed(np.zeros(1, np.uint64))
             fresh.reset(np.ones(1, bool), np.array([user], np.int32))
             value = float(fresh.truth()[1][0, item])
@@ -437,8 +439,10 @@ class TestReward:
                 slates = (np.arange(15).reshape(3, 5) + 15 * step) % len(env.unwrapped.catalog)
                 _, gained, terminated, _, info = env.step(slates[0])
                 _, rewards, _, _, infos = envs.step(slates)
-                expected = infos["dwell"].sum(1) / 60 - 0.1 * infos["skip"].sum(1) + 10 * infos["slot_reward"].sum(1)
-                np.testing.assert_allclose(rewards, expected, atol=1e-4)
+                expected = infos["dwell"] / 60 - 0.1 * infos["skip"] + 10 * infos["click"]  # [B, K]
+                np.testing.assert_allclose(rewards, expected.sum(1), atol=1e-4)
+                np.testing.assert_allclose(infos["slot_reward"], expected, atol=1e-4)
+                np.testing.assert_array_equal(info["slot_reward"], infos["slot_reward"][0])
                 assert gained == rewards[0]
                 assert info["clicks"] == infos["clicks"][0]
                 if terminated:

@@ -115,7 +115,7 @@ def test_dot_products_are_exact_at_the_limits() -> None:
 def test_only_equal_items_count_as_the_same() -> None:
     """Items whose numbers agree in their last bits are different ones."""
     world = random_world(2 * MARKS + 40, users=5, width=4)
-    simulator = Simulator(world, Rules(start_day=100.0), lanes=3, slots=4, threads=1)
+    simulator = Simulator(world, Rules(start_day=100.0), lanes=3, slate_size=4, threads=1)
     simulator.seed(np.arange(3, dtype=np.uint64))
     simulator.reset(np.ones(3, np.bool_))
     slates = np.array([[1, 1 + MARKS, 1 + 2 * MARKS, 2], [1, 1 + MARKS, 1, 1], [5, 5, 5, 5]])
@@ -139,5 +139,5 @@ def test_agents_are_timed_in_acting_and_learning() -> None:
     found = measure_agents(["random", "thompson"], lanes=8, items=60)
     rows = {row["agent"]: row for row in found["tables"]["agents"]}
     assert set(rows) == {"random", "thompson"}
-    assert all(row[f"slate {slots}"] > 0 for row in rows.values() for slots in SLATES)
+    assert all(row[f"slate {slate_size}"] > 0 for row in rows.values() for slate_size in SLATES)
     assert "8 lanes, 60 items, one thread" in found["note"]

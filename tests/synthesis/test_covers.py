@@ -22,10 +22,10 @@ from recsim_llm.worlds.item_images import FILE, MOST_PIXELS, ItemImages, decode_
 from recsim_llm.worlds.world import BUILT_IN, World, load_world
 
 needs_pillow = pytest.mark.skipif(
-    importlib.util.find_spec("PIL") is None, reason="Pillow is not installed: pip install recsim-llm[llm]"
+    importlib.util.find_spec("PIL") is None, reason="Pillow is not installed: pip install -e .[llm]"
 )
 needs_sklearn = pytest.mark.skipif(
-    importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed: pip install recsim-llm[llm]"
+    importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed: pip install -e .[llm]"
 )
 
 
@@ -159,7 +159,7 @@ def test_pictures_that_are_not_read(data: bytes, message: str) -> None:
 def test_without_pillow(shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     monkeypatch.delitem(sys.modules, "PIL.Image", raising=False)
-    with pytest.raises(MissingExtraError, match=r"recsim-llm\[llm\]"):
+    with pytest.raises(MissingExtraError, match=r"\.\[llm\]"):
         shop.image(0)
 
 

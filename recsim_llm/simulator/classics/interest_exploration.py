@@ -6,13 +6,14 @@ documents of one topic each, a slate gets at most one click by a multinomial log
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from recsim_llm.errors import ConfigError
-from recsim_llm.simulator.classics.model import Model
+from recsim_llm.simulator.classics.model import ChoiceModel, Floats64, Model
 from recsim_llm.simulator.classics.parameters import check_numbers, cumulative, packed, table
 from recsim_llm.simulator.classics.prefetch import AHEAD, expect
 from recsim_llm.simulator.classics.user_step import (
@@ -65,6 +66,16 @@ class InterestExploration:
         for name in ("user_document_stddev_affinity_matrix", "topic_quality_stddev"):
             if np.min(np.asarray(getattr(self, name), np.float64), initial=0.0) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)!r}")
+
+    def choice_model(self) -> ChoiceModel:
+        """A multinomial logit."""
+        return ChoiceModel("multinomial", float(self.no_click_mass))
+
+    def truth(self, state: Any, weights: Mapping[str, float]) -> tuple[Floats64, Floats64]:
+        """Affinity plus quality, and what a click is worth; users do not change."""
+        topic = np.broadcast_to(state.documents["topic"], (len(state.traits), state.documents.shape[1]))
+        affinity = np.take_along_axis(state.traits, topic.astype(np.int64), 1).astype(np.float64)
+        return affinity + state.documents["value"], np.full(topic.shape, weights.get("click", 0.0))
 
     def model(self, resample: bool) -> Model:
         """The MDP as the simulator runs it."""

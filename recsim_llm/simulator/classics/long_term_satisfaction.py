@@ -5,12 +5,14 @@ The MDP of RecSim's ``long_term_satisfaction.create_environment``. The user alwa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from recsim_llm.errors import ConfigError
-from recsim_llm.simulator.classics.model import Model
+from recsim_llm.simulator.classics.model import ChoiceModel, Floats64, Model
 from recsim_llm.simulator.classics.parameters import check_numbers, packed
 from recsim_llm.simulator.classics.prefetch import AHEAD, expect
 from recsim_llm.simulator.classics.user_step import (
@@ -29,6 +31,8 @@ from recsim_llm.simulator.streams import chain, normal, uniform
 
 TERMS = ("click", "engagement")
 RESPONSE = 2  # click, engagement
+SURE = -60.0
+"""Utility of clicking nothing where a click is certain [logit]."""
 TWO = np.float32(2.0)
 MOST_ENGAGEMENT = np.float32(100.0)
 """Observations show no more than this; rewards are not cut."""
@@ -65,6 +69,20 @@ class LongTermSatisfaction:
         )  # fmt: skip
         if self.memory_discount >= 1:
             raise ConfigError(f"memory_discount must lie in [0, 1), got {self.memory_discount}")
+
+    def choice_model(self) -> ChoiceModel:
+        """The first slot is always clicked, so that the order alone matters."""
+        return ChoiceModel("position", SURE)
+
+    def truth(self, state: Any, weights: Mapping[str, float]) -> tuple[Floats64, Floats64]:
+        """0, and the mean of a log-normal; for the future, by how much a click raises net positive exposure."""
+        choc = state.documents["value"].astype(np.float64)
+        satisfaction = state.lane["satisfaction"].astype(np.float64)[:, None]
+        location = (choc * self.choc_mean + (1.0 - choc) * self.kale_mean) * satisfaction
+        spread = choc * self.choc_stddev + (1.0 - choc) * self.kale_stddev
+        value = weights.get("click", 0.0) + weights.get("engagement", 0.0) * np.exp(location + 0.5 * spread**2)
+        later = -2.0 * weights.get("satisfaction", 0.0) * (choc - 0.5)
+        return np.zeros_like(value), value + later
 
     def model(self, resample: bool) -> Model:
         """The MDP as the simulator runs it."""

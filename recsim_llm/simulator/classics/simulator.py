@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError
 from recsim_llm.simulator import simulator as shared
-from recsim_llm.simulator.classics.model import Parameters
+from recsim_llm.simulator.classics.model import ChoiceModel, Parameters
 from recsim_llm.simulator.classics.parameters import term_weights
-from recsim_llm.simulator.classics.user_step import DOCUMENT, LANE
+from recsim_llm.simulator.classics.user_step import DOCUMENT, DRAWN, LANE
 from recsim_llm.simulator.jit import COMPILED, loaded
 from recsim_llm.simulator.simulator import Outcome
 
@@ -38,13 +38,14 @@ class ClassicSimulator:
     Args:
         parameters: Constants of the MDP.
         lanes: B.
-        slots: K, size of a slate.
+        slate_size: K, size of a slate.
         candidates: C, documents to choose from.
         resample: Draw new candidates for every user and step; else one list for all users and all time.
         documents_seed: Seed of that list.
         apart: Leave the list out of the rows of observations, where it is the same for all; it stands in
             :attr:`listed`.
         weights: Weights of reward terms.
+        users: Whom to draw: "all", "train" or "test".
         threads: Threads for many lanes; None is the environment variable RECSIM_LLM_THREADS, else the machine's cores.
             The result does not depend on it.
 
@@ -57,30 +58,32 @@ class ClassicSimulator:
         parameters: Parameters,
         *,
         lanes: int,
-        slots: int,
+        slate_size: int,
         candidates: int,
         resample: bool,
         documents_seed: int,
         apart: bool,
         weights: Mapping[str, float],
         threads: int | None,
+        users: str = "all",
     ) -> None:
         if lanes < 1:
             raise ConfigError(f"number of lanes must be at least 1, got {lanes}")
-        if not 1 <= slots <= candidates:
-            raise ConfigError(f"slate_size must lie in 1..{candidates} (num_candidates), got {slots}")
+        if not 1 <= slate_size <= candidates:
+            raise ConfigError(f"slate_size must lie in 1..{candidates} (num_candidates), got {slate_size}")
         self.parameters = parameters
         self.model = model = parameters.model(resample)
-        self.lanes, self.slots, self.candidates, self.resample = lanes, slots, candidates, resample
+        self.lanes, self.slate_size, self.candidates, self.resample = lanes, slate_size, candidates, resample
         self.threads = shared.threads_of(threads)
         self.layout = self._layout()
         self._weights = term_weights(weights, model.terms)
+        self._terms = dict(weights)
         self.state = ClassicState(
             lane=np.zeros(lanes, LANE),
             traits=np.zeros((lanes, model.traits), np.float32),
-            slate=np.full((lanes, slots), -1, np.int64),
-            shown=np.full((lanes, slots), -1, np.int32),
-            signals=np.zeros((len(model.signals), lanes, slots), np.float32),
+            slate=np.full((lanes, slate_size), -1, np.int64),
+            shown=np.full((lanes, slate_size), -1, np.int32),
+            signals=np.zeros((len(model.signals), lanes, slate_size), np.float32),
             documents=np.zeros((lanes if resample else 1, candidates), DOCUMENT),
         )
         self.state.lane["episode"] = -1
@@ -91,20 +94,20 @@ class ClassicSimulator:
             np.zeros((lanes, width), np.float32),
             np.zeros(lanes, np.float64),
             np.zeros(lanes, np.bool_),
-            np.zeros((lanes, slots), np.float32),
+            np.zeros((lanes, slate_size), np.float32),
         )
         self.listed = np.zeros(listed.stop - listed.start, np.float32)
         """The part "doc" of every observation [C * F], where the candidates never change."""
         self.waiting = np.zeros(0, np.bool_)  # no document waits for its release
-        self._mass = [np.zeros(slots, np.float32) for _ in range(self.threads)]
-        self._nobody = np.full(lanes, -1, np.int32)
+        self._mass = [np.zeros(slate_size, np.float32) for _ in range(self.threads)]
+        self._nobody = np.full(lanes, DRAWN[users], np.int32)
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._load(documents_seed)
 
     def _layout(self) -> dict[str, slice]:
         """Where each part of a flat observation stands."""
         parts, at = {}, 0
-        counts = {"user": 1, "response": self.slots, "doc": self.candidates}
+        counts = {"user": 1, "response": self.slate_size, "doc": self.candidates}
         for name, width, _ in self.model.parts:
             if width:
                 parts[name] = slice(at, at + width * counts[name])
@@ -119,7 +122,7 @@ class ClassicSimulator:
         with shared.quiet():
             loaded(model.draw, model.parameters, model.tables, keys, documents, self.listed)
             # Again from the beginning: a first call that fails on damaged compiled code may be made twice.
-            loaded(self._step, 0, 0, self._mass[0], np.zeros((self.lanes, self.slots), np.int64))
+            loaded(self._step, 0, 0, self._mass[0], np.zeros((self.lanes, self.slate_size), np.int64))
             loaded(self._reset, np.zeros(self.lanes, np.bool_), self._nobody)
         if not self.resample:
             self.state.documents[0] = documents
@@ -170,6 +173,24 @@ class ClassicSimulator:
         for future in waiting:
             future.result()
         return self.outcome
+
+    @property
+    def rules(self) -> ChoiceModel:
+        """How users choose."""
+        return self.parameters.choice_model()
+
+    def truth(
+        self, weights: Mapping[str, float] | None = None, listed: None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Attraction [logit] and expected reward of a click of each candidate, [B, C] each.
+
+        Args:
+            weights: Other weights than those of the reward; "satisfaction" is what a click does for the future.
+            listed: Only None: all candidates.
+        """
+        appeal, value = self.parameters.truth(self.state, self._terms if weights is None else weights)
+        shape = self.lanes, self.candidates
+        return np.array(np.broadcast_to(appeal, shape)), np.array(np.broadcast_to(value, shape))
 
     def available(self) -> NDArray[np.bool_]:
         """Every candidate can be shown, [B, C]."""

@@ -43,14 +43,21 @@ SHIFT_32 = np.uint64(32)
 SHIFT_33 = np.uint64(33)
 USERS = 2**31
 """Users are numbered 0..USERS-1 and drawn evenly."""
+DRAWN = {"all": -1, "train": -2, "test": -3}
+"""Wishes for a user who is drawn: any, or one with an even or an odd number."""
+ODD = np.int64(1)
 
 
 @jit
 def begin_episode(lane, wish):
-    """Starts the next episode of a lane with a random user, or ``wish`` >= 0. Returns the key of her features."""
+    """Starts a lane's next episode with user ``wish``, or one of :data:`DRAWN`. Returns the key of her features."""
     lane["episode"] += 1
     key = chain(chain(lane["seed"], 0), lane["episode"])
     user = np.int64(bits(key, USER_CHANNEL) >> SHIFT_33) if wish < 0 else np.int64(wish)
+    if wish == -2:
+        user -= user & ODD
+    elif wish == -3:
+        user |= ODD
     lane["user"] = user
     lane["stream"] = chain(key, user + 1)
     lane["step"] = 0

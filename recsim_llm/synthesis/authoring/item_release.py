@@ -214,7 +214,7 @@ def measure_reception(
 
 
 def _spread(
-    shelf: NDArray[np.bool_], generated: NDArray[np.int64], slots: int, rng: np.random.Generator
+    shelf: NDArray[np.bool_], generated: NDArray[np.int64], slate_size: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Slates [B, K], or [B] for K = 1, with one generated item in a slot drawn anew.
 
@@ -223,16 +223,16 @@ def _spread(
     lanes, items = shelf.shape
     among = np.zeros(items, np.bool_)
     among[generated] = True
-    order = np.argsort(np.where(shelf & ~among, rng.random((lanes, items)), 2.0), axis=1, kind="stable")[:, :slots]
+    order = np.argsort(np.where(shelf & ~among, rng.random((lanes, items)), 2.0), axis=1, kind="stable")[:, :slate_size]
     draws = np.where(shelf & among, rng.random((lanes, items)), 2.0)
     one = np.asarray(draws.argmin(1), np.int64)
     there = np.asarray((shelf & among).any(1), np.bool_)
-    place = np.asarray(rng.integers(slots, size=lanes), np.int64)
-    if slots == 1:
+    place = np.asarray(rng.integers(slate_size, size=lanes), np.int64)
+    if slate_size == 1:
         there &= rng.random(lanes) < 0.5
     slates = order.astype(np.int64)
     slates[there, place[there]] = one[there]
-    return slates[:, 0] if slots == 1 else slates
+    return slates[:, 0] if slate_size == 1 else slates
 
 
 def _count(tally: NDArray[np.float64], info: dict[str, Any], seen: NDArray[np.bool_]) -> None:
@@ -240,11 +240,11 @@ def _count(tally: NDArray[np.float64], info: dict[str, Any], seen: NDArray[np.bo
     slate, click, skip = (np.asarray(info[name]) for name in ("slate", "click", "skip"))
     looked = (slate >= 0) & ((click > 0) | (skip > 0))
     looked &= ~np.take_along_axis(seen, np.maximum(slate, 0), 1)
-    lanes, slots = np.nonzero(looked)
-    where = lanes, slate[lanes, slots]
+    lanes, slate_size = np.nonzero(looked)
+    where = lanes, slate[lanes, slate_size]
     seen[where] = True
     for number, values in enumerate((np.ones(slate.shape), click > 0, np.asarray(info["slot_reward"]))):
-        np.add.at(tally[number], where, values[lanes, slots])
+        np.add.at(tally[number], where, values[lanes, slate_size])
 
 
 def _measured(
