@@ -1,4 +1,4 @@
-"""The simulator with a judge in the place of the preference head: asked at every step about what is shown."""
+"""The simulator with a judge in the place of the preference model: asked at every step about what is shown."""
 
 from __future__ import annotations
 
