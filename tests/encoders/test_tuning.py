@@ -491,7 +491,7 @@ class TestAgent:
         assert np.abs(agent.vectors - before).max() > 1e-3
         encoder = agent.encoder()
         np.testing.assert_allclose(encoder.encode(texts), agent.vectors, atol=1e-5)
-        loaded = agents.load(agent.save(tmp_path / "agent.zip"))
+        loaded = agents.load(agent.save(tmp_path / "agent.zip"), agent.env)
         np.testing.assert_array_equal(loaded.vectors, agent.vectors)
         assert loaded.encoder().digest == encoder.digest
         assert load_text_encoder(str(encoder.save(tmp_path / "encoder"))).digest == encoder.digest
