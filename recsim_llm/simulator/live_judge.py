@@ -17,7 +17,7 @@ OF_THE_HEAD = 7
 
 
 class Asked(Protocol):
-    """What the simulator wants of a judge's utilities; see :class:`recsim_llm.judges.judge_utilities.JudgeUtilities`."""
+    """What the simulator asks of a judge; see :class:`recsim_llm.judges.judge_utilities.JudgeUtilities`."""
 
     utility: NDArray[np.float32]  # [U, I] [logit]
 
