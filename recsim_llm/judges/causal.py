@@ -1,4 +1,4 @@
-"""A causal language model as a judge: the likelihood of each rating as its next token.
+"""Causal language model as a judge: the likelihood of each rating as the next token.
 
 The model is shown a persona and an item and asked for a number from 1 to 5; the rating is the mean of the five numbers
 under the probabilities that the model gives them as its first token, so nothing is sampled and nothing is parsed. The

@@ -1,4 +1,4 @@
-"""What a judge thinks of the pairs of a world, as utilities: asked when a pair is first met, then kept.
+"""Judge ratings as utilities of a world's users and items, asked for when a pair is first met.
 
 A rating r on the scale of 1 to 5 becomes a utility on the line
 

@@ -1,4 +1,4 @@
-"""Beginnings of prompts whose keys and values are kept, and grown in batches to many endings.
+"""Key-value cache of prompt prefixes, extended in batches to many endings.
 
 A branch holds B beginnings side by side. Growing it appends tokens to each, padded on the right; padding keeps its slot
 and is masked, and each token is told its own position. So a branch can be grown again and again, each row may be taken
