@@ -10,7 +10,7 @@ from recsim_llm.agents.core.env_runner import Floats
 Floats64 = NDArray[np.float64]
 
 
-class RidgeSums:
+class RidgeRegression:
     """A = ridge I + sum phi phi^T and b = sum r phi, with theta = A^-1 b computed now and then.
 
     Sums are float64; products of the rows of one step and what is solved for serve as float32.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.common.features import Features, Situation
 from recsim_llm.agents.common.item_stats import ItemCounts, credited, seen_slots
-from recsim_llm.agents.common.ridge_regression import RidgeSums
+from recsim_llm.agents.common.ridge_regression import RidgeRegression
 from recsim_llm.agents.common.sampling import uniform_slates
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
@@ -160,7 +160,7 @@ class LinearAgent(ContextualAgent):
     def setup(self, rng: np.random.Generator) -> None:
         """A = ridge I, everything else zero."""
         super().setup(rng)
-        self.model = RidgeSums(self.features.count, self.config.ridge, self.config.growth)
+        self.model = RidgeRegression(self.features.count, self.config.ridge, self.config.growth)
 
     def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> Floats:
         """The estimates of reward, less what is the same for all items."""

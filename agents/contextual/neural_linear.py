@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.common.features import SCALARS, Features, Situation
 from recsim_llm.agents.common.item_stats import credited
-from recsim_llm.agents.common.ridge_regression import RidgeSums
+from recsim_llm.agents.common.ridge_regression import RidgeRegression
 from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig, Recall, Seen
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates, Transition
@@ -115,7 +115,7 @@ class NeuralLinearAgent(LinearAgent):
         config, env_spec = self.config, self.env_spec
         self.encodings, self.scale = self.features.items, self.features.scale
         self.features: TowerFeatures = TowerFeatures(env_spec, config.rank)
-        self.model = RidgeSums(self.features.count, config.ridge, config.growth)
+        self.model = RidgeRegression(self.features.count, config.ridge, config.growth)
         self.squares = np.zeros(1)  # sum of r^2
         context = env_spec.layout["context"]
         inputs = 2 * env_spec.catalog.width + int(context.stop - context.start)

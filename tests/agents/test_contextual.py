@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsim_llm import agents
 from recsim_llm.agents.common.cooldown import LEFT, PLACES, PLACES_PER_SLOT, RecentItems
-from recsim_llm.agents.common.ridge_regression import RidgeSums
+from recsim_llm.agents.common.ridge_regression import RidgeRegression
 from recsim_llm.agents.contextual import linucb_items
 from recsim_llm.agents.contextual.base import Seen
 from recsim_llm.agents.contextual.logistic_thompson import curvature, mode_of
@@ -137,7 +137,7 @@ class TestRidgeSums:
     def test_linucb_is_mabwisers_step_by_step(self) -> None:
         mab = pytest.importorskip("mabwiser.mab")
         phi, reward = self.log(0)
-        model, other = RidgeSums(7, 1.5, 0.0), mab.MAB([0], mab.LearningPolicy.LinUCB(alpha=0.4, l2_lambda=1.5))
+        model, other = RidgeRegression(7, 1.5, 0.0), mab.MAB([0], mab.LearningPolicy.LinUCB(alpha=0.4, l2_lambda=1.5))
         for start in range(0, 120, 5):
             part = slice(start, start + 5)
             model.add(phi[part], reward[part])
@@ -152,7 +152,10 @@ class TestRidgeSums:
     def test_draws_are_those_of_mabwisers_lints(self) -> None:
         mab, stats = pytest.importorskip("mabwiser.mab"), pytest.importorskip("scipy.stats")
         phi, reward = self.log(1)
-        model, other = RidgeSums(7, 1.5, 0.0), mab.MAB([0], mab.LearningPolicy.LinTS(alpha=0.6, l2_lambda=1.5), seed=3)
+        model, other = (
+            RidgeRegression(7, 1.5, 0.0),
+            mab.MAB([0], mab.LearningPolicy.LinTS(alpha=0.6, l2_lambda=1.5), seed=3),
+        )
         model.add(phi, reward)
         other.fit([0] * 120, reward, phi.astype(np.float64))
         theirs = other._imp.arm_to_model[0]
@@ -166,7 +169,7 @@ class TestRidgeSums:
 
     def test_the_same_normals_give_the_same_draws(self) -> None:
         phi, reward = self.log(2)
-        model = RidgeSums(7, 1.5, 0.0)
+        model = RidgeRegression(7, 1.5, 0.0)
         model.add(phi, reward)
         noise = generator(5).standard_normal((10, 7), np.float32)
         lower = np.linalg.cholesky(model.gram)  # A^-1 = (L^-1)^T L^-1
@@ -175,7 +178,7 @@ class TestRidgeSums:
 
     def test_theta_waits_until_the_data_have_grown(self) -> None:
         phi, reward = self.log(3)
-        model = RidgeSums(7, 1.0, 0.5)
+        model = RidgeRegression(7, 1.0, 0.5)
         kept = []
         for row in range(60):
             model.add(phi[row : row + 1], reward[row : row + 1])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recsim_llm import agents
 from recsim_llm.agents.common.experience_buffer import Experience
 from recsim_llm.agents.common.slate_optimisation import METHODS, optimal_slates, slate_values
-from recsim_llm.agents.td.traces import Traces
+from recsim_llm.agents.td.sarsa_lambda import Traces
 from recsim_llm.errors import DataError
 from tests.agents import test_solvable
 from tests.agents.test_solvable import Habit, served
