@@ -160,6 +160,28 @@ def top_k_of_samples(samples: Scores, picks: Indices, action_mask: Flags, slate_
     return slates, chances
 
 
+def top_k_of_beta_samples(
+    wins: Chances, losses: Chances, draws: int, action_mask: Flags, slate_size: int, rng: np.random.Generator
+) -> tuple[Slates, Chances]:
+    """The K allowed items of highest value under a draw from Beta distributions, as Thompson sampling shows them.
+
+    Args:
+        wins: [I] first parameter of each item.
+        losses: [I] second parameter.
+        draws: Samples of all items; each user gets one of them.
+        action_mask: [B, I].
+        slate_size: K.
+        rng: Where to draw from.
+
+    Returns:
+        As :func:`top_k_of_samples`.
+    """
+    some = np.flatnonzero(action_mask.any(0))  # a draw costs more than a comparison
+    samples = np.zeros((draws, len(wins)))
+    samples[:, some] = rng.beta(wins[some], losses[some], size=(draws, len(some)))
+    return top_k_of_samples(samples, rng.integers(draws, size=len(action_mask)), action_mask, slate_size)
+
+
 @jit
 def _fill_up(slate: Indices, filled: int, action_mask: NDArray[np.bool_]) -> None:
     """Fills a slate up with the first items that are not allowed."""

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from recsim_llm import agents
 from recsim_llm.agents.common.cooldown import LEFT, PLACES, PLACES_PER_SLOT, RecentItems
-from recsim_llm.agents.common.ridge_regression import RidgeRegression
 from recsim_llm.agents.contextual import linucb_items
-from recsim_llm.agents.contextual.base import Seen
+from recsim_llm.agents.contextual.base import RidgeRegression, Seen
 from recsim_llm.agents.contextual.logistic_thompson import curvature, mode_of
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Transition
 from recsim_llm.errors import ConfigError, DataError
@@ -280,23 +279,23 @@ class TestLogisticThompson:
         agent = build("logistic_thompson", config={"covariance": covariance, "ridge": 2.0})
         count, rng = agent.features.count, generator(1)
         phi, click = rng.normal(size=(80, count)).astype(np.float32), rng.random(80) < 0.4
-        agent.learn_from(phi[:50], click[:50])
-        mean, precision = agent.mode.copy(), agent.precision.copy()
+        agent.model.add(phi[:50], click[:50])
+        mean, precision = agent.model.mode.copy(), agent.model.precision.copy()
         p = 1.0 / (1.0 + np.exp(-phi[:50].astype(np.float64) @ mean))
         added = (phi[:50].T * (p * (1.0 - p))) @ phi[:50]
         kept = np.diag(np.diag(added)) if covariance == "diagonal" else added
         assert precision == pytest.approx(2.0 * np.eye(count) + kept, abs=1e-4)
-        agent.learn_from(phi[50:], click[50:])
+        agent.model.add(phi[50:], click[50:])
 
         def loss(w: NDArray[np.float64]) -> float:
             odds = np.where(click[50:], 1.0, -1.0) * (phi[50:] @ w)
             return float(0.5 * (w - mean) @ precision @ (w - mean) + np.logaddexp(0.0, -odds).sum())
 
         found = optimize.minimize(loss, mean, method="BFGS", options={"gtol": 1e-7})
-        assert agent.mode == pytest.approx(found.x, abs=1e-3)
-        assert agent.root.T @ agent.root == pytest.approx(np.linalg.inv(agent.precision), abs=1e-9)
-        draws = agent.draws(20_000, generator(2))
-        assert draws.std(0) == pytest.approx(0.5 * np.sqrt(np.diag(np.linalg.inv(agent.precision))), rel=0.05)
+        assert agent.model.mode == pytest.approx(found.x, abs=1e-3)
+        assert agent.model.root.T @ agent.model.root == pytest.approx(np.linalg.inv(agent.model.precision), abs=1e-9)
+        draws = agent.model.draws(20_000, 0.5, generator(2))
+        assert draws.std(0) == pytest.approx(0.5 * np.sqrt(np.diag(np.linalg.inv(agent.model.precision))), rel=0.05)
 
     def test_it_learns_from_clicks(self, build: Build) -> None:
         agent = build("logistic_thompson", slate_size=1)
