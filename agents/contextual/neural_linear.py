@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -250,8 +250,7 @@ class NeuralLinearAgent(ContextualAgent):
         self._represent()
 
 
-@dataclass(frozen=True)
-class Buffer:
+class Buffer(NamedTuple):
     """N slots looked at, the oldest first.
 
     Attributes:
@@ -276,20 +275,17 @@ class Buffer:
 
     def sized(self, count: int) -> Buffer:
         """Zeros of the same widths."""
-        return Buffer(*(np.zeros((count, *part.shape[1:]), part.dtype) for part in self._parts()))
+        return Buffer(*(np.zeros((count, *part.shape[1:]), part.dtype) for part in self))
 
     def extended(self, more: list[Buffer], most: int) -> Buffer:
         """With more slots at the end, the last ``most`` of all."""
-        columns = zip(*(buffer._parts() for buffer in (self, *more)), strict=True)
+        columns = zip(self, *more, strict=True)
         return Buffer(*(np.concatenate(column)[-most:] for column in columns))
-
-    def _parts(self) -> tuple[Floats, Slates, Floats, Floats]:
-        return self.user, self.item, self.others, self.reward
 
     def batch(self, rows: Slates) -> dict[str, Any]:
         """Some of the slots."""
-        return {name: getattr(self, name)[rows] for name in ("user", "item", "others", "reward")}
+        return {name: part[rows] for name, part in self._asdict().items()}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """By name."""
-        return {f"buffer/{name}": getattr(self, name) for name in ("user", "item", "others", "reward")}
+        return {f"buffer/{name}": part for name, part in self._asdict().items()}

@@ -10,10 +10,11 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.slate_optimisation import LARGEST_UTILITY
 from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
-from recsim_llm.agents.reference.oracle import LARGEST_UTILITY, OracleAgent
+from recsim_llm.agents.reference.oracle import OracleAgent
 from recsim_llm.errors import ConfigError
 from recsim_llm.serving import Served, leave
 

@@ -297,8 +297,7 @@ class ClickModel:
         """Logits [B, I]."""
         theta = self.theta.astype(np.float32)
         scores = np.ascontiguousarray(self.features.scores(obs, theta[:-REMEMBERED]))
-        tables = memory.item, memory.looks, memory.takes, memory.wear
-        loaded(add_remembered, tables, theta[None, -REMEMBERED:], self.members, self.ends, scores)
+        loaded(add_remembered, memory.tables, theta[None, -REMEMBERED:], self.members, self.ends, scores)
         logits: Values = scores + self.own
         return logits
 
