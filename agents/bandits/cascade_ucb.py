@@ -1,4 +1,4 @@
-"""CascadeUCB1."""
+"""CascadeUCB1: UCB for users who read a slate from the top."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Epsilon-greedy on means with a constant step size."""
+"""Epsilon-greedy bandit whose means have a constant step size."""
 
 from __future__ import annotations
 

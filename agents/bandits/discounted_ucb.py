@@ -1,4 +1,4 @@
-"""UCB with discounted counts."""
+"""Discounted UCB."""
 
 from __future__ import annotations
 

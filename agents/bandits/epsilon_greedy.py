@@ -1,4 +1,4 @@
-"""Epsilon-greedy."""
+"""Epsilon-greedy bandit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KL-UCB for gains between 0 and 1."""
+"""KL-UCB: upper bounds by the Kullback-Leibler divergence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""UCB over a sliding window."""
+"""Sliding-window UCB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""UCB1."""
+"""UCB1: upper confidence bounds by Hoeffding's inequality."""
 
 from __future__ import annotations
 

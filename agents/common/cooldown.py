@@ -102,7 +102,8 @@ class RecentItems:
         clicks, skips = feedback[:, :, CLICK], feedback[:, :, SKIP]
         looked = ((clicks > 0.0) | (skips > 0.0)) & (self.last >= 0) & ~episode_start[:, None]
         away = env_spec.context("session_step", obs) == 0.0
-        after = MemoryTables(*(np.empty_like(table) for table in self.tables))
+        empty = np.empty_like
+        after = MemoryTables(empty(self.item), empty(self.looks), empty(self.takes), empty(self.wear))
         loaded(
             _renew, self.tables, self.last, looked, clicks > 0.0,
             np.ascontiguousarray(episode_start), away, env_spec.catalog.topic, after,

@@ -1,4 +1,4 @@
-"""Features of a user and an item that a linear model can tell preferences from."""
+"""Features of user and item for linear models, and scores of all items by them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOGETHER = 128  # users scored at a time: their scores stay in the processor's c
 
 @dataclass(frozen=True)
 class Situation:
-    """B users at the moment of a decision.
+    """Context of B users at the moment of a decision.
 
     Attributes:
         profile: [B, D] encoding of the persona.
@@ -42,7 +42,7 @@ class Situation:
 
 
 class Features:
-    """Vectors phi(u, i) of a user and an item.
+    """Features phi(u, i) of a user and an item.
 
         phi = [1, context, slot, x, p * x, z * x, p.x, z.x, wear, freshness, freshness', mean reward, price, looks,
         clicks]
@@ -132,7 +132,7 @@ class Features:
         at = self.fixed + 3 * self.width
         np.matmul(users[part], items, out=scores)
         memory, own = s.memory, theta[part] if len(theta) > 1 else theta
-        tables = MemoryTables(*(table[part] for table in memory.tables))
+        tables = MemoryTables(memory.item[part], memory.looks[part], memory.takes[part], memory.wear[part])
         weights = np.ascontiguousarray(own[:, [at + 2, at + 7, at + 8]])
         loaded(add_remembered, tables, weights, self._members, self._ends, scores)
         if self._far(s.newest):

@@ -1,4 +1,4 @@
-"""Slates drawn by chance, with the probability of each slot given the slots before it.
+"""Sampling of slates, with the probability of each slot given the slots before it.
 
 All of them hold K items of the shelf, none twice; where fewer than K are there, the first of the others fill up.
 """

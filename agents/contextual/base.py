@@ -1,4 +1,4 @@
-"""Contextual bandits on features of user and item: who is served, what is learnt from, ridge regression."""
+"""Contextual bandits on features of user and item, and the ridge regression that most of them learn by."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Floats64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ContextualConfig(CooldownConfig):
-    """Settings of agents on features.
+    """Settings of :class:`ContextualAgent`.
 
     Attributes:
         width: Principal components of the encodings in the elementwise products.

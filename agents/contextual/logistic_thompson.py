@@ -1,4 +1,4 @@
-"""Thompson sampling on a Bayesian logistic regression of clicks."""
+"""Thompson sampling with Bayesian logistic regression of clicks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thompson sampling on a Bayesian linear regression whose features a network learns."""
+"""Neural-linear: Thompson sampling with Bayesian linear regression on features that a network learns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bandit over the short-list of a trained model: the model finds candidates, the bandit explores among them."""
+"""Short-list bandit: a regression finds candidates, and a bandit explores among them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The look-ahead oracle: it plans on the true rules."""
+"""Look-ahead oracle: planning by rollouts on the true rules."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ class Plan:
 
 
 class LookaheadAgent(OracleAgent):
-    """Plays several policies out from where each user stands, on the true rules, and follows the best for a while.
+    """Plans by rollouts: plays several policies on from where each user stands, and follows the best for a while.
+
+    Rollouts follow the true rules.
 
     The policies show the slate of the highest expected reward plus w times satisfaction, one for each weight w, which
     is found as by :class:`OracleAgent` (w = 0). From a snapshot of all lanes each is played

@@ -1,4 +1,4 @@
-"""The myopic oracle: it knows what every user wants now, and looks no further. The one of every score."""
+"""Myopic oracle: the best slate of this step, from the latent truth. It is the one of every score."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class LinearValueConfig(CooldownConfig):
 
 @dataclass(frozen=True)
 class Event:
-    """One step of B lanes as these agents see it.
+    """One step of B lanes: features of states and of what was clicked.
 
     Attributes:
         state: [B, n] features f(s) of the states acted in.
@@ -217,7 +217,7 @@ class LinearValueAgent(Agent):
 
 
 class UserItemFeatures:
-    """Vectors psi(u, i) = [1, x, p * x, z * x, p.x, z.x, m].
+    """Features of a user and an item: psi(u, i) = [1, x, p * x, z * x, p.x, z.x, m].
 
     x is the item's encoding, p the profile's and z recent interest's, m what users did with the item on average.
 
@@ -270,12 +270,14 @@ class UserItemFeatures:
 
 
 class ClickModel:
-    """P(click i | s) = sigma(theta . (psi(s, i), wear, looks, clicks) + c_i), learnt by online Newton steps.
+    """Logistic regression of clicks, learnt by online Newton steps.
+
+    P(click i | s) = sigma(theta . (psi(s, i), wear, looks, clicks) + c_i).
 
     theta <- theta + H^-1 sum (click - P) phi with H = ridge + sum P (1 - P) phi phi^T over all slots so far, and each
-    c_i likewise with its own sum; wear is how often the user took the item's topic lately, looks and clicks how often
-    the item itself, as in :class:`Features`. Items that were shown beside it, and took its
-    clicks, are left out of account: P is that among slates as they were.
+    c_i likewise with its own sum. Wear is how often the user clicked the item's topic lately, looks and clicks how
+    often the item itself, as in :class:`~recsim_llm.agents.common.features.Features`. Items that were shown beside it,
+    and took its clicks, are left out of account: P is that among slates as they were.
 
     Args:
         features: The features psi.

@@ -183,7 +183,9 @@ class Traces:
 
 
 class Gains:
-    """The matrix P of a = P phi: (ridge I + sum phi phi^T)^-1 for dense features, 1 / (strength + count) for items.
+    """Gain matrix that takes the place of a step size: a = P phi.
+
+    P is (ridge I + sum phi phi^T)^-1 for dense features, 1 / (strength + count) for items.
 
     Sums forget: after ``window`` steps of users a share 1 / e is left.
 

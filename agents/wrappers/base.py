@@ -1,4 +1,4 @@
-"""Wrapper: an agent around another agent.
+"""Wrappers: agents around another agent.
 
 The inner agent does not know. It notes in its state what was shown in the end, it learns from the same transitions, and
 it is saved inside the wrapper's file.

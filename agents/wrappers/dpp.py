@@ -1,4 +1,4 @@
-"""Determinantal point processes around any agent."""
+"""DPP: re-ranking by a determinantal point process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Epsilon exploration around any agent."""
+"""Epsilon-greedy exploration around any agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Softmax exploration around any agent: Plackett and Luce's model over its best items."""
+"""Softmax exploration around any agent: a Plackett-Luce model over its best items."""
 
 from __future__ import annotations
 

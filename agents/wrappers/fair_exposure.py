@@ -1,4 +1,4 @@
-"""Fair exposure of providers around any agent."""
+"""Fair exposure: re-ranking that gives providers what they are owed."""
 
 from __future__ import annotations
 

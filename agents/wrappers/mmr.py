@@ -1,4 +1,4 @@
-"""Maximal marginal relevance around any agent."""
+"""MMR: re-ranking by maximal marginal relevance."""
 
 from __future__ import annotations
 
