@@ -1,4 +1,4 @@
-"""EXP3."""
+"""EXP3: exponential weights for adversarial bandits."""
 
 from __future__ import annotations
 

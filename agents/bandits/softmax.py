@@ -1,4 +1,4 @@
-"""Softmax exploration."""
+"""Softmax (Boltzmann) exploration."""
 
 from __future__ import annotations
 

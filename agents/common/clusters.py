@@ -1,4 +1,4 @@
-"""Clusters of encodings by direction: spherical k-means."""
+"""Spherical k-means: clusters of encodings by direction."""
 
 from __future__ import annotations
 

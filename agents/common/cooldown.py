@@ -12,7 +12,7 @@ looked at, H at most.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,16 @@ from recsim_llm.errors import ConfigError
 from recsim_llm.simulator.jit import kernel, loaded
 
 Indices = NDArray[np.int32]
-Tables = tuple[Indices, Floats, Floats, Floats]
+
+
+class MemoryTables(NamedTuple):
+    """The tables of :class:`RecentItems` that compiled code reads: item, looks, takes [B, H], wear [B, T]."""
+
+    item: Indices
+    looks: Floats
+    takes: Floats
+    wear: Floats
+
 
 CLICK, SKIP = 0, 7
 """Columns of the feedback part."""
@@ -69,6 +78,11 @@ class RecentItems:
         nowhere = np.full((lanes, places), -1, np.int32)
         return cls(nowhere, nothing, nothing, topics, np.full((lanes, env_spec.slate_size), -1, np.int64))
 
+    @property
+    def tables(self) -> MemoryTables:
+        """What is remembered, as compiled code takes it."""
+        return MemoryTables(self.item, self.looks, self.takes, self.wear)
+
     def fits(self, lanes: int, env_spec: EnvironmentSpec) -> bool:
         """Whether it is of so many lanes of this setting: compiled code trusts shapes."""
         likes = RecentItems.empty(0, env_spec)
@@ -88,14 +102,14 @@ class RecentItems:
         clicks, skips = feedback[:, :, CLICK], feedback[:, :, SKIP]
         looked = ((clicks > 0.0) | (skips > 0.0)) & (self.last >= 0) & ~episode_start[:, None]
         away = env_spec.context("session_step", obs) == 0.0
-        tables = np.empty_like(self.item), np.empty_like(self.looks), np.empty_like(self.takes)
-        wear = np.empty_like(self.wear)
+        empty = np.empty_like
+        after = MemoryTables(empty(self.item), empty(self.looks), empty(self.takes), empty(self.wear))
         loaded(
-            _renew, (self.item, self.looks, self.takes, self.wear), self.last, looked, clicks > 0.0,
-            np.ascontiguousarray(episode_start), away, env_spec.catalog.topic, (*tables, wear),
+            _renew, self.tables, self.last, looked, clicks > 0.0,
+            np.ascontiguousarray(episode_start), away, env_spec.catalog.topic, after,
         )  # fmt: skip
         last = np.where(episode_start[:, None], -1, self.last) if episode_start.any() else self.last
-        return RecentItems(*tables, wear, last)
+        return RecentItems(after.item, after.looks, after.takes, after.wear, last)
 
     def noting(self, slates: Slates) -> RecentItems:
         """With a new slate [B, K] shown."""
@@ -191,14 +205,14 @@ class Cooldown:
 
 @kernel
 def _renew(
-    tables: Tables,
+    tables: MemoryTables,
     last: Slates,
     looked: Flags,
     clicked: Flags,
     episode_start: Flags,
     away: Flags,
     topic: Indices,
-    out: Tables,
+    out: MemoryTables,
 ) -> None:
     """Writes what is left of a memory after a step, and what was looked at in it.
 

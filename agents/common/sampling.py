@@ -1,4 +1,4 @@
-"""Slates drawn by chance, with the probability of each slot given the slots before it.
+"""Sampling of slates, with the probability of each slot given the slots before it.
 
 All of them hold K items of the shelf, none twice; where fewer than K are there, the first of the others fill up.
 """
@@ -23,7 +23,7 @@ def uniform_slates(action_mask: Flags, slate_size: int, rng: np.random.Generator
 
 
 def uniform_propensity(action_mask: Flags, slate_size: int) -> Chances:
-    """Probability of each slot of a :func:`uniform` slate, given the slots before it, [B, K].
+    """Probability of each slot of a uniform random slate, given the slots before it, [B, K].
 
     Slot k is one of the n - k items that are left of the n allowed; a slot that had to be filled up left no choice.
     """
@@ -49,6 +49,18 @@ def mixture_propensity(slates: Slates, served: Slates, action_mask: Flags, explo
     return chances
 
 
+def epsilon_at(steps: int, start: float, end: float, decay: float) -> float:
+    """Probability of exploring after some steps: from ``start`` to ``end``, what is between falls exponentially.
+
+    Args:
+        steps: Steps of users so far.
+        start: At the first step.
+        end: In the long run.
+        decay: Steps in which what lies between the two falls by the factor e [steps].
+    """
+    return end + (start - end) * float(np.exp(-steps / decay))
+
+
 def epsilon_greedy(
     greedy: Slates, action_mask: Flags, epsilon: float, rng: np.random.Generator
 ) -> tuple[Slates, Chances]:
@@ -70,7 +82,7 @@ def epsilon_greedy(
     slates, chances = np.empty_like(greedy), np.empty(greedy.shape)
     wanted, draws = rng.random((2, *greedy.shape))
     items = action_mask.shape[1]
-    _explore(greedy, action_mask, wanted < epsilon, draws, epsilon, np.zeros(items, np.int64),
+    _write_epsilon_greedy(greedy, action_mask, wanted < epsilon, draws, epsilon, np.zeros(items, np.int64),
              np.zeros(items, np.bool_), slates, chances)  # fmt: skip
     return slates, chances
 
@@ -94,7 +106,7 @@ def top_k_random_ties(
     slates, chances = np.empty((len(action_mask), slate_size), np.int64), np.empty((len(action_mask), slate_size))
     values = np.asarray(scores, np.float64)
     order = np.argsort(-values, kind="stable")
-    _tied(order, values[order], np.ascontiguousarray(action_mask), rng.random(slates.shape),
+    _write_random_ties(order, values[order], np.ascontiguousarray(action_mask), rng.random(slates.shape),
           np.empty_like(order), slates, chances)  # fmt: skip
     return slates, chances
 
@@ -121,8 +133,9 @@ def plackett_luce(
     rows = np.atleast_2d(np.asarray(logits, np.float64))
     weights = np.exp(rows - rows.max(1, keepdims=True))
     turns, draws = rng.random((2, *slates.shape))
-    _softmax(np.ascontiguousarray(rows), weights, np.ascontiguousarray(action_mask), turns < uniform, draws, uniform,
-             np.zeros(action_mask.shape[1], np.bool_), slates, chances)  # fmt: skip
+    left = np.zeros(action_mask.shape[1], np.bool_)
+    _write_plackett_luce(np.ascontiguousarray(rows), weights, np.ascontiguousarray(action_mask), turns < uniform, draws,
+                         uniform, left, slates, chances)  # fmt: skip
     return slates, chances
 
 
@@ -141,12 +154,36 @@ def top_k_of_samples(samples: Scores, picks: Indices, action_mask: Flags, slate_
     """
     slates, chances = np.empty((len(action_mask), slate_size), np.int64), np.empty((len(action_mask), slate_size))
     orders = np.argsort(-samples, axis=1)
-    _agreeing(orders, picks, np.ascontiguousarray(action_mask), np.empty(slate_size, np.int64), slates, chances)
+    _write_top_of_samples(
+        orders, picks, np.ascontiguousarray(action_mask), np.empty(slate_size, np.int64), slates, chances
+    )
     return slates, chances
 
 
+def top_k_of_beta_samples(
+    wins: Chances, losses: Chances, draws: int, action_mask: Flags, slate_size: int, rng: np.random.Generator
+) -> tuple[Slates, Chances]:
+    """The K allowed items of highest value under a draw from Beta distributions, as Thompson sampling shows them.
+
+    Args:
+        wins: [I] first parameter of each item.
+        losses: [I] second parameter.
+        draws: Samples of all items; each user gets one of them.
+        action_mask: [B, I].
+        slate_size: K.
+        rng: Where to draw from.
+
+    Returns:
+        As :func:`top_k_of_samples`.
+    """
+    some = np.flatnonzero(action_mask.any(0))  # a draw costs more than a comparison
+    samples = np.zeros((draws, len(wins)))
+    samples[:, some] = rng.beta(wins[some], losses[some], size=(draws, len(some)))
+    return top_k_of_samples(samples, rng.integers(draws, size=len(action_mask)), action_mask, slate_size)
+
+
 @jit
-def _filled(slate: Indices, filled: int, action_mask: NDArray[np.bool_]) -> None:
+def _fill_up(slate: Indices, filled: int, action_mask: NDArray[np.bool_]) -> None:
     """Fills a slate up with the first items that are not allowed."""
     candidate = 0
     while filled < len(slate) and candidate < len(action_mask):
@@ -157,7 +194,7 @@ def _filled(slate: Indices, filled: int, action_mask: NDArray[np.bool_]) -> None
 
 
 @jit
-def _tied(
+def _write_random_ties(
     order: Indices,
     values: Chances,
     action_mask: Flags,
@@ -166,7 +203,7 @@ def _tied(
     slates: Slates,
     chances: Chances,
 ) -> None:
-    """The loop of :func:`tied`; ``values`` are sorted as ``order``, ``equals`` [I] is working space."""
+    """The loop of :func:`top_k_random_ties`; ``values`` are sorted as ``order``, ``equals`` [I] is working space."""
     slate_size = slates.shape[1]
     for b in range(slates.shape[0]):
         filled, place = 0, 0
@@ -184,11 +221,11 @@ def _tied(
                 equals[pick] = equals[count]
                 filled += 1
         chances[b, filled:] = 1.0
-        _filled(slates[b], filled, action_mask[b])
+        _fill_up(slates[b], filled, action_mask[b])
 
 
 @jit
-def _softmax(
+def _write_plackett_luce(
     logits: Chances,
     weights: Chances,
     action_mask: Flags,
@@ -199,7 +236,7 @@ def _softmax(
     slates: Slates,
     chances: Chances,
 ) -> None:
-    """The loop of :func:`softmax`; ``left`` [I] is working space."""
+    """The loop of :func:`plackett_luce`; ``left`` [I] is working space."""
     items, slate_size = action_mask.shape[1], slates.shape[1]
     for b in range(slates.shape[0]):
         row = b if len(logits) > 1 else 0
@@ -236,14 +273,14 @@ def _softmax(
             left[pick] = False
             count -= 1
         chances[b, filled:] = 1.0
-        _filled(slates[b], filled, action_mask[b])
+        _fill_up(slates[b], filled, action_mask[b])
 
 
 @jit
-def _agreeing(
+def _write_top_of_samples(
     orders: Indices, picks: Indices, action_mask: Flags, agreed: Indices, slates: Slates, chances: Chances
 ) -> None:
-    """The loop of :func:`agreeing`; ``agreed`` [K] is working space."""
+    """The loop of :func:`top_k_of_samples`; ``agreed`` [K] is working space."""
     slate_size, items = slates.shape[1], action_mask.shape[1]
     for b in range(slates.shape[0]):
         order = orders[picks[b]]
@@ -270,11 +307,11 @@ def _agreeing(
             chances[b, k] = agreed[k] / before
             before = agreed[k]
         chances[b, filled:] = 1.0
-        _filled(slates[b], filled, action_mask[b])
+        _fill_up(slates[b], filled, action_mask[b])
 
 
 @jit
-def _explore(
+def _write_epsilon_greedy(
     greedy: Slates,
     action_mask: Flags,
     wanted: Flags,
@@ -285,7 +322,7 @@ def _explore(
     slates: Slates,
     chances: Chances,
 ) -> None:
-    """The loop of :func:`mixed`; ``others`` [I] and ``listed`` [I], all false, are working space."""
+    """The loop of :func:`epsilon_greedy`; ``others`` [I] and ``listed`` [I], all false, are working space."""
     for b in range(greedy.shape[0]):
         for item in greedy[b]:
             listed[item] = True

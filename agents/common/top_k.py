@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.cooldown import MemoryTables
 from recsim_llm.simulator.jit import jit, kernel, loaded
 
 GROUPS = 64
@@ -18,8 +19,6 @@ Slates = NDArray[np.int64]
 
 Scores = NDArray[np.floating]
 Chances = NDArray[np.float64]
-
-Remembered = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
 def top_k(scores: Scores, action_mask: Flags, slate_size: int) -> Slates:
@@ -150,7 +149,7 @@ def by_topic(topic: NDArray[np.integer], topics: int) -> tuple[NDArray[np.int64]
 
 @kernel
 def add_remembered(
-    memory: Remembered, weights: NDArray[np.float32], members: NDArray[np.int64], ends: NDArray[np.int64],
+    memory: MemoryTables, weights: NDArray[np.float32], members: NDArray[np.int64], ends: NDArray[np.int64],
     scores: NDArray[np.float32],
 ) -> None:  # fmt: skip
     """Adds to scores [B, I] what is remembered of items and topics; of most of them nothing is.

@@ -1,4 +1,4 @@
-"""LinUCB with parameters of its own for each item."""
+"""Disjoint LinUCB: parameters of its own for each item."""
 
 from __future__ import annotations
 

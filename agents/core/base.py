@@ -47,7 +47,8 @@ class Agent(abc.ABC):
     Class attributes:
         name: What it is called.
         Config: Class of its settings.
-        State: Class of what :meth:`act` hands on from step to step, a frozen dataclass of arrays; None for nothing.
+        State: Class of what :meth:`act` hands on from step to step, a frozen dataclass of arrays; None for nothing. One
+            that remembers what was shown has a method ``noting(slates)``; see :meth:`note_shown`.
         needs_truth: Whether it reads the latent truth.
         needs_torch: Whether it needs PyTorch and Stable-Baselines3.
         libraries: Other modules that it needs.
@@ -153,6 +154,11 @@ class Agent(abc.ABC):
         Returns:
             Slates [B, K] and the state for the next step.
         """
+
+    def note_shown(self, state: Any, slates: Slates) -> Any:
+        """What :meth:`act` handed on, once slates [B, K] are shown in place of those that it chose."""
+        noting = getattr(state, "noting", None)
+        return state if noting is None else noting(slates)
 
     def relevance(
         self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags

@@ -1,4 +1,4 @@
-"""The best slate that is the same for everybody and never changes."""
+"""Best static slate: the same items for everybody at every step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Popularity: the same best-selling items for everybody."""
+"""Popularity: the same best-liked items for everybody."""
 
 from __future__ import annotations
 

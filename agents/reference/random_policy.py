@@ -1,4 +1,4 @@
-"""Uniform random slates: the zero of every score."""
+"""Random policy: uniform slates. It is the zero of every score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recency: what came out last."""
+"""Recency: the newest items first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Double deep Q-learning with values from encodings."""
+"""Double DQN: values of items from their encodings."""
 
 from __future__ import annotations
 

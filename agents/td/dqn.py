@@ -1,4 +1,4 @@
-"""DQN by Stable-Baselines3, behind the protocol of all agents."""
+"""DQN of Stable-Baselines3: values of items from their encodings."""
 
 from __future__ import annotations
 

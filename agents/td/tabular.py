@@ -1,4 +1,4 @@
-"""What tabular Q-learning and SARSA share: states, actions, the table, and how slates come from it."""
+"""Tabular temporal-difference control: states, actions, the table, and how slates come from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recsim_llm.agents.common.clusters import Clusters
 from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.common.item_stats import ItemCounts, credited, seen_slots
-from recsim_llm.agents.common.sampling import epsilon_greedy
+from recsim_llm.agents.common.sampling import epsilon_at, epsilon_greedy
 from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
@@ -60,7 +60,7 @@ class TabularConfig(CooldownConfig):
 
 
 class TabularAgent(Agent):
-    """A table Q[state, cluster of items].
+    """Tabular values Q[state, cluster of items].
 
     The state is the cluster of the recent-interest encoding (before anything was consumed, of the profile) and a level
     of fatigue: how many of "two steps or more without a click" and "the same topic again and again" hold. An action is
@@ -94,8 +94,7 @@ class TabularAgent(Agent):
     def epsilon(self) -> float:
         """Probability that a slot explores now."""
         config = self.config
-        left = float(np.exp(-self.num_timesteps / config.decay))
-        return config.epsilon + (config.epsilon_start - config.epsilon) * left
+        return epsilon_at(self.num_timesteps, config.epsilon_start, config.epsilon, config.decay)
 
     def states(self, obs: Floats) -> Indices:
         """Row of the table for each observation, [B]."""
@@ -153,7 +152,7 @@ class TabularAgent(Agent):
         times = np.bincount(cells, minlength=size)
         sums = np.bincount(cells, weights=targets[counted], minlength=size)
         hit = np.flatnonzero(times)
-        table, visits = self.table.reshape(-1), self.visits.reshape(-1)  # views
+        table, visits = self.table.reshape(-1), self.visits.reshape(-1)
         step = np.maximum((1.0 + visits[hit]) ** -self.config.power, self.config.smallest_step)
         moved = 1.0 - (1.0 - step) ** times[hit]
         table[hit] += moved * (sums[hit] / times[hit] - table[hit])

@@ -20,10 +20,10 @@ from recsim_llm import agents
 from recsim_llm.agents.common.cooldown import RecentItems
 from recsim_llm.agents.common.features import Features, Situation
 from recsim_llm.agents.common.sampling import epsilon_greedy, uniform_slates
+from recsim_llm.agents.common.slate_optimisation import best_assortment
 from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, EnvRunner
-from recsim_llm.agents.reference.oracle import best_assortment
 from recsim_llm.errors import ConfigError, DataError
 
 # Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from recsim_llm import agents
 from recsim_llm.agents.common.cooldown import LEFT, PLACES, PLACES_PER_SLOT, RecentItems
-from recsim_llm.agents.common.ridge_regression import RidgeSums
 from recsim_llm.agents.contextual import linucb_items
-from recsim_llm.agents.contextual.base import Seen
+from recsim_llm.agents.contextual.base import RidgeRegression, Seen
 from recsim_llm.agents.contextual.logistic_thompson import curvature, mode_of
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Transition
 from recsim_llm.errors import ConfigError, DataError
@@ -137,7 +136,7 @@ class TestRidgeSums:
     def test_linucb_is_mabwisers_step_by_step(self) -> None:
         mab = pytest.importorskip("mabwiser.mab")
         phi, reward = self.log(0)
-        model, other = RidgeSums(7, 1.5, 0.0), mab.MAB([0], mab.LearningPolicy.LinUCB(alpha=0.4, l2_lambda=1.5))
+        model, other = RidgeRegression(7, 1.5, 0.0), mab.MAB([0], mab.LearningPolicy.LinUCB(alpha=0.4, l2_lambda=1.5))
         for start in range(0, 120, 5):
             part = slice(start, start + 5)
             model.add(phi[part], reward[part])
@@ -152,7 +151,10 @@ class TestRidgeSums:
     def test_draws_are_those_of_mabwisers_lints(self) -> None:
         mab, stats = pytest.importorskip("mabwiser.mab"), pytest.importorskip("scipy.stats")
         phi, reward = self.log(1)
-        model, other = RidgeSums(7, 1.5, 0.0), mab.MAB([0], mab.LearningPolicy.LinTS(alpha=0.6, l2_lambda=1.5), seed=3)
+        model, other = (
+            RidgeRegression(7, 1.5, 0.0),
+            mab.MAB([0], mab.LearningPolicy.LinTS(alpha=0.6, l2_lambda=1.5), seed=3),
+        )
         model.add(phi, reward)
         other.fit([0] * 120, reward, phi.astype(np.float64))
         theirs = other._imp.arm_to_model[0]
@@ -166,7 +168,7 @@ class TestRidgeSums:
 
     def test_the_same_normals_give_the_same_draws(self) -> None:
         phi, reward = self.log(2)
-        model = RidgeSums(7, 1.5, 0.0)
+        model = RidgeRegression(7, 1.5, 0.0)
         model.add(phi, reward)
         noise = generator(5).standard_normal((10, 7), np.float32)
         lower = np.linalg.cholesky(model.gram)  # A^-1 = (L^-1)^T L^-1
@@ -175,7 +177,7 @@ class TestRidgeSums:
 
     def test_theta_waits_until_the_data_have_grown(self) -> None:
         phi, reward = self.log(3)
-        model = RidgeSums(7, 1.0, 0.5)
+        model = RidgeRegression(7, 1.0, 0.5)
         kept = []
         for row in range(60):
             model.add(phi[row : row + 1], reward[row : row + 1])
@@ -277,23 +279,23 @@ class TestLogisticThompson:
         agent = build("logistic_thompson", config={"covariance": covariance, "ridge": 2.0})
         count, rng = agent.features.count, generator(1)
         phi, click = rng.normal(size=(80, count)).astype(np.float32), rng.random(80) < 0.4
-        agent.learn_from(phi[:50], click[:50])
-        mean, precision = agent.mode.copy(), agent.precision.copy()
+        agent.model.add(phi[:50], click[:50])
+        mean, precision = agent.model.mode.copy(), agent.model.precision.copy()
         p = 1.0 / (1.0 + np.exp(-phi[:50].astype(np.float64) @ mean))
         added = (phi[:50].T * (p * (1.0 - p))) @ phi[:50]
         kept = np.diag(np.diag(added)) if covariance == "diagonal" else added
         assert precision == pytest.approx(2.0 * np.eye(count) + kept, abs=1e-4)
-        agent.learn_from(phi[50:], click[50:])
+        agent.model.add(phi[50:], click[50:])
 
         def loss(w: NDArray[np.float64]) -> float:
             odds = np.where(click[50:], 1.0, -1.0) * (phi[50:] @ w)
             return float(0.5 * (w - mean) @ precision @ (w - mean) + np.logaddexp(0.0, -odds).sum())
 
         found = optimize.minimize(loss, mean, method="BFGS", options={"gtol": 1e-7})
-        assert agent.mode == pytest.approx(found.x, abs=1e-3)
-        assert agent.root.T @ agent.root == pytest.approx(np.linalg.inv(agent.precision), abs=1e-9)
-        draws = agent.draws(20_000, generator(2))
-        assert draws.std(0) == pytest.approx(0.5 * np.sqrt(np.diag(np.linalg.inv(agent.precision))), rel=0.05)
+        assert agent.model.mode == pytest.approx(found.x, abs=1e-3)
+        assert agent.model.root.T @ agent.model.root == pytest.approx(np.linalg.inv(agent.model.precision), abs=1e-9)
+        draws = agent.model.draws(20_000, 0.5, generator(2))
+        assert draws.std(0) == pytest.approx(0.5 * np.sqrt(np.diag(np.linalg.inv(agent.model.precision))), rel=0.05)
 
     def test_it_learns_from_clicks(self, build: Build) -> None:
         agent = build("logistic_thompson", slate_size=1)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from recsim_llm import agents
 from recsim_llm.agents.common.experience_buffer import Experience
-from recsim_llm.agents.common.slate_optimisation import METHODS, optimal_slates, slate_values
-from recsim_llm.agents.td.traces import Traces
+from recsim_llm.agents.common.slate_optimisation import METHODS, optimal_slates
+from recsim_llm.agents.td.sarsa_lambda import Traces
 from recsim_llm.errors import DataError
 from tests.agents import test_solvable
 from tests.agents.test_solvable import Habit, served
@@ -262,12 +262,6 @@ class TestSlates:
             for one in itertools.permutations([i for i in range(7) if i != seed], 3)
         )
         assert self.worth(slate, appeal, value, self.ATTENTION) == pytest.approx(best, rel=1e-10)
-
-    @pytest.mark.parametrize("seed", range(5))
-    def test_values_are_sums_over_choices(self, seed: int) -> None:
-        appeal, value = self.problem(seed, 3)
-        worth = slate_values(appeal, value, self.ATTENTION)[0]
-        assert worth == pytest.approx(self.worth(range(3), appeal, value, self.ATTENTION))
 
     @pytest.mark.parametrize("seed", range(5))
     def test_greedy_adds_the_best_each_time(self, seed: int) -> None:
