@@ -24,7 +24,7 @@ from recsim_llm.simulator.live_judge import LiveSimulator
 from recsim_llm.simulator.observation import CONTEXT
 from recsim_llm.simulator.observation_parts import Parts
 from recsim_llm.simulator.simulator import Outcome, Simulator
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 from recsim_llm.worlds.catalog import Catalog
 from recsim_llm.worlds.world import World, load_world
 
@@ -40,7 +40,7 @@ class Core:
         lanes: B.
     """
 
-    protocol = Protocol()
+    variant = TaskVariant()
     rewarded: Sequence[str] = ()
     """Terms of the reward that count; none are known where the reward is a function."""
     parts: Parts | None = None
@@ -53,7 +53,7 @@ class Core:
     def __init__(self, scenario: Scenario, options: Options, lanes: int) -> None:
         self.scenario = scenario
         self.options = options
-        self.protocol = options.protocol
+        self.variant = options.variant
         self.world: World = load_world(options.world or scenario.world)
         slate_size = scenario.slate_size if options.slate_size is None else options.slate_size
         rules = scenario.rules.replace(**self.world.parameters).replace(**(options.rules or {}))
@@ -64,7 +64,7 @@ class Core:
         settings: dict[str, Any] = {
             "lanes": lanes, "slate_size": slate_size, "users": options.users, "weights": weights,
             "dynamics": options.dynamics,
-            "protocol": options.protocol, "threads": options.threads,
+            "variant": options.variant, "threads": options.threads,
         }  # fmt: skip
         if options.judge is None:
             self.simulator = Simulator(self.world, rules, **settings)
@@ -93,7 +93,7 @@ class Core:
         """
         if terms:
             check_terms(
-                terms, self.world, self.simulator.rules, self.protocol, scenario=self.scenario.id, argument=argument,
+                terms, self.world, self.simulator.rules, self.variant, scenario=self.scenario.id, argument=argument,
                 chosen=self.options.reward is not None or argument != "reward",
             )  # fmt: skip
 
@@ -101,7 +101,7 @@ class Core:
     def catalog(self) -> Catalog:
         """The public catalogue, with the release times of this environment."""
         public = self.world.catalog.public()
-        if self.protocol.cold_items > 0 or self.simulator.waiting.any():
+        if self.variant.cold_items > 0 or self.simulator.waiting.any():
             return dataclasses.replace(public, released_at=self.simulator.released_at)
         return public
 
@@ -245,7 +245,7 @@ class Core:
         feedback = self.simulator.feedback.copy()
         shown = np.maximum(lane["total_examined"], 1)
         users = lane["user"].astype(np.int64)
-        if self.protocol.opt_out > 0:
+        if self.variant.opt_out > 0:
             users[lane["opted_out"]] = -1
         infos: Infos = {
             "user_id": users,
@@ -281,7 +281,7 @@ class Core:
         """
         if self.objectives:
             return vector_rewards(self.simulator, self.objectives)
-        reported = self.protocol.reports
+        reported = self.variant.reports
         rewards = self.simulator.state.lane["reported"].astype(np.float64) if reported else self.true_rewards()
         if self.reward_function is None:
             return rewards
@@ -304,8 +304,8 @@ class Core:
         return {"slate": state.slate.copy(), "clicks": clicks}
 
     def past_retention(self) -> NDArray[np.bool_]:
-        """Lanes whose episode has come to the protocol's horizon in days, [B]."""
-        if self.protocol.retention > 0:
+        """Lanes whose episode has come to the variant's horizon in days, [B]."""
+        if self.variant.retention > 0:
             return self.simulator.past_retention()
         return np.zeros(self.lanes, np.bool_)
 

@@ -21,7 +21,7 @@ from recsim_llm.errors import unknown
 from recsim_llm.serving import enter
 from recsim_llm.simulator import SIGNALS
 from recsim_llm.simulator.state import LANE
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 
 RENDER_MODES = ("ansi", "rgb_array", "html")
 _FIELDS = ("opted_out", "user", "clicks", "total_clicks", "total_examined", "wasted", "session", "clock", "diversity")
@@ -35,7 +35,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
     scenario: ClassVar[Scenario]
     metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 2}  # type: ignore[misc]
 
-    @keywords(Options, Protocol, without=("protocol", "threads"))
+    @keywords(Options, TaskVariant, without=("variant", "threads"))
     def __init__(self, *, render_mode: str | None = None, **settings: Any) -> None:
         if render_mode is not None and render_mode not in RENDER_MODES:
             raise unknown("render mode", render_mode, RENDER_MODES)
@@ -107,7 +107,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         ended[0] = terminated
         info = self._info()
         if core.reward_function is None:
-            reward = float(lane["reported"][0] if core.protocol.reports else outcome.reward[0])
+            reward = float(lane["reported"][0] if core.variant.reports else outcome.reward[0])
         else:
             batched = {name: np.asarray(value)[None] for name, value in info.items()}
             reward = float(core.rewards(batched)[0])
@@ -116,7 +116,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         steps = int(lane["step"][0])
         # As TimeLimit tells it: also where she left at that very step.
         truncated = core.options.horizon is not None and steps >= core.options.horizon
-        if core.protocol.retention > 0:
+        if core.variant.retention > 0:
             truncated = truncated or bool(core.past_retention()[0])
         info["is_success"] = (truncated or steps >= core.success_step) and not terminated
         if self._recorder is not None:
@@ -162,7 +162,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
             "ctr": all_clicks / (examined or 1),
             "wasted": wasted,
             "session": session,
-            "day": float(math.floor(day) if core.protocol.epsilon > 0 else day),
+            "day": float(math.floor(day) if core.variant.epsilon > 0 else day),
             "diversity": diversity,
             "is_success": False,
             "slate": simulator.slate[0].copy(),

@@ -28,7 +28,7 @@ def extra_infos(simulator: Simulator) -> Infos:
         infos["cvr"] = lane["purchases"] / np.maximum(lane["total_clicks"], 1)
     if rules.bids > 0:
         spending = simulator.spending()
-        if simulator.protocol.epsilon > 0:  # what is billed would tell the click
+        if simulator.variant.epsilon > 0:  # what is billed would tell the click
             spending[:, 0] = 0.0
         infos["budget_spent"] = spending[:, 0] / np.maximum(spending[:, 1], 1e-9)
         now, began = (rules.start_day + lane[name] / 86400.0 for name in ("clock", "began"))
@@ -39,7 +39,7 @@ def extra_infos(simulator: Simulator) -> Infos:
         infos["living_providers"] = simulator.living()
     if isinstance(simulator, LiveSimulator):
         infos["judge_missing"] = simulator.missing
-    if simulator.protocol.opt_out > 0:
+    if simulator.variant.opt_out > 0:
         infos["opted_out"] = lane["opted_out"].copy()
     return infos
 
@@ -50,10 +50,10 @@ def truth_infos(simulator: Simulator) -> Infos:
     truth_leaning [B, T]: utility of the middle of each theme [logit]; truth_regime [B]: shifts of taste so far;
     truth_reward [B]: reward whatever was reported of it.
     """
-    lane, protocol = simulator.state.lane, simulator.protocol
+    lane, variant = simulator.state.lane, simulator.variant
     infos: Infos = {"truth_leaning": simulator.leaning()}
-    if protocol.drift != "none":
+    if variant.drift != "none":
         infos["truth_regime"] = lane["regime"].astype(np.int64)
-    if protocol.reports:
+    if variant.reports:
         infos["truth_reward"] = np.where(lane["step"] > 0, simulator.outcome.reward, 0.0)
     return infos

@@ -15,7 +15,7 @@ from recsim_llm.envs.options import Options, keywords, registered_limit, warn_if
 from recsim_llm.envs.scenario import Scenario
 from recsim_llm.errors import ConfigError, require, unknown
 from recsim_llm.serving import enter
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 
 Flags = NDArray[np.bool_]
 
@@ -30,7 +30,7 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
 
     scenario: ClassVar[Scenario]
 
-    @keywords(Options, Protocol, without=("protocol",))
+    @keywords(Options, TaskVariant, without=("variant",))
     def __init__(
         self,
         num_envs: int = 1,

@@ -44,9 +44,9 @@ class Rows:
             raise ConfigError(f"{self.path} is there already; name another file, or pass overwrite=True")
         if not self.path.parent.is_dir():
             raise ConfigError(f"there is no folder {self.path.parent} to record sessions in; make it first")
-        if core.protocol.delay > 0:
+        if core.variant.delay > 0:
             raise ConfigError(
-                f"feedback comes {core.protocol.delay} steps late here, so that a row would pair what was done with "
+                f"feedback comes {core.variant.delay} steps late here, so that a row would pair what was done with "
                 "another step's slate; record an environment without delay"
             )
         if row_group < 1:
