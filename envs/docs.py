@@ -21,7 +21,7 @@ from recsim_llm.envs.registration import ids, mo_ids, variants
 from recsim_llm.envs.vector_reward.objectives import DEFAULT
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.simulator import Rules
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 
 HEADINGS = (
     "Description", "Action Space", "Observation Space", "Rewards", "Starting State", "Episode End", "Arguments",
@@ -283,15 +283,15 @@ def _index(listed: Sequence[Entry]) -> str:
                 )
                 told = f"`{preset}`" if preset else "the same with a vector reward"
             rows.append((link, told, _horizon(spec), _reward(spec), _threshold(spec)))
-    axes = attributes(Protocol)
-    plain = Protocol()
+    axes = attributes(TaskVariant)
+    plain = TaskVariant()
     axis_rows = [(f"`{name}`", _code(getattr(plain, name)), text) for name, text in axes.items()]
     return "\n\n".join(
         [
             NOTE, "# Environments",
             "`gym.make(id)` makes an environment, `gym.make_vec(id, num_envs=B)` one compiled simulator of B users.",
             _table(("id", "what it is", "horizon", "reward", "reward threshold"), rows),
-            "## Axes of the protocol",
+            "## Axes of a task variant",
             "Keyword arguments that make any scenario harder; the defaults change nothing.",
             _table(("argument", "default", "meaning"), axis_rows),
         ]

@@ -12,7 +12,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
 from recsim_llm.errors import ConfigError, unexpected, unknown
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -67,7 +67,7 @@ class Options:
         judge_options: Settings of the judge, and "sample", "line" and "store" of
             :class:`JudgeUtilities`: how ratings become utilities, and whether they are kept on
             disk.
-        protocol: What makes the task harder than the scenario; its fields are keyword arguments of their own.
+        variant: What makes the task harder than the scenario; its fields are keyword arguments of their own.
     """
 
     world: str | None = None
@@ -89,7 +89,7 @@ class Options:
     judge: str | None = None
     judge_model: Any = JUDGE
     judge_options: Mapping[str, Any] | None = None
-    protocol: Protocol = dataclasses.field(default_factory=Protocol)
+    variant: TaskVariant = dataclasses.field(default_factory=TaskVariant)
 
     def __post_init__(self) -> None:
         if self.observation not in OBSERVATIONS:
@@ -114,18 +114,18 @@ class Options:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Options:
-        """Options from keyword arguments, those of the protocol among them.
+        """Options from keyword arguments, those of the variant among them.
 
         Raises:
             TypeError: If a name is not known; the message has the closest one.
             ConfigError: If a value is not valid.
         """
-        axes, own = ({field.name for field in dataclasses.fields(kind)} for kind in (Protocol, cls))
+        axes, own = ({field.name for field in dataclasses.fields(kind)} for kind in (TaskVariant, cls))
         for name in settings:
-            if name not in axes | own - {"protocol"}:
-                raise unexpected(name, axes | own - {"protocol"})
-        protocol = Protocol(**{name: value for name, value in settings.items() if name in axes})
-        return cls(**{name: value for name, value in settings.items() if name not in axes}, protocol=protocol)
+            if name not in axes | own - {"variant"}:
+                raise unexpected(name, axes | own - {"variant"})
+        variant = TaskVariant(**{name: value for name, value in settings.items() if name in axes})
+        return cls(**{name: value for name, value in settings.items() if name not in axes}, variant=variant)
 
 
 def keywords(*kinds: type, without: Iterable[str] = ()) -> Callable[[Function], Function]:

@@ -11,7 +11,7 @@ import gymnasium as gym
 
 from recsim_llm.errors import ConfigError
 from recsim_llm.simulator import Rules
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 from recsim_llm.worlds.world import World
 
 OUT_OF_REACH = 40.0
@@ -21,13 +21,13 @@ NOT_REPORTED = ("like", "share", "cart", "purchase", "rating", "satisfaction")
 """Terms that a recommender does not see where only randomised clicks leave the device."""
 
 
-def impossible_terms(world: World, rules: Rules, protocol: Protocol) -> dict[str, str]:
+def impossible_terms(world: World, rules: Rules, variant: TaskVariant) -> dict[str, str]:
     """Reward terms that are 0 at every step of this world under these rules, with the reason for each.
 
     Args:
         world: Items and users.
         rules: How users behave.
-        protocol: What is reported of it.
+        variant: What is reported of it.
     """
     found = {
         name: f"rule {name}={threshold:g} is a threshold that nobody's satisfaction reaches"
@@ -57,8 +57,8 @@ def impossible_terms(world: World, rules: Rules, protocol: Protocol) -> dict[str
         )
     elif "purchase" in found:
         found["revenue"] = found["purchase"]
-    if protocol.epsilon > 0:
-        private = f"epsilon={protocol.epsilon:g} lets only the click of a slot be reported"
+    if variant.epsilon > 0:
+        private = f"epsilon={variant.epsilon:g} lets only the click of a slot be reported"
         found = dict.fromkeys(NOT_REPORTED, private) | found
         if not (rules.bids > 0 and paid_for_click):
             found.setdefault("revenue", private)
@@ -69,7 +69,7 @@ def check_terms(
     terms: Iterable[str],
     world: World,
     rules: Rules,
-    protocol: Protocol,
+    variant: TaskVariant,
     *,
     scenario: str,
     argument: str = "reward",
@@ -83,7 +83,7 @@ def check_terms(
         terms: Names of the terms that count.
         world: Items and users.
         rules: How users behave.
-        protocol: What is reported of it.
+        variant: What is reported of it.
         scenario: Name of the scenario, for the message.
         argument: The keyword argument that names the terms.
         chosen: Whether the caller named the terms; else they are the scenario's own.
@@ -92,12 +92,12 @@ def check_terms(
         ConfigError: If there are terms and all of them are 0 at every step.
     """
     wanted = list(dict.fromkeys(terms))
-    cannot = impossible_terms(world, rules, protocol)
-    if argument == "objectives" and protocol.epsilon > 0:
+    cannot = impossible_terms(world, rules, variant)
+    if argument == "objectives" and variant.epsilon > 0:
         cannot.pop("satisfaction", None)  # the objective is latent, whatever is reported
     lost = {name: cannot[name] for name in wanted if name in cannot}
     if len(lost) < len(wanted) and not chosen:
-        lost = {name: why for name, why in lost.items() if name in impossible_terms(world, rules, Protocol())}
+        lost = {name: why for name, why in lost.items() if name in impossible_terms(world, rules, TaskVariant())}
     if not lost:
         return
     because = "; ".join(dict.fromkeys(lost.values()))
@@ -106,7 +106,7 @@ def check_terms(
         gym.logger.warn(f"{argument} term {names} is 0 at every step of {scenario}: {because}")
         return
     use = f"{argument}=" + ('{"click": 1}' if argument == "reward" else '["click", "dwell"]')
-    if protocol.epsilon == 0:
+    if variant.epsilon == 0:
         use += ", or another scenario such as recsim_llm/Music-v0 or recsim_llm/News-v0"
     which = f"its only term {names} cannot" if len(lost) == 1 else f"none of its terms {names} can"
     raise ConfigError(f"the reward of {scenario} would be 0 at every step, {which} occur: {because}. Use {use}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
-from recsim_llm.envs.core import Infos
+from recsim_llm.envs.infos import Infos, row
 from recsim_llm.envs.vector_env import RecVectorEnv
 from recsim_llm.errors import ConfigError
 
@@ -48,7 +48,7 @@ class Sb3VecEnv(VecEnv):
         users = [options.get("user") for options in self._options]
         options = {"user": users} if any(user is not None for user in users) else None
         observation, infos = self.env.reset(seed=seeds if any(s is not None for s in seeds) else None, options=options)
-        self.reset_infos = [_row(infos, lane) for lane in range(self.num_envs)]
+        self.reset_infos = [row(infos, lane) for lane in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
         return observation
@@ -80,7 +80,7 @@ class Sb3VecEnv(VecEnv):
         rows: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
         if infos is not None:
             for lane in range(self.num_envs) if self._full_infos else np.flatnonzero(done).tolist():
-                rows[lane] = {**_row(infos, lane), "TimeLimit.truncated": bool(truncated[lane])}
+                rows[lane] = {**row(infos, lane), "TimeLimit.truncated": bool(truncated[lane])}
         return rows
 
     def _begin_next(self, done: NDArray[np.bool_], rows: list[dict[str, Any]]) -> None:
@@ -90,7 +90,7 @@ class Sb3VecEnv(VecEnv):
         self._core.reset(done)
         infos = self._core.infos()
         for lane in np.flatnonzero(done).tolist():
-            self.reset_infos[lane] = _row(infos, lane)
+            self.reset_infos[lane] = row(infos, lane)
 
     def close(self) -> None:
         """Closes the environment."""
@@ -137,9 +137,3 @@ class Sb3VecEnv(VecEnv):
 def monitored(env: RecVectorEnv, *, full_infos: bool = False) -> VecMonitor:
     """The adapter inside Stable-Baselines3's VecMonitor, without which ``rollout/ep_rew_mean`` is missing from logs."""
     return VecMonitor(Sb3VecEnv(env, full_infos=full_infos), info_keywords=("is_success",))
-
-
-def _row(infos: Infos, lane: int) -> dict[str, Any]:
-    """One lane's info as plain numbers and arrays."""
-    values = {name: array[lane] for name, array in infos.items() if not name.startswith("_")}
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,30 +10,27 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from recsim_llm.envs.core import Core, PublicFacts
+from recsim_llm.envs.agent_interface import AgentInterface
+from recsim_llm.envs.core import RESET_NEEDED, Core
 from recsim_llm.envs.options import Options, keywords, registered_limit, warn_if_cut
 from recsim_llm.envs.rendering.recorder import Recorder
 from recsim_llm.envs.scenario import Scenario
-from recsim_llm.envs.scenario_infos import extra_infos, truth_infos
+from recsim_llm.envs.world_core import WorldCore
 from recsim_llm.errors import unknown
 from recsim_llm.serving import enter
-from recsim_llm.simulator import SIGNALS
-from recsim_llm.simulator.state import LANE
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 
 RENDER_MODES = ("ansi", "rgb_array", "html")
-_FIELDS = ("opted_out", "user", "clicks", "total_clicks", "total_examined", "wasted", "session", "clock", "diversity")
-NEEDED = operator.itemgetter(*(LANE.names.index(name) for name in _FIELDS if LANE.names))
-"""Picks what the info needs out of all fields of a lane."""
 
 
-class RecEnv(PublicFacts, gym.Env[Any, Any]):
+class RecEnv(AgentInterface, gym.Env[Any, Any]):
     """One user of a scenario. Subclasses name the scenario and document it."""
 
     scenario: ClassVar[Scenario]
+    core: Core
     metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 2}  # type: ignore[misc]
 
-    @keywords(Options, Protocol, without=("protocol", "threads"))
+    @keywords(Options, TaskVariant, without=("variant", "threads"))
     def __init__(self, *, render_mode: str | None = None, **settings: Any) -> None:
         if render_mode is not None and render_mode not in RENDER_MODES:
             raise unknown("render mode", render_mode, RENDER_MODES)
@@ -55,7 +50,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
     @classmethod
     def _make_core(cls, settings: Mapping[str, Any], lanes: int) -> Core:
         """What the shell is around."""
-        return Core(cls.scenario, Options.of(settings), lanes)
+        return WorldCore(cls.scenario, Options.of(settings), lanes)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begins an episode. Episode k after a seed depends on (seed, k) only.
@@ -74,7 +69,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         self._warn_if_cut()
         self.core.reset(self.core.everyone, wishes)
         enter(self)
-        info = self._info()
+        info = self.core.info()
         if self._recorder is not None:
             self._recorder.begin(info)
         return self.core.observed(simulator.outcome.observation[0]), info
@@ -100,14 +95,14 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         core = self.core
         lane = core.simulator.state.lane
         ended = lane["ended"]
-        if ended[0] or lane["episode"][0] < 0:
-            raise ResetNeeded("step() after the user left for good or before the first reset(); call reset()")
+        if ended[0]:
+            raise ResetNeeded(RESET_NEEDED)
         outcome = core.step(action)
         terminated = bool(outcome.terminated[0])
         ended[0] = terminated
-        info = self._info()
+        info = core.info()
         if core.reward_function is None:
-            reward = float(lane["reported"][0] if core.protocol.reports else outcome.reward[0])
+            reward = float(lane["reported"][0] if core.variant.reports else outcome.reward[0])
         else:
             batched = {name: np.asarray(value)[None] for name, value in info.items()}
             reward = float(core.rewards(batched)[0])
@@ -116,7 +111,7 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         steps = int(lane["step"][0])
         # As TimeLimit tells it: also where she left at that very step.
         truncated = core.options.horizon is not None and steps >= core.options.horizon
-        if core.protocol.retention > 0:
+        if core.variant.retention > 0:
             truncated = truncated or bool(core.past_retention()[0])
         info["is_success"] = (truncated or steps >= core.success_step) and not terminated
         if self._recorder is not None:
@@ -147,44 +142,3 @@ class RecEnv(PublicFacts, gym.Env[Any, Any]):
         None without a render mode.
         """
         return None if self._recorder is None else self._recorder.render(str(self.render_mode))
-
-    def _info(self) -> dict[str, Any]:
-        core = self.core
-        simulator = core.simulator
-        # All fields of the lane at once, as plain numbers: one by one they take four times as long.
-        opted_out, user, clicks, all_clicks, examined, wasted, session, clock, diversity = NEEDED(
-            simulator.state.lane.item(0)
-        )
-        day = simulator.rules.start_day + clock / 86400.0
-        info: dict[str, Any] = {
-            "user_id": -1 if opted_out else user,
-            "clicks": clicks,
-            "ctr": all_clicks / (examined or 1),
-            "wasted": wasted,
-            "session": session,
-            "day": float(math.floor(day) if core.protocol.epsilon > 0 else day),
-            "diversity": diversity,
-            "is_success": False,
-            "slate": simulator.slate[0].copy(),
-            "slot_reward": simulator.outcome.slot_reward[0].copy(),
-        }
-        info.update(zip(SIGNALS, simulator.feedback[0].T.copy(), strict=True))  # [S, K]
-        extra = extra_infos(simulator)
-        if extra:
-            info.update(_plain(extra))
-        if core.parts is not None:
-            info.update(_plain(core.parts.infos()))
-        if core.options.action_mask:
-            info["action_mask"] = core.masks()[0].astype(np.int8)
-        if core.options.truth:
-            appeal, value = core.truth()
-            info["truth_appeal"], info["truth_value"] = appeal[0], value[0]
-            lane = simulator.state.lane[0]
-            info["truth_mood"], info["truth_satisfaction"] = float(lane["mood"]), float(lane["satisfaction"])
-            info.update(_plain(truth_infos(simulator)))
-        return info
-
-
-def _plain(infos: dict[str, Any]) -> dict[str, Any]:
-    """Infos of one lane: plain numbers and arrays without the lane."""
-    return {name: array[0].item() if array.ndim == 1 else array[0] for name, array in infos.items()}

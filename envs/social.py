@@ -129,7 +129,7 @@ class SocialEnv(RecEnv):
     | judge_model | "smollm2" | with judge="live": name, folder or address of the judge, or a judge |
     | judge_options | None | settings of the judge, and "sample", "line", "store": how ratings become utilities |
 
-    and the axes of `Protocol` (cold users and items, drift, retention, opting out, noise, delay, privacy).
+    and the axes of `TaskVariant` (cold users and items, drift, retention, opting out, noise, delay, privacy).
 
     ## Information
 

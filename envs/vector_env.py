@@ -10,17 +10,20 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from recsim_llm.envs.core import Core, Infos, PublicFacts
+from recsim_llm.envs.agent_interface import AgentInterface
+from recsim_llm.envs.core import Core
+from recsim_llm.envs.infos import Infos
 from recsim_llm.envs.options import Options, keywords, registered_limit, warn_if_cut
 from recsim_llm.envs.scenario import Scenario
+from recsim_llm.envs.world_core import WorldCore
 from recsim_llm.errors import ConfigError, require, unknown
 from recsim_llm.serving import enter
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 
 Flags = NDArray[np.bool_]
 
 
-class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
+class RecVectorEnv(AgentInterface, VectorEnv[Any, Any, Any]):
     """B users of a scenario, lane i seeded with seed + i, bit for bit equal to B scalar environments.
 
     Lanes whose episode is over are reset by the next step (``autoreset_mode="NextStep"``, the default), within the
@@ -29,8 +32,9 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
     """
 
     scenario: ClassVar[Scenario]
+    core: Core
 
-    @keywords(Options, Protocol, without=("protocol",))
+    @keywords(Options, TaskVariant, without=("variant",))
     def __init__(
         self,
         num_envs: int = 1,
@@ -62,7 +66,7 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
     @classmethod
     def _make_core(cls, settings: Mapping[str, Any], lanes: int) -> Core:
         """What the shell is around."""
-        return Core(cls.scenario, Options.of(settings), lanes)
+        return WorldCore(cls.scenario, Options.of(settings), lanes)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -93,8 +97,6 @@ class RecVectorEnv(PublicFacts, VectorEnv[Any, Any, Any]):
         """Shows slates [B] or [B, K] to all users at once."""
         core = self.core
         lane = core.simulator.state.lane
-        if (lane["episode"] < 0).any():
-            raise ConfigError("step() before the first reset(); call reset()")
         over = lane["ended"].copy()
         outcome = core.step(actions)
         terminated = outcome.terminated.copy()

@@ -222,7 +222,7 @@ def _users(core: Any) -> Numbers:
     """[lanes] users as infos name them: -1 for those who opted out."""
     lane = core.simulator.state.lane
     users: Numbers = lane["user"].astype(np.int64)
-    if core.protocol.opt_out > 0:
+    if core.variant.opt_out > 0:
         users[lane["opted_out"]] = -1
     return users
 

@@ -104,7 +104,7 @@ def report(problems: list[Any]) -> None:
 class TestDirections:
     def test_the_reader_sees_imports(self) -> None:
         seen = {(i.file, i.module) for i in imports()}
-        assert ("envs/core.py", "recsim_llm.worlds.world.World") in seen
+        assert ("envs/world_core.py", "recsim_llm.worlds.world.World") in seen
         assert len(sources()) > 50
         assert {layer(file) for file in sources()} == {"core", *TOP}
 

@@ -31,7 +31,7 @@ from recsim_llm.files import write_file
 from recsim_llm.simulator.classics.interest_evolution import InterestEvolution
 from recsim_llm.simulator.classics.interest_exploration import InterestExploration
 from recsim_llm.simulator.classics.long_term_satisfaction import LongTermSatisfaction
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 from recsim_llm.worlds.world import built_in_worlds
 
 FORMAT = 2
@@ -46,7 +46,7 @@ ARGUMENTS = frozenset({
     "autoreset_mode", "vectorization_mode", "copy", "render_mode", "resample_documents", "documents_seed",
     *(
         field.name
-        for kind in (Protocol, InterestEvolution, InterestExploration, LongTermSatisfaction)
+        for kind in (TaskVariant, InterestEvolution, InterestExploration, LongTermSatisfaction)
         for field in dataclasses.fields(kind)
     ),
 })  # fmt: skip

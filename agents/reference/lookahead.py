@@ -194,7 +194,7 @@ class LookaheadAgent(OracleAgent):
         listed = None if self.env_spec.kinds else self._listed(planner, weights)  # other documents at each step
         for _ in range(self.config.depth):
             outcome = planner.simulator.step(self._slates(planner, weights, listed=listed))
-            reward = planner.true_rewards() if planner.protocol.reports else outcome.reward
+            reward = planner.true_rewards() if planner.variant.reports else outcome.reward
             rewards += np.where(alive, reward, 0.0)
             steps += alive
             alive &= ~outcome.terminated & (self._steps_left(env, planner) > 0)
@@ -219,10 +219,10 @@ class LookaheadAgent(OracleAgent):
         horizon = planner.options.horizon or (env.spec.max_episode_steps if env.spec else None)
         if horizon:
             left = horizon - lane["step"].astype(np.float64)
-        if planner.protocol.retention > 0:
+        if planner.variant.retention > 0:
             spent = np.maximum(lane["clock"] - lane["began"], 1).astype(np.float64)
             pace = np.maximum(lane["step"], 1) / spent
-            left = np.minimum(left, (planner.protocol.retention * DAY - spent) * pace)
+            left = np.minimum(left, (planner.variant.retention * DAY - spent) * pace)
         return left
 
     def _slates(

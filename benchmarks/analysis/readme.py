@@ -27,7 +27,7 @@ from recsim_llm.errors import DataError
 from recsim_llm.files import write_file
 from recsim_llm.simulator import SIGNALS, Rules
 from recsim_llm.simulator.state import ITEM, TRADE, USER, new_state, tables
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 from recsim_llm.worlds.world import World, built_in_worlds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -238,7 +238,7 @@ def _memory() -> str:
     item = packed.item_code.nbytes / len(world.catalog)
     user = (packed.user_code.nbytes + packed.profile_code.nbytes) / len(world.population)
     lanes = 64
-    state = new_state(lanes, SLATE, len(SIGNALS), packed, Rules().replace(**ALL_RULES), Protocol())
+    state = new_state(lanes, SLATE, len(SIGNALS), packed, Rules().replace(**ALL_RULES), TaskVariant())
     arrays = [array for array in vars(state).values() if isinstance(array, np.ndarray) and len(array) == lanes]
     return (
         f"Memory is linear: for each item {item:.0f} bytes of encodings and factors as 12-bit integers and "

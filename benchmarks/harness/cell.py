@@ -224,7 +224,7 @@ def evaluate(
             observation, state, episode_start=fresh, deterministic=deterministic, action_masks=core.available()
         )
         observation, reward, terminated, truncated, info = env.step(action)
-        if core.core.protocol.reports:  # the recommender learns from what is reported and is worth what happened
+        if core.core.variant.reports:  # the recommender learns from what is reported and is worth what happened
             reward, info = core.core.true_rewards(), {**info, **core.core.true_counts()}
         if env_spec.kinds:
             listed, rows = env_spec.listed(rows), env_spec.flat(observation)

@@ -13,7 +13,8 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from recsim_llm.envs.classics.topic_view import TopicView
-from recsim_llm.envs.core import Core, Infos
+from recsim_llm.envs.core import Core
+from recsim_llm.envs.infos import Infos
 from recsim_llm.envs.options import OBSERVATIONS, Reward, keywords, reward_of
 from recsim_llm.envs.scalar_env import RecEnv
 from recsim_llm.envs.vector_env import RecVectorEnv
@@ -98,6 +99,22 @@ class Classic:
         return f"recsim_llm/{self.name}-v0"
 
 
+def user_infos(
+    simulator: ClassicSimulator, user: Any, clicks: Any, total_clicks: Any, total_shown: Any, wasted: Any
+) -> Infos:
+    """Counts of the step and the episode, from fields of the users' records: arrays [B] or plain numbers."""
+    ctr = total_clicks / (total_shown + (total_shown == 0))
+    return {"user_id": user, "clicks": clicks, "ctr": ctr, "wasted": wasted}
+
+
+def slot_infos(simulator: ClassicSimulator, lanes: slice | int) -> Infos:
+    """Slate, topics and signals of each slot: [B, K] for all lanes, [K] for one."""
+    state = simulator.state
+    infos: Infos = {"slate": state.slate[lanes].copy(), "cluster_id": state.shown[lanes].copy()}
+    infos.update(zip(simulator.model.signals, state.signals[:, lanes].copy(), strict=True))
+    return infos
+
+
 class ClassicCore(Core):
     """B users of a classic, with spaces and infos as Gymnasium wants them.
 
@@ -111,30 +128,27 @@ class ClassicCore(Core):
         ConfigError: If a value is not valid.
     """
 
+    chosen_from = "list"
+    user_fields = ("user", "clicks", "total_clicks", "total_shown", "wasted")
+    user_infos = staticmethod(user_infos)
+    slot_infos = staticmethod(slot_infos)
+
     def __init__(self, scenario: Classic, settings: Mapping[str, Any], lanes: int) -> None:
         general, own = ({field.name for field in fields(kind)} for kind in (ClassicOptions, scenario.parameters))
         for name in settings:
             if name not in general | own:
                 raise unexpected(name, general | own)
-        self.scenario: Any = scenario
         options = ClassicOptions(**{name: value for name, value in settings.items() if name in general})
         parameters = scenario.parameters(**{name: value for name, value in settings.items() if name in own})
-        self.options: Any = options
-        self.reward_function, weights = reward_of(options.reward, scenario.reward)
-        self.lanes = lanes
-        self.slate_size = scenario.slate_size if options.slate_size is None else options.slate_size
-        candidates = scenario.num_candidates if options.num_candidates is None else options.num_candidates
-        self.simulator: Any = ClassicSimulator(
-            parameters, lanes=lanes, slate_size=self.slate_size, candidates=candidates,
-            resample=options.resample_documents,
-            documents_seed=options.documents_seed, apart=options.observation == "dict", weights=weights,
-            threads=options.threads, users=options.users,
+        reward_function, weights = reward_of(options.reward, scenario.reward)
+        simulator = ClassicSimulator(
+            parameters, lanes=lanes,
+            slate_size=scenario.slate_size if options.slate_size is None else options.slate_size,
+            candidates=scenario.num_candidates if options.num_candidates is None else options.num_candidates,
+            resample=options.resample_documents, documents_seed=options.documents_seed,
+            apart=options.observation == "dict", weights=weights, threads=options.threads, users=options.users,
         )  # fmt: skip
-        self.weights = weights
-        self.layout = self.simulator.layout
-        self.success_step = options.horizon or scenario.horizon
-        self.everyone = np.ones(lanes, np.bool_)
-        self._actions = np.zeros((lanes, self.slate_size), np.int64)
+        super().__init__(scenario, options, simulator, reward_function, weights)
         self._limits = self._bounds()
         self._views: dict[str, NDArray[np.float32]] | None = None
 
@@ -156,7 +170,7 @@ class ClassicCore(Core):
         simulator = self.simulator
         return TopicView(
             self.scenario.name, self.layout, slate_size=self.slate_size, candidates=simulator.candidates,
-            topics=simulator.model.traits, signals=simulator.model.signals, weights=self.weights,
+            topics=simulator.model.traits, signals=simulator.model.signals, weights=self.reward_weights,
         )  # fmt: skip
 
     def truth(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -211,81 +225,26 @@ class ClassicCore(Core):
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_views": None}  # a copy has rows of its own
 
-    def actions(self, actions: Any) -> NDArray[np.int64]:
-        """Checks actions [B] or [B, K] and copies them to [B, K].
-
-        Raises:
-            ConfigError: If the shape is wrong or a number is no candidate.
-        """
-        given = np.asarray(actions)
-        expected = (self.lanes,) if self.slate_size == 1 else (self.lanes, self.slate_size)
-        if given.shape not in (expected, self._actions.shape) and not (
-            self.lanes == 1 and given.size == self.slate_size
-        ):
-            raise ConfigError(f"actions have shape {given.shape}, expected {expected}")
-        if given.dtype.kind not in "iu":
-            raise ConfigError(f"actions must be integers (positions among the candidates), got dtype {given.dtype}")
-        self._actions[...] = given.reshape(self._actions.shape)
-        if self._actions.view(np.uint64).max() >= self.items:  # a negative number is a large one
-            low, high = int(self._actions.min()), int(self._actions.max())
-            raise ConfigError(
-                f"action {low if low < 0 else high} is no candidate; the list has candidates 0..{self.items - 1}"
-            )
-        return self._actions
-
-    def infos(self) -> Infos:
-        """Infos of all lanes as arrays [B, ...], every key at every step."""
-        simulator = self.simulator
-        state = simulator.state
-        lane = state.lane
-        infos: Infos = {
-            "user_id": lane["user"].astype(np.int64),
-            "clicks": lane["clicks"].astype(np.int64),
-            "ctr": lane["total_clicks"] / np.maximum(lane["total_shown"], 1),
-            "wasted": lane["wasted"].astype(np.int64),
-            "is_success": np.zeros(self.lanes, np.bool_),
-            "slate": state.slate.copy(),
-            "cluster_id": state.shown.copy(),
-        }
-        infos.update(zip(simulator.model.signals, state.signals.copy(), strict=True))
-        if self.options.action_mask:
-            infos["action_mask"] = self.masks().astype(np.int8)
+    def further_infos(self) -> Infos:
+        """Mask and truth, where they were asked for."""
+        infos = super().further_infos()
         if self.options.truth:
             infos["truth_appeal"], infos["truth_value"] = self.truth()
-            infos.update({name: read(simulator) for name, read in self.scenario.truth.items()})
+            infos |= {name: read(self.simulator) for name, read in self.scenario.truth.items()}
         return infos
 
-    def info(self) -> dict[str, Any]:
-        """Info of lane 0 as plain numbers and arrays."""
-        simulator = self.simulator
-        state = simulator.state
-        lane = state.lane[0]
-        info: dict[str, Any] = {
-            "user_id": int(lane["user"]),
-            "clicks": int(lane["clicks"]),
-            "ctr": int(lane["total_clicks"]) / max(int(lane["total_shown"]), 1),
-            "wasted": int(lane["wasted"]),
-            "is_success": False,
-            "slate": state.slate[0].copy(),
-            "cluster_id": state.shown[0].copy(),
-        }
-        info.update(zip(simulator.model.signals, state.signals[:, 0].copy(), strict=True))
-        if self.options.action_mask:
-            info["action_mask"] = self.masks()[0].astype(np.int8)
-        if self.options.truth:
-            info["truth_appeal"], info["truth_value"] = (part[0] for part in self.truth())
-            for name, read in self.scenario.truth.items():
-                value = read(simulator)[0]
-                info[name] = float(value) if value.ndim == 0 else value
-        return info
+    def find_user(self, user: Any) -> int:
+        """The number of a user.
 
-    def _user(self, user: Any) -> int:
+        Raises:
+            ConfigError: If there is no such user.
+        """
         if isinstance(user, bool) or not isinstance(user, int | np.integer) or not 0 <= user < USERS:
             raise ConfigError(f"no user {user!r}; users are numbered 0..{USERS - 1}")
         return int(user)
 
 
-class _Facts:
+class _ClassicShell:
     """What the classics do otherwise than environments with a world."""
 
     scenario: ClassVar[Any]
@@ -309,6 +268,9 @@ class _Facts:
     def _make_core(cls, settings: Mapping[str, Any], lanes: int) -> Core:
         return ClassicCore(cls.scenario, settings, lanes)
 
+    def _check_reward(self) -> None:
+        """Nothing to check: every term of a classic's reward can occur."""
+
     @property
     def agent_view(self) -> TopicView:
         """The environment as agents see it that know a catalogue: kinds of documents are its items."""
@@ -321,19 +283,14 @@ class _Facts:
         return ()
 
 
-class ClassicEnv(_Facts, RecEnv):
+class ClassicEnv(_ClassicShell, RecEnv):
     """One user of a classic. Subclasses name it and document it."""
 
     def __init__(self, *, render_mode: str | None = None, **settings: Any) -> None:
         super().__init__(render_mode=render_mode, **settings)
 
-    def _info(self) -> dict[str, Any]:
-        core: Any = self.core
-        info: dict[str, Any] = core.info()
-        return info
 
-
-class ClassicVectorEnv(_Facts, RecVectorEnv):
+class ClassicVectorEnv(_ClassicShell, RecVectorEnv):
     """B users of a classic. Subclasses name it."""
 
     def __init__(

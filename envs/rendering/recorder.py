@@ -88,12 +88,12 @@ class Person:
 class Recorder:
     """Remembers the steps of a scalar environment.
 
-    It shows what happened, also where a protocol reports it late or wrongly, so it reads the core and falls back on the
-    infos (``user_id, session, day, slate`` and the signals). What there is none of is left out. Of the core it knows
-    ``scenario.name``, ``catalog``, ``world.population``, and in ``simulator.state`` ``lane`` (fields ``user, episode,
-    step, mood, satisfaction, away``), ``slate``, ``feedback`` [B, K, S], ``satiation``, ``taste``. RecSim's classics,
-    which have no catalogue, have ``traits`` [B, T] instead of taste, ``shown`` [B, K] (themes of the slate) and
-    ``signals`` [S, B, K], named by ``simulator.model.signals``.
+    It shows what happened, also where a task variant reports it late or wrongly, so it reads the core and falls back on
+    the infos (``user_id, session, day, slate`` and the signals). What there is none of is left out. Of the core it
+    knows ``scenario.name``, ``catalog``, ``world.population``, and in ``simulator.state`` ``lane`` (fields ``user,
+    episode, step, mood, satisfaction, away``), ``slate``, ``feedback`` [B, K, S], ``satiation``, ``taste``. RecSim's
+    classics, which have no catalogue, have ``traits`` [B, T] instead of taste, ``shown`` [B, K] (themes of the slate)
+    and ``signals`` [S, B, K], named by ``simulator.model.signals``.
 
     Memory: at most LONGEST_RECORD steps and MOST_NUMBERS numbers (a step takes 2 T + 9 K of them).
 

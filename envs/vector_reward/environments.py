@@ -18,10 +18,10 @@ from typing import Any
 
 from gymnasium import spaces
 
-from recsim_llm.envs.core import Core
 from recsim_llm.envs.registration import CLASSICS, TABLE
 from recsim_llm.envs.scalar_env import RecEnv
 from recsim_llm.envs.vector_reward.objectives import DEFAULT, checked, reward_space, vector_rewards
+from recsim_llm.envs.world_core import WorldCore
 from recsim_llm.errors import ConfigError
 
 
@@ -34,7 +34,7 @@ class _Objectives:
         reward_dim: m.
     """
 
-    core: Core
+    core: WorldCore
     objectives: tuple[str, ...]
     reward_space: spaces.Box
     reward_dim: int

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.envs.core import Core
+from recsim_llm.envs.world_core import WorldCore
 from recsim_llm.errors import ConfigError, require, unknown
 from recsim_llm.simulator.observation_parts import on_shelf_of
 from recsim_llm.simulator.state import STEPS
@@ -41,7 +41,7 @@ class Nearest(Protocol):
         """Positions [B, K] for vectors [B, D] in [-1, 1], nearest first."""
 
 
-def nearest(core: Core, similarity: str, index: str) -> Nearest:
+def nearest(core: WorldCore, similarity: str, index: str) -> Nearest:
     """The search that was asked for.
 
     Raises:
@@ -62,7 +62,7 @@ def nearest(core: Core, similarity: str, index: str) -> Nearest:
 class _Codes:
     """Encodings as integers, and how near vectors are to them."""
 
-    def __init__(self, core: Core, similarity: str) -> None:
+    def __init__(self, core: WorldCore, similarity: str) -> None:
         self.core = core
         width = core.world.catalog.width
         self.codes = core.simulator.tables.item_code[:, :width]
@@ -86,7 +86,7 @@ class Exact(_Codes):
         similarity: "inner" product or "cosine".
     """
 
-    def __init__(self, core: Core, similarity: str) -> None:
+    def __init__(self, core: WorldCore, similarity: str) -> None:
         super().__init__(core, similarity)
         self._matrix = np.ascontiguousarray(self.codes.T, np.float64) if core.candidates is None else None
 
@@ -124,7 +124,7 @@ class Indexed(_Codes):
         MissingExtraError: If FAISS is not installed.
     """
 
-    def __init__(self, core: Core, similarity: str) -> None:
+    def __init__(self, core: WorldCore, similarity: str) -> None:
         super().__init__(core, similarity)
         self._faiss: Any = require("faiss", "ann")
         points = self._points(slice(None))

@@ -12,7 +12,7 @@ from gymnasium.vector import VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from recsim_llm.envs.wrappers.common import core_of
+from recsim_llm.envs.wrappers.common import world_core_of
 from recsim_llm.envs.wrappers.nearest import nearest
 from recsim_llm.errors import ConfigError
 
@@ -41,7 +41,7 @@ class ProtoAction(gym.ActionWrapper, RecordConstructorArgs):
     def __init__(self, env: gym.Env[Any, Any], *, similarity: str = "inner", index: str = "exact") -> None:
         RecordConstructorArgs.__init__(self, similarity=similarity, index=index)
         gym.ActionWrapper.__init__(self, env)
-        core = core_of(env, "ProtoAction")
+        core = world_core_of(env, "ProtoAction")
         self._slots = core.slate_size
         self._nearest = nearest(core, similarity, index)
         self.action_space = spaces.Box(-1.0, 1.0, (core.world.catalog.width,), np.float32)
@@ -70,7 +70,7 @@ class VectorProtoAction(VectorWrapper, RecordConstructorArgs):
     ) -> None:
         RecordConstructorArgs.__init__(self, similarity=similarity, index=index)
         VectorWrapper.__init__(self, env)
-        core = core_of(env, "ProtoAction")
+        core = world_core_of(env, "ProtoAction")
         self._slots = core.slate_size
         self._nearest = nearest(core, similarity, index)
         self.single_action_space = spaces.Box(-1.0, 1.0, (core.world.catalog.width,), np.float32)

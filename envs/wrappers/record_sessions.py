@@ -12,7 +12,7 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import AutoresetMode, VectorWrapper
 from numpy.typing import NDArray
 
-from recsim_llm.envs.wrappers.common import core_of
+from recsim_llm.envs.wrappers.common import world_core_of
 from recsim_llm.envs.wrappers.session_file import Rows
 
 Infos = dict[str, Any]
@@ -54,7 +54,7 @@ class RecordSessions(gym.Wrapper, RecordConstructorArgs):
             self, path=str(path), propensities=propensities, row_group=row_group, overwrite=overwrite
         )
         gym.Wrapper.__init__(self, env)
-        core = core_of(env, "RecordSessions")
+        core = world_core_of(env, "RecordSessions")
         self._rows = Rows(core, path, propensities=propensities, row_group=row_group, overwrite=overwrite)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Infos]:
@@ -109,7 +109,7 @@ class VectorRecordSessions(VectorWrapper, RecordConstructorArgs):
             self, path=str(path), propensities=propensities, row_group=row_group, overwrite=overwrite
         )
         VectorWrapper.__init__(self, env)
-        core = core_of(env, "RecordSessions")
+        core = world_core_of(env, "RecordSessions")
         self._rows = Rows(core, path, propensities=propensities, row_group=row_group, overwrite=overwrite)
         self._over = np.zeros(env.num_envs, np.bool_)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.envs.core import Core
+from recsim_llm.envs.world_core import WorldCore
 from recsim_llm.errors import ConfigError
 from recsim_llm.files import sync_folder, temporary_sibling
 from recsim_llm.simulator import SIGNALS
@@ -36,7 +36,9 @@ class Rows:
         ConfigError: If the path has another suffix or is taken, or rewards are vectors.
     """
 
-    def __init__(self, core: Core, path: str | Path, *, propensities: bool, row_group: int, overwrite: bool) -> None:
+    def __init__(
+        self, core: WorldCore, path: str | Path, *, propensities: bool, row_group: int, overwrite: bool
+    ) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in SUFFIXES:
             raise ConfigError(f"sessions are recorded to {' or '.join(SUFFIXES)}, got {self.path.name!r}")
@@ -44,9 +46,9 @@ class Rows:
             raise ConfigError(f"{self.path} is there already; name another file, or pass overwrite=True")
         if not self.path.parent.is_dir():
             raise ConfigError(f"there is no folder {self.path.parent} to record sessions in; make it first")
-        if core.protocol.delay > 0:
+        if core.variant.delay > 0:
             raise ConfigError(
-                f"feedback comes {core.protocol.delay} steps late here, so that a row would pair what was done with "
+                f"feedback comes {core.variant.delay} steps late here, so that a row would pair what was done with "
                 "another step's slate; record an environment without delay"
             )
         if row_group < 1:

@@ -40,7 +40,7 @@ class SlateEnumeration(gym.Wrapper, RecordConstructorArgs):
     def __init__(self, env: gym.Env[Any, Any], *, ordered: bool = True, limit: int = MOST_SLATES) -> None:
         RecordConstructorArgs.__init__(self, ordered=ordered, limit=limit)
         gym.Wrapper.__init__(self, env)
-        self._core = core_of(env, "SlateEnumeration", world=False)
+        self._core = core_of(env, "SlateEnumeration")
         self.slates = enumerated(self._core.choices, self._core.slate_size, ordered, limit)
         self.action_space = spaces.Discrete(len(self.slates))
 
@@ -77,7 +77,7 @@ class VectorSlateEnumeration(VectorWrapper, RecordConstructorArgs):
     ) -> None:
         RecordConstructorArgs.__init__(self, ordered=ordered, limit=limit)
         VectorWrapper.__init__(self, env)
-        self._core = core_of(env, "SlateEnumeration", world=False)
+        self._core = core_of(env, "SlateEnumeration")
         self.slates = enumerated(self._core.choices, self._core.slate_size, ordered, limit)
         self.single_action_space = spaces.Discrete(len(self.slates))
         self.action_space = batch_space(self.single_action_space, env.num_envs)

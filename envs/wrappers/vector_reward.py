@@ -11,7 +11,7 @@ from gymnasium.vector import VectorWrapper
 
 from recsim_llm.envs.vector_reward.environments import name_objectives
 from recsim_llm.envs.vector_reward.objectives import DEFAULT, vector_rewards
-from recsim_llm.envs.wrappers.common import core_of
+from recsim_llm.envs.wrappers.common import world_core_of
 
 
 class VectorReward(gym.Wrapper, RecordConstructorArgs):
@@ -33,7 +33,7 @@ class VectorReward(gym.Wrapper, RecordConstructorArgs):
     def __init__(self, env: gym.Env[Any, Any], *, objectives: Sequence[str] = DEFAULT) -> None:
         RecordConstructorArgs.__init__(self, objectives=list(objectives))
         gym.Wrapper.__init__(self, env)
-        self._core = core_of(env, "VectorReward")
+        self._core = world_core_of(env, "VectorReward")
         bare: Any = env.unwrapped
         name_objectives(bare, objectives)
         self.objectives, self.reward_space, self.reward_dim = bare.objectives, bare.reward_space, bare.reward_dim
@@ -61,7 +61,7 @@ class VectorVectorReward(VectorWrapper, RecordConstructorArgs):
         RecordConstructorArgs.__init__(self, objectives=list(objectives))
         VectorWrapper.__init__(self, env)
         bare: Any = env.unwrapped
-        core = core_of(env, "VectorReward")
+        core = world_core_of(env, "VectorReward")
         name_objectives(bare, objectives)
         core.objectives = bare.objectives
         self.objectives, self.reward_space, self.reward_dim = bare.objectives, bare.reward_space, bare.reward_dim

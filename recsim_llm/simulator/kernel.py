@@ -159,7 +159,7 @@ def react(p, key, weights, table, user, lane, mine, slate, bases, recall, scratc
 
 @jit
 def tell(p, key, weights, table, lane, interest, slate, satisfactions, out, late):
-    """Reports the feedback of this step as the protocol has it. Returns the slots' reward as the recommender sees it.
+    """Reports this step's feedback as the task variant has it. Returns the slots' reward as the recommender sees it.
 
     ``satisfactions`` [K] are of the clicked slots; ``late`` is (ring [L, K, S + 2], its slates [L, K], reported [K, S],
     reported slate [K]).

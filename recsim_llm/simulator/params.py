@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.errors import ConfigError, unknown
-from recsim_llm.simulator.task_variant import PROTOCOL_NUMBERS, SHARES_OF_PROTOCOL, Protocol
+from recsim_llm.simulator.task_variant import SHARES_OF_VARIANT, VARIANT_NUMBERS, TaskVariant
 
 SIGNALS = ("click", "dwell", "like", "share", "cart", "purchase", "rating", "skip")
 """Feedback signals, in the order of every array that has them."""
@@ -187,17 +187,17 @@ class Rules:
         return self.bids > 0 or self.audience_life > 0 or self.buzz != 0
 
     def packed(
-        self, *, choice: int, mu: float, noise: float, units: dict[str, float], protocol: Protocol | None = None
+        self, *, choice: int, mu: float, noise: float, units: dict[str, float], variant: TaskVariant | None = None
     ) -> NDArray[np.void]:
         """One record of every number, as the compiled rules read it."""
         record = np.zeros(1, PARAMETERS)
         for name in _NUMBERS:
             record[name] = getattr(self, name)
         record["choice"], record["mu"], record["noise"] = choice, mu, noise
-        for name, value in {**units, **(protocol or Protocol()).packed()}.items():
+        for name, value in {**units, **(variant or TaskVariant()).packed()}.items():
             record[name] = value
-        if protocol is not None:
-            record["satiation"] = self.satiation * protocol.satiation
+        if variant is not None:
+            record["satiation"] = self.satiation * variant.satiation
         return record
 
 
@@ -215,7 +215,7 @@ UNITS = ("utility_unit", "encoding_unit", "profile_unit", "drift_gain", "taste_s
 
 PARAMETERS = np.dtype(
     [(name, np.float32) for name in (*_NUMBERS, "mu", "noise", *UNITS)]
-    + [(name, np.float32 if name in SHARES_OF_PROTOCOL else np.int32) for name in PROTOCOL_NUMBERS]
+    + [(name, np.float32 if name in SHARES_OF_VARIANT else np.int32) for name in VARIANT_NUMBERS]
     + [("choice", np.int32)],
     align=True,
 )

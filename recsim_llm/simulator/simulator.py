@@ -32,7 +32,7 @@ from recsim_llm.simulator.params import SIGNALS, Rules, reward_weights
 from recsim_llm.simulator.registry import choice_of, dynamics_of
 from recsim_llm.simulator.slates import Scratch, new_scratch
 from recsim_llm.simulator.state import State, Tables, aligned, new_state, tables
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 from recsim_llm.worlds.catalog import UNRELEASED
 from recsim_llm.worlds.world import World
 
@@ -81,7 +81,7 @@ class Simulator:
         users: Split of the population to draw from: "all", "train" or "test".
         weights: Weights of the reward terms.
         dynamics: Name of a registered dynamics, or None for the built-in drift.
-        protocol: What makes the task harder than world and rules alone.
+        variant: What makes the task harder than world and rules alone.
         threads: Threads for many lanes; None is the environment variable RECSIM_LLM_THREADS, else the machine's
             cores. The result does not depend on it.
 
@@ -99,7 +99,7 @@ class Simulator:
         users: str = "all",
         weights: Mapping[str, float] | None = None,
         dynamics: str | None = None,
-        protocol: Protocol | None = None,
+        variant: TaskVariant | None = None,
         threads: int | None = None,
     ) -> None:
         if lanes < 1:
@@ -110,12 +110,12 @@ class Simulator:
             )
         self.world = world
         self.rules = rules
-        self.protocol = Protocol() if protocol is None else protocol
+        self.variant = TaskVariant() if variant is None else variant
         self.lanes = lanes
         self.slate_size = slate_size
         self.threads = threads_of(threads)
         self.cohort = world.population.split(users)
-        self.tables = _tables(world, self.protocol.cold_items, rules.start_day, self.protocol.cold_days)
+        self.tables = _tables(world, self.variant.cold_items, rules.start_day, self.variant.cold_days)
         self.waiting = world.catalog.released_at >= UNRELEASED
         if self.waiting.any():  # release days change while it runs: not those of the world, which others share
             self.tables = dataclasses.replace(self.tables, item=self.tables.item.copy())
@@ -125,10 +125,10 @@ class Simulator:
         self._step = _built(choice, dynamics_of(dynamics))
         model = world.preference_model
         self._parameters = rules.packed(
-            choice=number, mu=model.mu, noise=model.noise, units=self.tables.units, protocol=self.protocol
+            choice=number, mu=model.mu, noise=model.noise, units=self.tables.units, variant=self.variant
         )
         self._weights = reward_weights(dict(weights or {"click": 1.0}))
-        self.state = new_state(lanes, slate_size, len(SIGNALS), self.tables, rules, self.protocol)
+        self.state = new_state(lanes, slate_size, len(SIGNALS), self.tables, rules, self.variant)
         self.outcome = Outcome(
             aligned((lanes, self.observation_width), np.dtype(np.float32)),
             np.zeros(lanes, np.float64),
@@ -312,22 +312,22 @@ class Simulator:
     @property
     def feedback(self) -> NDArray[np.float32]:
         """Signals [B, K, S] of the last step as the recommender sees them."""
-        return self.state.reported if self.protocol.reports else self.state.feedback
+        return self.state.reported if self.variant.reports else self.state.feedback
 
     @property
     def slate(self) -> NDArray[np.int64]:
         """Items [B, K] that they belong to, -1 for a wasted slot."""
-        return self.state.reported_slate if self.protocol.reports else self.state.slate
+        return self.state.reported_slate if self.variant.reports else self.state.slate
 
     def past_retention(self) -> NDArray[np.bool_]:
-        """Lanes whose episode has come to the protocol's horizon in days, [B]."""
+        """Lanes whose episode has come to the variant's horizon in days, [B]."""
         lane = self.state.lane
-        return np.asarray(lane["clock"] - lane["began"] >= self.protocol.retention * 86400.0)
+        return np.asarray(lane["clock"] - lane["began"] >= self.variant.retention * 86400.0)
 
     def days(self) -> NDArray[np.float64]:
         """Each lane's clock [day]; with privacy the day alone, as the time tells how long she has read."""
         days = self.rules.start_day + self.state.lane["clock"] / 86400.0
-        return np.floor(days) if self.protocol.epsilon > 0 else days
+        return np.floor(days) if self.variant.epsilon > 0 else days
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """A snapshot: every array that changes, copied."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.simulator.params import Rules
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 from recsim_llm.worlds.world import World
 
 STEPS = 2047
@@ -239,10 +239,10 @@ class State:
         return State(**{name: array.copy() for name, array in vars(self).items()})
 
 
-def new_state(lanes: int, slate_size: int, signals: int, table: Tables, rules: Rules, protocol: Protocol) -> State:
+def new_state(lanes: int, slate_size: int, signals: int, table: Tables, rules: Rules, variant: TaskVariant) -> State:
     """State of lanes that were never reset."""
-    ring = protocol.delay + 1 if protocol.reports else 0
-    shown = lanes if protocol.reports else 1
+    ring = variant.delay + 1 if variant.reports else 0
+    shown = lanes if variant.reports else 1
     width = table.profile_code.shape[1]
     state = State(
         lane=aligned((lanes,), LANE),

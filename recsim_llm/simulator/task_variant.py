@@ -1,4 +1,4 @@
-"""The protocol of an experiment: what makes an environment harder than its scenario alone, the same for all of them."""
+"""Task variants: settings that make any scenario harder, such as cold users, drift, noise and privacy."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ DRIFTS = ("none", "abrupt", "gradual", "recurring")
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """Axes that any scenario takes. The defaults change nothing.
+class TaskVariant:
+    """What makes a task harder than its scenario alone. The defaults change nothing.
 
     Attributes:
         cold_users: The recommender does not get the users' persona texts: their profile is zeros.
@@ -120,8 +120,8 @@ _RANGES: dict[str, tuple[float, float]] = {
 }  # fmt: skip
 _WHOLE = ("warm_start", "drift_period", "delay")
 
-PROTOCOL_NUMBERS = tuple(Protocol().packed())
-"""Fields of the compiled parameters that come from the protocol."""
+VARIANT_NUMBERS = tuple(TaskVariant().packed())
+"""Fields of the compiled parameters that come from the task variant."""
 
-SHARES_OF_PROTOCOL = ("shift_size", "opt_out", "flip", "missing")
+SHARES_OF_VARIANT = ("shift_size", "opt_out", "flip", "missing")
 """Those of them that are no whole numbers."""

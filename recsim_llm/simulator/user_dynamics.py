@@ -166,7 +166,7 @@ def whose_taste(p, lane, users, regime):
 
 @jit
 def shift_taste(p, lane, user_codes, taste, code):
-    """Moves taste at (abrupt, recurring) or towards (gradual) the change points of the protocol.
+    """Moves taste at (abrupt, recurring) or towards (gradual) the change points of the task variant.
 
     With w_j = (1 - s) w_u + s w_{v_j}, where u is the user, v_j the user of the j-th shift and s is drift_size: abrupt
     drift adds w_j - w_{j-1} at the j-th change point, gradual drift a part 1 / drift_period of it at every step.

@@ -30,7 +30,7 @@ from recsim_llm.envs.classics.core import ClassicOptions
 from recsim_llm.envs.options import Options
 from recsim_llm.errors import ConfigError, RecsimError
 from recsim_llm.judges import load_judge
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 from tests.conftest import build_world, needs
 
 SECRET = "canary-5f0e1c"
@@ -138,9 +138,7 @@ class TestAgents:
         assert isinstance(error, ConfigError)
         assert re.search(r"argument 'judge' .*pass load\(path, env=\.\.\.\)", str(error))
 
-    @pytest.mark.parametrize(
-        "name", ["judge", "judge_model", "judge_options", "spec", "protocol", "entry_point", "fps"]
-    )
+    @pytest.mark.parametrize("name", ["judge", "judge_model", "judge_options", "spec", "variant", "entry_point", "fps"])
     def test_arguments_that_are_not_on_the_list_are_refused(self, saved: Path, name: str) -> None:
         with pytest.raises(ConfigError, match=rf"the argument '{name}' .*pass load\(path, env=\.\.\.\)"):
             agents.load(with_arguments(saved, **{name: "x"}))
@@ -241,9 +239,9 @@ class TestAgents:
         assert saving.spec_of(again.env) == saving.spec_of(agent.env)
 
     def test_every_option_is_taken_or_left_out_on_purpose(self) -> None:
-        kinds = (Options, ClassicOptions, Protocol)
+        kinds = (Options, ClassicOptions, TaskVariant)
         every = {field.name for kind in kinds for field in fields(kind)}
-        assert every - saving.ARGUMENTS == {"judge", "judge_model", "judge_options", "protocol"}
+        assert every - saving.ARGUMENTS == {"judge", "judge_model", "judge_options", "variant"}
 
     @pytest.mark.parametrize("wrapped", [False, True])
     def test_models_that_settings_name_are_given(self, wrapped: bool, tmp_path: Path, canary: str) -> None:

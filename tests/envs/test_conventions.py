@@ -25,7 +25,7 @@ from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from recsim_llm import agents
 from recsim_llm.envs import register_all, scenarios
 from recsim_llm.simulator import SIGNALS
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 from recsim_llm.testing import actions, difference
 
 IDS = scenarios()
@@ -404,8 +404,8 @@ def test_row_20_docstring_is_the_page(env_id: str) -> None:
         "Information", "Vectorized environment", "References", "Version History",
     ]  # fmt: skip
     page = inspect.getdoc(creator) or ""
-    axes = [field.name for field in dataclasses.fields(Protocol)]
-    assert "`Protocol`" in page
+    axes = [field.name for field in dataclasses.fields(TaskVariant)]
+    assert "`TaskVariant`" in page
     for name in inspect.signature(creator).parameters:
         assert name == "render_mode" or name in axes or f"| {name} |" in page, f"argument {name} is not in the table"
     ends = page.split("## Episode End")[1].split("##")[0]

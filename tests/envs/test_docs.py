@@ -19,7 +19,7 @@ from recsim_llm.envs.news import NEWS, NewsEnv
 from recsim_llm.envs.registration import mo_ids
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.simulator import Rules
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 
 BASES = [entry.base.id for entry in docs.entries()]
 
@@ -88,7 +88,7 @@ def test_page_agrees_with_the_environment(env_id: str, made: dict[str, str]) -> 
 
 
 def test_all_parameters_are_explained() -> None:
-    for kind in (Rules, Protocol):
+    for kind in (Rules, TaskVariant):
         assert list(docs.attributes(kind)) == [field.name for field in dataclasses.fields(kind)]
         assert all(docs.attributes(kind).values())
 

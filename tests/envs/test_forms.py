@@ -213,7 +213,7 @@ def test_group_is_public_and_hidden_by_opting_out(world_folder: str) -> None:
     for opt_out, expected in ((0.0, 1.0), (1.0, 0.0)):
         env = gym.make_vec(NEWS, num_envs=6, world=world_folder, group=True, history=3, opt_out=opt_out)
         bare: Any = env.unwrapped
-        assert bare.core.parts.names == ("gender=f", "gender=m")
+        assert bare.core.observation_parts.names == ("gender=f", "gender=m")
         rows, infos = env.reset(seed=0, options={"user": list(range(6))})
         group = rows[:, bare.layout["group"]]
         odd = np.arange(6) % 2
@@ -239,7 +239,7 @@ def test_sizes_are_checked(world_folder: str) -> None:
             gym.make(NEWS, world=world_folder, **arguments)
     env: Any = gym.make(NEWS, world=world_folder, num_candidates=6).unwrapped
     env.reset(seed=0)
-    with pytest.raises(ValueError, match=r"action 6 is no candidate; the list has places 0\.\.5"):
+    with pytest.raises(ValueError, match=r"action 6 is no candidate; the list has candidates 0\.\.5"):
         env.step([0, 1, 2, 3, 6])
 
 

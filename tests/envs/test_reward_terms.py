@@ -13,7 +13,7 @@ from recsim_llm.envs.registration import scenarios, variants
 from recsim_llm.envs.reward_terms import impossible_terms
 from recsim_llm.errors import ConfigError
 from recsim_llm.simulator import REWARD_TERMS, SIGNALS, Rules
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 from recsim_llm.worlds.build import build_world
 from recsim_llm.worlds.world import World, load_world
 
@@ -102,13 +102,13 @@ def test_every_registered_reward_can_occur(name):
     spec = gym.spec(name)
     scenario = gym.envs.registration.load_env_creator(spec.entry_point).scenario
     weights = spec.kwargs.get("reward", scenario.reward)
-    axes = {field.name for field in dataclasses.fields(Protocol)}
-    protocol = Protocol(**{key: value for key, value in spec.kwargs.items() if key in axes})
+    axes = {field.name for field in dataclasses.fields(TaskVariant)}
+    variant = TaskVariant(**{key: value for key, value in spec.kwargs.items() if key in axes})
     world = load_world(scenario.world)
     rules = scenario.rules.replace(**world.parameters)
-    cannot = impossible_terms(world, rules, protocol)
+    cannot = impossible_terms(world, rules, variant)
     assert set(weights) - set(cannot), cannot
-    if "Ecommerce-private" not in name and protocol.epsilon == 0:
+    if "Ecommerce-private" not in name and variant.epsilon == 0:
         assert not set(weights) & set(cannot)
 
 
@@ -138,7 +138,7 @@ def test_terms_are_impossible_exactly_where_they_never_occur(name, case):
         for term in SIGNALS:
             seen[term] |= bool(np.any(infos[term] > 0))
         seen["revenue"] |= bool(np.any(env.core.simulator.state.lane["revenue"] > 0))
-    cannot = impossible_terms(env.core.world, env.core.simulator.rules, Protocol(**axes))
+    cannot = impossible_terms(env.core.world, env.core.simulator.rules, TaskVariant(**axes))
     for term in (*SIGNALS, "revenue"):
         assert seen[term] == (term not in cannot), (term, cannot.get(term))
 
@@ -147,9 +147,9 @@ def test_bids_for_purchases_alone_need_purchases():
     world: World = load_world("ads")
     bid_event = np.ones_like(world.catalog.bid_event)
     commissions = dataclasses.replace(world, catalog=dataclasses.replace(world.catalog, bid_event=bid_event))
-    assert "revenue" not in impossible_terms(commissions, Rules(bids=1.0), Protocol())
-    assert "revenue" in impossible_terms(commissions, Rules(bids=1.0, purchase=60.0), Protocol())
-    assert "revenue" not in impossible_terms(world, Rules(bids=1.0, purchase=60.0), Protocol())
+    assert "revenue" not in impossible_terms(commissions, Rules(bids=1.0), TaskVariant())
+    assert "revenue" in impossible_terms(commissions, Rules(bids=1.0, purchase=60.0), TaskVariant())
+    assert "revenue" not in impossible_terms(world, Rules(bids=1.0, purchase=60.0), TaskVariant())
 
 
 @pytest.mark.parametrize("vector", [False, True])

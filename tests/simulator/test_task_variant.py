@@ -1,4 +1,4 @@
-"""What makes an environment harder than its scenario: each axis of the protocol against formulas or brute force."""
+"""What makes an environment harder than its scenario: each axis of the variant against formulas or brute force."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from recsim_llm.simulator import SIGNALS, Rules
 from recsim_llm.simulator.episode_start import WARM_CHOICES
 from recsim_llm.simulator.simulator import Simulator
 from recsim_llm.simulator.streams import SHIFT, WARM, bits
-from recsim_llm.simulator.task_variant import Protocol
+from recsim_llm.simulator.task_variant import TaskVariant
 from recsim_llm.testing import actions, difference
 from recsim_llm.worlds.world import World
 
@@ -42,12 +42,12 @@ Weights = dict[str, float]
 
 
 def simulator(
-    world: World, protocol: Protocol, *, lanes: int = 8, slate_size: int = 2, seed: int = 0,
+    world: World, variant: TaskVariant, *, lanes: int = 8, slate_size: int = 2, seed: int = 0,
     weights: Weights | None = None,
     user: int | None = None, **rules: Any,
 ) -> Simulator:  # fmt: skip
     made = Simulator(
-        world, Rules(**rules), lanes=lanes, slate_size=slate_size, weights=weights, protocol=protocol, threads=1
+        world, Rules(**rules), lanes=lanes, slate_size=slate_size, weights=weights, variant=variant, threads=1
     )
     made.seed(np.arange(lanes, dtype=np.uint64) + np.uint64(seed))
     made.reset(np.ones(lanes, bool), None if user is None else np.full(lanes, user, np.int32))
@@ -95,7 +95,7 @@ class TestIds:
         again = EnvSpec.from_json(env.spec.to_json())
         assert again.kwargs == env.spec.kwargs == json.loads(env.spec.to_json())["kwargs"]
         expected = dict(next(axes for name, axes in VARIANTS.items() if env_id.endswith(f"-{name}-v0")))
-        assert again.make().unwrapped.core.protocol == Protocol(**expected)  # type: ignore[attr-defined]
+        assert again.make().unwrapped.core.variant == TaskVariant(**expected)  # type: ignore[attr-defined]
         self.compare(env_id, 14)
 
     @pytest.mark.filterwarnings("ignore:.*is 0 at every step")  # a term among others that cannot occur here
@@ -163,7 +163,7 @@ class TestIds:
 
 class TestCold:
     def test_cold_users(self, world: World) -> None:
-        known, unknown = (simulator(world, Protocol(cold_users=cold)) for cold in (False, True))
+        known, unknown = (simulator(world, TaskVariant(cold_users=cold)) for cold in (False, True))
         part = known.layout["profile"]
         assert known.outcome.observation[:, part].any(1).all()
         assert not unknown.outcome.observation[:, part].any()
@@ -174,7 +174,7 @@ class TestCold:
 
     @pytest.mark.parametrize("count", [1, 4, 20])
     def test_warm_start(self, world: World, count: int) -> None:
-        warm = simulator(world, Protocol(warm_start=count), lanes=12, interest_rate=0.25)
+        warm = simulator(world, TaskVariant(warm_start=count), lanes=12, interest_rate=0.25)
         tables, lane = warm.tables, warm.state.lane
         items = tables.item_code.astype(np.int64)
         unit = tables.units["encoding_unit"]
@@ -197,19 +197,19 @@ class TestCold:
             seen = warm.outcome.observation[b, warm.layout["interest"]]
             np.testing.assert_allclose(seen, np.clip(interest * unit, -1, 1), atol=1e-4)
         assert len(chosen) > 1
-        same_users(warm, simulator(world, Protocol(), lanes=12, interest_rate=0.25), 30)
+        same_users(warm, simulator(world, TaskVariant(), lanes=12, interest_rate=0.25), 30)
 
     def test_cold_items(self, make_world: Any) -> None:
         items, share, days = 6000, 0.3, 10.0
         world = make_world(items=items, users=4, plain=True)
-        protocol = Protocol(cold_items=share, cold_days=days)
-        made = Simulator(world, Rules(start_day=2.0), lanes=1, slate_size=1, protocol=protocol)
+        variant = TaskVariant(cold_items=share, cold_days=days)
+        made = Simulator(world, Rules(start_day=2.0), lanes=1, slate_size=1, variant=variant)
         released = made.tables.item["released_at"]
         held = released != world.catalog.released_at
         assert scipy.stats.binomtest(int(held.sum()), items, share).pvalue > ALPHA
         assert scipy.stats.kstest(released[held], "uniform", (2.0, days)).pvalue > ALPHA
         assert scipy.stats.kstest(released[held], "uniform", (2.0, 1.1 * days)).pvalue < ALPHA
-        other = Simulator(world, Rules(start_day=2.0), lanes=1, slate_size=2, protocol=protocol)
+        other = Simulator(world, Rules(start_day=2.0), lanes=1, slate_size=2, variant=variant)
         np.testing.assert_array_equal(other.tables.item["released_at"], released)
 
     def test_catalogue_tells_what_the_mask_says(self, world_folder: str) -> None:
@@ -250,8 +250,8 @@ class TestDrift:
     @pytest.mark.parametrize("kind", ["abrupt", "gradual", "recurring"])
     def test_tastes(self, world: World, kind: str, size: float) -> None:
         period, width = 5, world.catalog.width
-        protocol = Protocol(drift=kind, drift_period=period, drift_size=size)
-        made = simulator(world, protocol, lanes=6, **STILL)
+        variant = TaskVariant(drift=kind, drift_period=period, drift_size=size)
+        made = simulator(world, variant, lanes=6, **STILL)
         moved = False
         for step, shown in zip(range(24), slates(6, 2, 60), strict=False):
             made.step(shown)
@@ -266,7 +266,7 @@ class TestDrift:
                 assert np.abs(made.state.code[b] - expected).max() <= 0.52
                 moved |= bool((made.state.code[b] != own).any() and (made.state.code[b, width:] != own[width:]).any())
         assert moved
-        points = protocol.change_points(24)
+        points = variant.change_points(24)
         assert points == [5, 10, 15, 20]
         if kind == "recurring":
             for _ in range(7):
@@ -277,16 +277,16 @@ class TestDrift:
 
     def test_common_drift_is_towards_one_taste(self, world: World) -> None:
         """A fashion: everybody shifts to the taste of the same user, whatever the seed, and recurs if it recurs."""
-        protocol = Protocol(drift="abrupt", drift_period=4, drift_common=True)
+        variant = TaskVariant(drift="abrupt", drift_period=4, drift_common=True)
         codes = []
         for seed in (0, 50):
-            made = simulator(world, protocol, lanes=6, seed=seed, **STILL)
+            made = simulator(world, variant, lanes=6, seed=seed, **STILL)
             for _, shown in zip(range(9), slates(6, 2, 60), strict=False):
                 made.step(shown)
             assert (made.state.lane["regime"] == 2).all()
             codes.append(made.state.code.copy())
         assert (np.abs(np.diff(np.concatenate(codes), axis=0)) <= 1).all()  # up to the rounding of one sum
-        apart = simulator(world, Protocol(drift="abrupt", drift_period=4), lanes=6, **STILL)
+        apart = simulator(world, TaskVariant(drift="abrupt", drift_period=4), lanes=6, **STILL)
         for _, shown in zip(range(9), slates(6, 2, 60), strict=False):
             apart.step(shown)
         assert (np.abs(np.diff(apart.state.code, axis=0)) > 1).any(1).sum() >= 3
@@ -294,8 +294,8 @@ class TestDrift:
     def test_size_zero_and_drift_of_the_rules(self, world: World) -> None:
         for kind in ("abrupt", "gradual", "recurring"):
             none, zero = (
-                simulator(world, protocol, drift=0.2)
-                for protocol in (Protocol(), Protocol(drift=kind, drift_size=0.0, drift_period=3))
+                simulator(world, variant, drift=0.2)
+                for variant in (TaskVariant(), TaskVariant(drift=kind, drift_size=0.0, drift_period=3))
             )
             same_users(none, zero, 30)
 
@@ -306,15 +306,15 @@ class TestDrift:
         told = [env.reset(seed=0)[1]["truth_regime"]]
         told += [env.step(0)[4]["truth_regime"] for _ in range(12)]
         changes = [step - 1 for step in range(1, 13) if told[step] != told[step - 1]]
-        assert changes == env.unwrapped.core.protocol.change_points(12) == [4, 8]  # type: ignore[attr-defined]
-        assert Protocol().change_points(100) == []
+        assert changes == env.unwrapped.core.variant.change_points(12) == [4, 8]  # type: ignore[attr-defined]
+        assert TaskVariant().change_points(100) == []
 
 
 class TestSatiation:
     def test_factor(self, world: World) -> None:
         base = {"satiation": 0.7, **STILL}
-        once, thrice = (simulator(world, Protocol(satiation=f), **base) for f in (1.0, 3.0))
-        direct = simulator(world, Protocol(), **{**base, "satiation": 2.1})
+        once, thrice = (simulator(world, TaskVariant(satiation=f), **base) for f in (1.0, 3.0))
+        direct = simulator(world, TaskVariant(), **{**base, "satiation": 2.1})
         for made in (once, thrice, direct):
             made.state.satiation[...] = np.linspace(0, 1, made.state.satiation.shape[1])
         appeal = [made.truth()[0] for made in (once, thrice, direct)]
@@ -354,7 +354,7 @@ class TestOptOut:
         world = make_world(items=6, users=4000, plain=True)
         found = []
         for seed in (0, 77):
-            made = Simulator(world, Rules(), lanes=4000, slate_size=1, protocol=Protocol(opt_out=0.3), threads=1)
+            made = Simulator(world, Rules(), lanes=4000, slate_size=1, variant=TaskVariant(opt_out=0.3), threads=1)
             made.seed(np.arange(4000, dtype=np.uint64) + np.uint64(seed))
             for _ in range(2):
                 made.reset(np.ones(4000, bool), np.arange(4000, dtype=np.int32))
@@ -363,7 +363,7 @@ class TestOptOut:
             np.testing.assert_array_equal(out, found[0])
         low, high = scipy.stats.binomtest(int(found[0].sum()), 4000).proportion_ci(1 - ALPHA)
         assert low <= 0.3 <= high
-        everybody = simulator(world, Protocol(opt_out=1.0), lanes=500)
+        everybody = simulator(world, TaskVariant(opt_out=1.0), lanes=500)
         assert everybody.state.lane["opted_out"].all()
 
     def test_nothing_is_kept(self, world_folder: str) -> None:
@@ -411,10 +411,10 @@ class TestReports:
         rules = {"leave": -1.0, "churn": -60.0, "no_click": 2.0}
         weights = {"click": 1.0, "satisfaction": 0.5, "return": 0.25, "dwell": 0.125}
         plain, told = (
-            simulator(world, protocol, lanes=50, slate_size=3, weights=weights, **rules)
-            for protocol in (Protocol(), Protocol(missing=1e-9))
+            simulator(world, variant, lanes=50, slate_size=3, weights=weights, **rules)
+            for variant in (TaskVariant(), TaskVariant(missing=1e-9))
         )
-        assert told.protocol.reports
+        assert told.variant.reports
         idle = 0
         for shown, _ in zip(slates(50, 3, 60), range(50), strict=False):
             plain.step(shown)
@@ -441,9 +441,9 @@ class TestReports:
         rate = 0.2
         weights = {"click": 1.0, "like": 1.0, "satisfaction": 1.0}
         made = simulator(
-            world, Protocol(noise=rate), lanes=3000, slate_size=2, weights=weights, choice="position", **STILL
+            world, TaskVariant(noise=rate), lanes=3000, slate_size=2, weights=weights, choice="position", **STILL
         )
-        twin = simulator(world, Protocol(), lanes=3000, slate_size=2, weights=weights, choice="position", **STILL)
+        twin = simulator(world, TaskVariant(), lanes=3000, slate_size=2, weights=weights, choice="position", **STILL)
         flips = {True: [0, 0], False: [0, 0]}
         for shown, _ in zip(slates(3000, 2, 60), range(6), strict=False):
             made.step(shown)
@@ -469,7 +469,7 @@ class TestReports:
             assert scipy.stats.binomtest(wrong, count, 1.25 * rate).pvalue < ALPHA
 
     def test_missing(self, world: World) -> None:
-        made = simulator(world, Protocol(missing=0.3), lanes=4000, slate_size=2, **STILL)
+        made = simulator(world, TaskVariant(missing=0.3), lanes=4000, slate_size=2, **STILL)
         made.step(next(slates(4000, 2, 60)))
         true, told = made.state.feedback, reported(made)
         on = made.state.slate >= 0
@@ -484,7 +484,8 @@ class TestReports:
         """Everything d steps late, with its slate; what is in flight at the end is lost."""
         weights = {"click": 1.0, "dwell": 0.5, "satisfaction": 1.0}
         money = {"price_weight": 0.1, "cart": -3.0, "purchase": -3.0}
-        made = simulator(world, Protocol(delay=delay), lanes=20, weights={**weights, "revenue": 1.0}, **STILL, **money)
+        late = TaskVariant(delay=delay)
+        made = simulator(world, late, lanes=20, weights={**weights, "revenue": 1.0}, **STILL, **money)
         for episode in range(2):
             if episode:
                 made.reset(np.ones(20, bool))
@@ -583,7 +584,7 @@ class TestReports:
 
 class TestPrivacy:
     def pair(self, world: World, epsilon: float, seed: int, **rules: Any) -> Simulator:
-        return simulator(world, Protocol(epsilon=epsilon), lanes=20000, slate_size=1, seed=seed, **STILL, **rules)
+        return simulator(world, TaskVariant(epsilon=epsilon), lanes=20000, slate_size=1, seed=seed, **STILL, **rules)
 
     @pytest.mark.parametrize("epsilon", [0.5, 1.0, 2.5])
     def test_likelihood_ratio(self, world: World, epsilon: float) -> None:
@@ -612,7 +613,7 @@ class TestPrivacy:
     def test_every_signal_is_a_function_of_the_bit(self, world: World) -> None:
         made = simulator(
             world,
-            Protocol(epsilon=1.0),
+            TaskVariant(epsilon=1.0),
             lanes=2000,
             slate_size=3,
             choice="cascade",
@@ -665,7 +666,7 @@ class TestPrivacy:
         assert len({(key[1], key[3]) for key in told}) == 4
 
     def test_noise_of_the_same_rate(self) -> None:
-        packed = [Protocol(epsilon=2.0).packed(), Protocol(noise=1 / (1 + math.exp(2.0))).packed()]
+        packed = [TaskVariant(epsilon=2.0).packed(), TaskVariant(noise=1 / (1 + math.exp(2.0))).packed()]
         assert packed[0]["flip"] == pytest.approx(packed[1]["flip"])
         assert packed[0]["bit_only"] > packed[1]["bit_only"]
 
@@ -736,11 +737,11 @@ class TestValidation:
             assert "\n" not in str(error.value)
 
     def test_changes_and_defaults(self) -> None:
-        assert Protocol().changes() == {}
-        assert not Protocol().reports
-        assert Protocol(noise=0.1, drift="gradual").changes() == {"noise": 0.1, "drift": "gradual"}
-        for field in dataclasses.fields(Protocol):
-            assert f"{field.name}:" in str(Protocol.__doc__), field.name
+        assert TaskVariant().changes() == {}
+        assert not TaskVariant().reports
+        assert TaskVariant(noise=0.1, drift="gradual").changes() == {"noise": 0.1, "drift": "gradual"}
+        for field in dataclasses.fields(TaskVariant):
+            assert f"{field.name}:" in str(TaskVariant.__doc__), field.name
         with pytest.raises(TypeError, match="Did you mean 'opt_out'"):
             gym.make("recsim_llm/Music-v0", opt_ut=0.5)
 
