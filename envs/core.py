@@ -69,10 +69,10 @@ class Core:
         if options.judge is None:
             self.simulator = Simulator(self.world, rules, **settings)
         else:
-            from recsim_llm.judges.judge_utilities import opinions_of
+            from recsim_llm.judges.judge_utilities import load_judge_utilities
 
-            opinions = opinions_of(self.world, options.judge_model, options.judge_options)
-            self.simulator = LiveSimulator(self.world, rules, opinions=opinions, **settings)
+            judge_utilities = load_judge_utilities(self.world, options.judge_model, options.judge_options)
+            self.simulator = LiveSimulator(self.world, rules, judge_utilities=judge_utilities, **settings)
         self.rewarded = counted(weights) if self.reward_function is None else []
         self.lanes, self.slate_size = lanes, slate_size
         self.success_step = options.horizon or scenario.horizon  # a user who is still there then has stayed to the end
@@ -401,7 +401,7 @@ class PublicFacts:
     def judging(self) -> dict[str, Any] | None:
         """With judge="live": the judge, the line from ratings to utilities, how much was asked; else None."""
         simulator = self.core.simulator
-        return simulator.opinions.facts() if isinstance(simulator, LiveSimulator) else None
+        return simulator.judge_utilities.facts() if isinstance(simulator, LiveSimulator) else None
 
     @property
     def context_names(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The command that writes the documentation pages of the environments."""
+"""Command docs: writes the documentation pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a judge can be trusted, measured: agreement with given ratings, and canaries.
+"""Reliability of a judge: agreement with given ratings, and canary pairs.
 
 Canaries are pairs whose answer is known: a person and something she says she loves or cannot stand, the same with the
 options in another order, and the same with an order to the judge hidden in the item's text. Nothing here promises that
