@@ -368,3 +368,10 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any], mask: Flags) -> Info
             merged[name] = merged[name].copy()
             merged[name][mask] = value[mask]
     return merged
+
+
+def normalised(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Encodings [N, D] of length 1; zeros stay zeros."""
+    length = np.sqrt(np.square(points).sum(1, keepdims=True))
+    units: NDArray[np.float64] = np.divide(points, length, out=np.zeros_like(points), where=length > 0)
+    return units

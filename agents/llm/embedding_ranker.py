@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.clusters import normalised
 from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates, normalised
 
 Scores = NDArray[np.float64]
 DIGITS = 6

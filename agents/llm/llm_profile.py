@@ -10,11 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.clusters import normalised
 from recsim_llm.agents.common.cooldown import RecentItems
 from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, normalised
 from recsim_llm.agents.llm.embedding_ranker import DIGITS, EmbeddingRankerAgent, EmbeddingRankerConfig
 from recsim_llm.agents.llm.texts import profile_text
 from recsim_llm.encoders import DEFAULT_ENCODER, Encoder, encode_cached, load_text_encoder

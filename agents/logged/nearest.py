@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.clusters import normalised
 from recsim_llm.agents.common.interaction_log import Log
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Floats
+from recsim_llm.agents.core.env_runner import Floats, normalised
 from recsim_llm.agents.logged.popularity_blend import BlendedAgent, BlendedConfig, Scores
 from recsim_llm.errors import ConfigError
 

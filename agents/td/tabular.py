@@ -8,19 +8,19 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.clusters import Clusters
 from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.common.item_stats import ItemCounts, credited, seen_slots
 from recsim_llm.agents.common.sampling import epsilon_at, epsilon_greedy
 from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition, normalised
 
 Values = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 FATIGUE_LEVELS = 3
+KMEANS_ROUNDS = 50
 BORED = 0.25  # idle = n / (n + 5): two steps or more without a click
 SAME = 0.5  # more than half of what was consumed lately had the topic of the item before
 
@@ -172,3 +172,54 @@ class TabularAgent(Agent):
             "interest_centres": self.interests.centres, "group_centres": self.groups.centres,
             "group_labels": self.groups.labels,
         }  # fmt: skip
+
+
+class Clusters:
+    """k-means on the unit sphere (Dhillon and Modha 2001), seeded as k-means++ does.
+
+    Args:
+        points: [N, D] encodings to be grouped.
+        count: Number of clusters; at most one for each distinct direction.
+        rng: Where the seeds are drawn from.
+
+    Attributes:
+        centres: [n, D] unit vectors.
+        labels: [N] cluster of each point.
+    """
+
+    def __init__(self, points: Floats, count: int, rng: np.random.Generator) -> None:
+        units = normalised(points.astype(np.float64))
+        self.centres = _seeds(units, count, rng)
+        self.labels = self.nearest(units)
+        for _ in range(KMEANS_ROUNDS):
+            sums = np.zeros_like(self.centres)
+            np.add.at(sums, self.labels, units)
+            empty = ~sums.any(1)
+            sums[empty] = self.centres[empty]
+            self.centres = normalised(sums)
+            labels = self.nearest(units)
+            if (labels == self.labels).all():
+                break
+            self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+    def nearest(self, points: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Cluster of the smallest angle to each point [N, D]."""
+        nearest: NDArray[np.int64] = (points @ self.centres.T).argmax(1)
+        return nearest
+
+
+def _seeds(units: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Points drawn one by one with probability as the squared distance to those before."""
+    chosen = [int(rng.integers(len(units)))]
+    distance = np.full(len(units), np.inf)
+    while len(chosen) < count:
+        distance = np.minimum(distance, np.square(units - units[chosen[-1]]).sum(1))
+        distance[distance < 1e-12] = 0.0
+        total = distance.sum()
+        if total == 0.0:
+            break
+        chosen.append(int(np.searchsorted(np.cumsum(distance), rng.random() * total, side="right")))
+    return units[chosen]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.top_k import top_k
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, normalised
 from recsim_llm.agents.wrappers.base import Wrapper, WrapperConfig
 
 Values = NDArray[np.float64]
@@ -122,8 +122,7 @@ def reranked(wrapper: Wrapper, pool: Pool, places: Slates) -> tuple[Slates, Any]
 
 def unit_rows(embedding: Floats) -> Floats:
     """Encodings of length 1, [I, D]; zeros stay zeros."""
-    length = np.sqrt(np.square(embedding.astype(np.float64)).sum(1, keepdims=True))
-    units: Floats = np.divide(embedding, length, out=np.zeros(embedding.shape), where=length > 0).astype(np.float32)
+    units: Floats = normalised(embedding.astype(np.float64)).astype(np.float32)
     return units
 
 

@@ -138,7 +138,7 @@ class TestAroundAny:
             slates, _ = agent.act(observation, memory, np.zeros(1, np.bool_), False, action_mask, rng)
             assert not set(slates[0].tolist()) & {1, 2, 3, 4}
 
-    def test_refusals_and_wrong_settings_are_told(self, build: Make, world_folder: str) -> None:
+    def test_refusals_and_wrong_settings_are_named(self, build: Make, world_folder: str) -> None:
         with pytest.raises(ConfigError, match=r"no agent 'linucbb'\. Did you mean 'linucb'\?"):
             agents.get("mmr").Config(agent="linucbb")
         with pytest.raises(ConfigError, match=r"no setting 'alhpa'\. Did you mean 'alpha'\?"):

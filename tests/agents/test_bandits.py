@@ -514,7 +514,7 @@ class TestServing:
 
     APPEAL = np.array([-1.0, -2.0, 0.2, -0.5, -3.0, 1.5, -1.5, 0.6, -0.8, -2.5])
 
-    @pytest.mark.parametrize("name", [*BANDITS, "best_static"])
+    @pytest.mark.parametrize("name", [*BANDITS, "best_static", "popularity"])
     def test_the_best_item_is_found(self, name: str, tmp_path: Path) -> None:
         env = tiny_env(tiny_world(np.eye(10), self.APPEAL), tmp_path)
         config = {} if name == "best_static" else FREE

@@ -28,7 +28,9 @@ from recsim_llm.testing import Check, check_agent
 
 ROLLOUT = {"rollout": 64, "batch": 64, "epochs": 2}
 SMALL: dict[str, dict[str, Any]] = {"ppo": ROLLOUT, "masked_ppo": ROLLOUT, "a2c": {"rollout": 64}}
-"""Update periods that divide the steps of a check."""
+SMALL |= {name: {"warmup": 32, "batch": 16} for name in ("double_dqn", "slateq", "reinforce")}
+SMALL["neural_linear"] = {"period": 32}
+"""Periods so short that a check sees updates, and that divide its steps."""
 
 NOT_KEPT: dict[str, set[str]] = {}
 """Checks that an agent is known not to pass."""

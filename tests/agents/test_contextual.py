@@ -124,7 +124,7 @@ class TestLinUCBItems:
         assert build("linucb_items", config={"width": 0}).theta.shape[1] == 11
 
 
-class TestRidgeSums:
+class TestRidgeRegression:
     """The algebra of the shared model."""
 
     @staticmethod
@@ -464,19 +464,8 @@ class TestShortlist:
         assert agent.tries.sum() > 0
 
 
-class TestCourse:
-    """Learning goes on as if it had not been interrupted."""
-
-    @pytest.mark.parametrize("name", NAMES)
-    def test_two_halves_are_the_whole(self, name: str, build: Build, tmp_path: Path) -> None:
-        whole = build(name).learn(400)
-        half = build(name).learn(200)
-        loaded = agents.load(half.save(tmp_path / "agent"), env=build(name).env)
-        for agent in (half, loaded):
-            agent.learn(200)
-            pairs = zip(whole.arrays().items(), agent.arrays().values(), strict=True)
-            for (key, expected), given in pairs:
-                assert np.array_equal(expected, given), key
+class TestServing:
+    """Serving leaves what was learnt and remembered alone."""
 
     @pytest.mark.parametrize("name", NAMES)
     def test_act_changes_nothing(self, name: str, build: Build) -> None:
@@ -490,19 +479,6 @@ class TestCourse:
         assert (first == second).all()
         assert all(np.array_equal(array, before[key]) for key, array in agent.arrays().items())
         assert all(np.array_equal(getattr(memory, key), array) for key, array in kept.items())
-
-    @pytest.mark.parametrize("name", NAMES)
-    def test_candidates_are_all_that_is_shown(self, name: str, build: Build) -> None:
-        agent = build(name, num_candidates=9)
-        wasted: list[int] = []
-
-        def note(names: dict[str, Any], _: dict[str, Any]) -> None:
-            transition = names["transition"]
-            wasted.append(int((transition.info["slate"][transition.valid] < 0).sum()))
-
-        agent.learn(120, callback=note)
-        assert len(wasted) >= 30
-        assert not any(wasted)
 
 
 class TestMemory:

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.common.clusters import normalised
 from recsim_llm.agents.common.interaction_log import SIGNALS, Log, LogBook
 from recsim_llm.agents.core.base import Agent
+from recsim_llm.agents.core.env_runner import normalised
 from recsim_llm.agents.logged.base import sometimes_uniform
 from recsim_llm.agents.logged.bpr import ascend
 from recsim_llm.agents.logged.ease import weights
