@@ -1,4 +1,4 @@
-"""Agents that gather a log and fit a model to it: trained on logs and served, or updated as users come."""
+"""Base of agents that gather a log of interactions and fit a model to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recsim_llm.agents.core import agent_file as saving
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition, like
-from recsim_llm.agents.logged.episode_history import Session as Session
+from recsim_llm.agents.logged.episode_history import EpisodeHistory as EpisodeHistory
 from recsim_llm.agents.logged.episode_history import remember
 from recsim_llm.errors import ConfigError, DataError
 
@@ -78,7 +78,7 @@ class LoggedAgent(Agent):
     foretells_reward: ClassVar[bool] = False
     """Whether scores are rewards already, in place of clicks."""
     Config: ClassVar[type[Config]] = LoggedConfig
-    State: ClassVar[type | None] = Session
+    State: ClassVar[type | None] = EpisodeHistory
     config: LoggedConfig
 
     def setup(self, rng: np.random.Generator) -> None:
@@ -149,7 +149,7 @@ class LoggedAgent(Agent):
     def session_of(self, history: Slates) -> Any:
         """The state of lanes whose users clicked ``history`` [N, H] and looked at nothing else."""
         width = self.config.history
-        session = Session.empty(len(history), self.env_spec, width)
+        session = EpisodeHistory.empty(len(history), self.env_spec, width)
         kept = min(width, history.shape[1])
         aligned = np.take_along_axis(history, np.argsort(history >= 0, axis=1, kind="stable"), 1)
         session.history[:, width - kept :] = aligned[:, history.shape[1] - kept :]
@@ -185,15 +185,15 @@ class LoggedAgent(Agent):
 
     def session(self, obs: Floats, state: Any, episode_start: Flags) -> Any:
         """The state with the feedback in observations [B, P] taken in; what :meth:`scores` gets."""
-        memory = self.cooldown.recall(obs, state.memory if isinstance(state, Session) else state, episode_start)
-        if not isinstance(state, Session):
-            return Session(memory, Session.empty(len(obs), self.env_spec, self.config.history).history)
+        memory = self.cooldown.recall(obs, state.memory if isinstance(state, EpisodeHistory) else state, episode_start)
+        if not isinstance(state, EpisodeHistory):
+            return EpisodeHistory(memory, EpisodeHistory.empty(len(obs), self.env_spec, self.config.history).history)
         if state.history.shape != (len(obs), self.config.history) or state.history.dtype != np.int64:
             raise ConfigError(f"state must be what predict() returned for the same {len(obs)} lanes")
         history = np.empty_like(state.history)
         clicked = (self.env_spec.feedback(obs)[:, :, CLICK] > 0) & (state.memory.last >= 0)
         remember(state.history, state.memory.last, clicked, np.ascontiguousarray(episode_start), history)
-        return Session(memory, history)
+        return EpisodeHistory(memory, history)
 
     def interact(self) -> Transition:
         """One step of every lane; offline under a mixture of uniform slates and the most clicked items."""

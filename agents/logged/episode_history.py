@@ -1,4 +1,4 @@
-"""What users did in an episode so far, as agents that learn from logs hand it on from step to step."""
+"""Episode history: clicked items of B users, handed on from step to step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recsim_llm.simulator.jit import jit
 
 
 @dataclass(frozen=True)
-class Session:
+class EpisodeHistory:
     """State between two calls of ``predict``: what B users did in this episode.
 
     Attributes:
@@ -26,7 +26,7 @@ class Session:
     history: Slates
 
     @classmethod
-    def empty(cls, lanes: int, env_spec: EnvironmentSpec, width: int) -> Session:
+    def empty(cls, lanes: int, env_spec: EnvironmentSpec, width: int) -> EpisodeHistory:
         """Nothing done yet."""
         return cls(RecentItems.empty(lanes, env_spec), np.full((lanes, width), -1, np.int64))
 
@@ -48,7 +48,7 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Seen(Session):
+class EpisodeHistoryWithSkips(EpisodeHistory):
     """A session that keeps too what was looked at in vain.
 
     Attributes:

@@ -20,7 +20,7 @@ from recsim_llm.agents.logged.bpr import ascend
 from recsim_llm.agents.logged.ease import weights
 from recsim_llm.agents.logged.popularity_blend import ratio, standardised
 from recsim_llm.agents.logged.sgd_factorisation import Factors, descend
-from recsim_llm.agents.logged.user_item_matrix import Baskets
+from recsim_llm.agents.logged.user_item_matrix import UserItemMatrix
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.metrics import ranking
 from tests.tiny import tiny_env, tiny_world
@@ -633,12 +633,12 @@ class TestOnline:
 
     def test_baskets(self) -> None:
         log = Log.of([7, 7, 5, 7], [2, 1, 0, 2], click=[1, 0, 1, 1])
-        clicks = Baskets.of(log, np.zeros(4), looks=False)
+        clicks = UserItemMatrix.of(log, np.zeros(4), looks=False)
         assert clicks.users.tolist() == [5, 7]
         assert clicks.start.tolist() == [0, 1, 2]
         assert clicks.item.tolist() == [0, 2]
         assert clicks.clicks.tolist() == [1, 2]
-        both = Baskets.of(log, np.zeros(4), looks=True)
+        both = UserItemMatrix.of(log, np.zeros(4), looks=True)
         assert both.item.tolist() == [0, 1, 2]
         assert both.lefts.tolist() == [0, 1, 0]
         mean = np.array([1 / 11, 2 / 13])
