@@ -99,8 +99,8 @@ def shelf(results: Results, board: Leaderboard) -> str:
     experiment = results.experiment
     runs = sorted({line.runs // len(board.scenarios) for line in board.lines if line.agent in (*TEN, *RIVALS)})
     return "\n".join(
-        [*rows, "", f"Ten of {len(built_in())} agents, in italics what they are measured by. Score = (agent - random) / "
-         f"(oracle - random) over {len(board.scenarios)} scenarios, {experiment.budget:,} steps of learning, "
+        [*rows, "", f"Ten of {len(built_in())} agents; in italics what they are measured by. Score = (agent - random) "
+         f"/ (oracle - random) over {len(board.scenarios)} scenarios, {experiment.budget:,} steps of learning, "
          f"{' or '.join(map(str, runs))} seeds."]
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib
 import inspect
+import itertools
 import re
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +18,8 @@ PACKAGES = (
 )  # fmt: skip
 NOTE = "<!-- Made by recsim-llm docs from what the packages export. -->\n"
 INTRODUCTION = """
-What is listed here is public. The rest is private, and may change without notice. Names are imported from the package that
-they stand under, `from recsim_llm.worlds import build_world`. `help()` of each has shapes, units and errors.
+What is listed here is public. The rest is private, and may change without notice. Names are imported from the package
+that they stand under, `from recsim_llm.worlds import build_world`. `help()` of each has shapes, units and errors.
 """
 _ROLE = re.compile(r":(?:class|meth|func|attr|data|mod):`~?(?:[\w.]*\.)?(\w+)`")
 
@@ -69,7 +70,7 @@ def _constants(module: ModuleType) -> dict[str, str]:
     """The strings that stand below assignments in a module, by name."""
     body = _tree(module).body
     told: dict[str, str] = {}
-    for node, below in zip(body, body[1:], strict=False):
+    for node, below in itertools.pairwise(body):
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         text = below.value if isinstance(below, ast.Expr) else None
         if isinstance(target, ast.Name) and isinstance(text, ast.Constant) and isinstance(text.value, str):
