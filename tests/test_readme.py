@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -132,10 +133,33 @@ def test_every_room_and_every_file_of_the_flows_exists():
         assert (ROOT / room / first).is_file(), (room, first)
 
 
+def imported(path: Path) -> set[str]:
+    """Files of this repository that a module imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    files = {re.sub(r"^recsim_llm\.(envs|agents|benchmarks)\b", r"\1", name).replace(".", "/") for name in names}
+    return {f"{file}.py" for file in files} | {f"{file}/__init__.py" for file in files}
+
+
 @pytest.mark.parametrize(("flow", "most"), [("an action", 10), ("a persona", 10), ("a cell", 12)])
-def test_a_flow_passes_few_files(flow, most):
+def test_a_flow_passes_few_files_that_hang_together(flow, most):
     part = TEXTS["docs/architecture.md"].split(f"## From {flow}")[1].split("\n## ")[0]
-    assert 5 <= len(re.findall(r"^\d+\. `[\w/]+\.py`", part, re.MULTILINE)) <= most
+    files = re.findall(r"`([\w/]+/\w+\.py)`", "\n".join(re.findall(r"^\d+\. .*", part, re.MULTILINE)))
+    assert 5 <= len(files) <= most
+    links = {file: imported(ROOT / file) for file in files}
+    for file, found in links.items():  # through a package's exports too
+        links[file] = found | {other for init in found if init.endswith("__init__.py") and (ROOT / init).is_file()
+                               for other in imported(ROOT / init)}  # fmt: skip
+    reached, new = set(), {files[-1]}
+    while new:
+        file = new.pop()
+        reached.add(file)
+        new |= {other for other in files if other in links[file] or file in links[other]} - reached
+    assert reached == set(files), "files that no other file of the flow imports, nor they them"
 
 
 def test_all_pages_are_reached_from_the_readme():
