@@ -20,6 +20,7 @@ REWARD_TERMS = (*SIGNALS, "revenue", "satisfaction", "return", "churn")
 """What a reward may weigh: the signals (dwell in minutes), price paid, satisfaction, coming back, leaving for good."""
 
 CHOICES = ("multinomial", "cascade", "position")
+"""Built-in choice models."""
 
 
 @dataclass(frozen=True)
