@@ -120,7 +120,7 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "sasrec": ("recsim_llm.agents.neural.sasrec", "SASRecAgent"),
         "gru4rec": ("recsim_llm.agents.neural.gru4rec", "GRU4RecAgent"),
         "multi_task": ("recsim_llm.agents.neural.multi_task", "MultiTaskAgent"),
-        "tuned": ("recsim_llm.agents.llm.tuned", "TextTunedAgent"),
+        "tuned": ("recsim_llm.agents.llm.tuned", "FinetunedEncoderAgent"),
     },
     "language model": {
         "embedding_ranker": ("recsim_llm.agents.llm.embedding_ranker", "EmbeddingRankerAgent"),
