@@ -17,7 +17,7 @@ from recsim_llm.simulator.choice import WASTED
 from recsim_llm.simulator.intrinsics import fetch_row
 from recsim_llm.simulator.jit import jit
 from recsim_llm.simulator.maths import ONE, ZERO, exp
-from recsim_llm.simulator.memory import home_of, left_of, looked_again, minutes_of, recall
+from recsim_llm.simulator.memory import fetch_memory, left_of, looked_again, minutes_of, recall
 from recsim_llm.simulator.scoring import (
     bought_before,
     known_pull,
@@ -217,9 +217,8 @@ def fetch_lane(state, tails, action, b):
     fetch_row(lanes, b)
     fetch_row(codes, b)
     fetch_row(satiations, b)
-    memory = memories[b]
     for k in range(action.shape[0]):
-        fetch_row(memory[0], home_of(memory, max(action[k], 0)))
+        fetch_memory(lanes[b], memories[b], max(action[k], 0))
     fetch_row(feedbacks, b)
     fetch_row(slates, b)
     fetch_row(tails, b)

@@ -222,7 +222,7 @@ class State:
     code: NDArray[np.int16]  # [B, W] taste rounded, and factors
     interest: NDArray[np.float32]  # [B, D] in steps of the encodings
     satiation: NDArray[np.float32]  # [B, T]
-    memory: NDArray[np.uint32]  # [B, tables, words] see simulator/memory.py
+    memory: NDArray[np.uint32]  # [B, words] or [B, 2, words], see simulator/memory.py
     feedback: NDArray[np.float32]  # [B, K, S] of the last step
     slate: NDArray[np.int64]  # [B, K] items shown in the last step, -1 for a wasted slot
     provider: NDArray[np.void]  # [B, G] of PROVIDER_CELL; G = 0 where providers do not matter

@@ -14,8 +14,8 @@ from recsim_llm.simulator.simulator import Simulator, quiet
 
 CLICK, PURCHASE, SKIP = SIGNALS.index("click"), SIGNALS.index("purchase"), SIGNALS.index("skip")
 RULES = Rules(
-    choice="position", no_click=0.5, cart=0.0, purchase=0.0, leave=-2.0, churn=-60.0, repeat_look=0.13, repeat_life=90.0,
-    look_life=20.0, repeat=2.5, repeat_bought=1.5,
+    choice="position", no_click=0.5, cart=0.0, purchase=0.0, leave=-2.0, churn=-60.0,
+    repeat_look=0.13, repeat_life=90.0, look_life=20.0, repeat=2.5, repeat_bought=1.5,
 )  # fmt: skip
 Known = OrderedDict[int, tuple[int, int, int]]
 
@@ -65,7 +65,7 @@ class TestAgainstDictionary:
         monkeypatch.setattr(memory, "KEPT", kept)
         lanes, rng = 6, np.random.default_rng(items + kept)
         simulator = started(make_world(items=items, users=12), lanes, slate_size)
-        tables, words = simulator.state.memory.shape[1:]
+        tables, words = simulator.state.memory.ndim - 1, simulator.state.memory.shape[-1]
         known: list[Known] = [OrderedDict() for _ in range(lanes)]
         kinds, evicted = set(), 0
         for step in range(120):
