@@ -56,7 +56,7 @@ SOCIAL = Scenario(
         diffusion=0.02,
     ),
     reward={"click": 1.0, "like": 1.0, "share": 2.0},
-    horizon=200,
+    horizon=100,
 )
 
 
@@ -106,7 +106,7 @@ class SocialEnv(RecEnv):
     ## Episode End
 
     1. Termination: the member closed the app and never comes back.
-    2. Truncation: 200 screens, or `retention` days where that is given.
+    2. Truncation: 100 screens, or `retention` days where that is given.
 
     ## Arguments
 

@@ -291,7 +291,8 @@ RULES: dict[str, Any] = {
     "clickbait_pull": 0.6, "freshness": 1.3, "freshness_life": 2.0, "shelf_life": 5.0, "satiation": 1.4,
     "satiation_click": 0.3, "satiation_look": 0.05, "satiation_life": 0.5, "repeat": 2.5, "repeat_look": 0.2,
     "repeat_life": 6.0, "look_life": 9.0, "repeat_bought": 1.7, "price_weight": 0.7, "drift": 0.0,
-    "diffusion": 0.0, "look_time": 7.0, "no_click": 1.0, "cart": 0.5, "leave": -2.5, "churn": NEVER, "gap": 5.0, "dwell_time": 300.0,
+    "diffusion": 0.0, "look_time": 7.0, "no_click": 1.0, "cart": 0.5, "leave": -2.5,
+    "churn": NEVER, "gap": 5.0, "dwell_time": 300.0,
 }  # fmt: skip
 
 
