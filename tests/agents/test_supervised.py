@@ -104,15 +104,15 @@ class TestRanking:
         assert ranking.ranking_metrics(scores, one, (1, 2)) == ranking.ranking_metrics(scores, flags, (1, 2))
         assert ranking.recall_at(scores, one, 1) == 0.0
         assert ranking.recall_at(scores, one, 2) == 1.0
-        assert ranking.recall_at(scores, one, 1, action_mask=~np.array([[1, 0, 0], [0, 0, 1]], bool)) == 1.0
+        assert ranking.recall_at(scores, one, 1, allowed=~np.array([[1, 0, 0], [0, 0, 1]], bool)) == 1.0
 
     def test_bad_arguments(self) -> None:
         with pytest.raises(ConfigError, match=r"k must lie in \[1, 3\]"):
-            ranking.top(np.zeros((2, 3)), 4)
+            ranking.top_k(np.zeros((2, 3)), 4)
         with pytest.raises(ConfigError, match="something relevant"):
             ranking.recall(np.zeros((2, 1), int), np.zeros((2, 3), bool))
         with pytest.raises(ConfigError, match="allowed has shape"):
-            ranking.top(np.zeros((2, 3)), 1, np.ones((2, 2), bool))
+            ranking.top_k(np.zeros((2, 3)), 1, np.ones((2, 2), bool))
 
 
 class TestLog:
