@@ -1,8 +1,8 @@
 # make demo   a small benchmark with reward curves, in demo/
 # make test   the test suite
 # make check  style, types, layers, packaging
-# make bench  the tables and figures of the README, in benchmarks/stored/standard
-# make tables writes the stored results into the README
+# make bench  the standard study, in benchmarks/stored/standard
+# make docs   writes stored results into README and docs, and the pages that are made from code
 # Each makes the virtual environment it needs on first use and keeps it.
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test check bench tables clean
+.PHONY: demo test check bench docs clean
 
 demo: $(READY)
 	$(BIN)/recsim-llm demo --out demo
@@ -27,7 +27,8 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/recsim-llm bench --preset standard --out benchmarks/stored/standard
 
-tables: $(READY)
+docs: $(READY)
+	$(BIN)/recsim-llm docs
 	$(BIN)/python -m recsim_llm.benchmarks.analysis.readme
 
 # torch first: its exact version decides which build the rest is resolved against; the small causal language model

@@ -1,6 +1,7 @@
 """Recommenders: one algorithm per file, one protocol.
 
-The table holds strings, so that naming the agents imports none of them.
+The table holds strings, so that naming the agents imports none of them. What an agent of your own is made of is
+imported on first use.
 """
 
 from __future__ import annotations
@@ -10,9 +11,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsim_llm.errors import unknown
+from recsim_llm.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
+    from recsim_llm.agents.common.item_stats import credited, seen_slots
+    from recsim_llm.agents.common.top_k import top_k
     from recsim_llm.agents.core.base import Agent
+    from recsim_llm.agents.core.config import Config
+    from recsim_llm.agents.core.env_runner import EnvironmentSpec, Transition
+    from recsim_llm.agents.core.serving_session import UnknownEnvironmentWarning
+
+__all__ = [
+    "Agent",
+    "Config",
+    "CooldownConfig",
+    "EnvironmentSpec",
+    "RecentItems",
+    "Transition",
+    "UnknownEnvironmentWarning",
+    "credited",
+    "families",
+    "get",
+    "load",
+    "make",
+    "names",
+    "register",
+    "seen_slots",
+    "top_k",
+]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "common.cooldown": ("CooldownConfig", "RecentItems"),
+        "common.item_stats": ("credited", "seen_slots"),
+        "common.top_k": ("top_k",),
+        "core.base": ("Agent",),
+        "core.config": ("Config",),
+        "core.env_runner": ("EnvironmentSpec", "Transition"),
+        "core.serving_session": ("UnknownEnvironmentWarning",),
+    },
+)
 
 # family -> name -> (module, class)
 _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
@@ -80,7 +120,7 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "sasrec": ("recsim_llm.agents.neural.sasrec", "SASRecAgent"),
         "gru4rec": ("recsim_llm.agents.neural.gru4rec", "GRU4RecAgent"),
         "multi_task": ("recsim_llm.agents.neural.multi_task", "MultiTaskAgent"),
-        "tuned": ("recsim_llm.agents.llm.tuned", "TextTunedAgent"),
+        "tuned": ("recsim_llm.agents.llm.tuned", "FinetunedEncoderAgent"),
     },
     "language model": {
         "embedding_ranker": ("recsim_llm.agents.llm.embedding_ranker", "EmbeddingRankerAgent"),

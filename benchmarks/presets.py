@@ -71,7 +71,14 @@ STANDARD = Experiment(
     checkpoints=(0, 5_120, 10_240, 20_480),
     lanes=64,
     episodes=64,
-    env_kwargs={ABRUPT_DRIFT: {"drift_common": True, "drift_period": 80, "max_episode_steps": 320}},
+    env_kwargs={
+        ABRUPT_DRIFT: {
+            "drift_common": True,
+            "drift_period": 80,
+            "max_episode_steps": 320,
+            "rules": {"repeat": 3.0, "repeat_life": 96.0},  # posts come back, or the catalogue would be read up
+        }
+    },
     only={RETENTION: RETENTION_AGENTS, COLD_ITEMS: COLD_ITEMS_AGENTS, ABRUPT_DRIFT: ABRUPT_DRIFT_AGENTS},
     fewer_seeds=dict.fromkeys((row for row in STANDARD_AGENTS if agent_of(row) in SLOW_AGENTS), 5),
 )

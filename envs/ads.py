@@ -21,6 +21,7 @@ ADS = Scenario(
         repeat=2.5,
         repeat_look=0.35,
         repeat_life=24.0,
+        look_life=24.0,
         price_weight=1.0,
         bids=1.0,
         blindness=1.5,
@@ -61,7 +62,8 @@ class AdsEnv(RecEnv):
     A visitor sees one ad at a time while she reads something else. Advertisers bid: most pay for a click, the others a
     commission when the visitor buys what is advertised. Each has a budget for the day (of this visitor); when it is
     spent, its ads are off the shelf until midnight, and `action_masks()` tells so. An ad that she has seen lately tires
-    her (fatigue), and every ad that she leaves makes her look at ads less (blindness), which wears off over hours. Ads
+    her and recovers within days (fatigue), and every ad that she leaves makes her look at ads less (blindness), which
+    wears off over hours. Ads
     that promise too much are clicked and regretted; their advertisers bid high.
 
     The difficulty is to earn: a rare click on a high bid against frequent ones on low bids, commissions that
@@ -144,7 +146,8 @@ class AdsEnv(RecEnv):
 
     Budgets and pacing: Agarwal, Ghosh, Wei and You (2014), "Budget pacing for targeted online advertisements at
     LinkedIn". Fatigue: Aharon, Kaplan, Levy et al. (2019), "Soft frequency capping for improved ad click prediction".
-    Choice: McFadden (1974).
+    Wear-out by repetition: Pechmann and Stewart (1988), "Advertising repetition: a critical review of wearin and
+    wearout". Choice: McFadden (1974).
 
     ## Version History
 

@@ -64,7 +64,7 @@ class AgentInterface:
     def judging(self) -> dict[str, Any] | None:
         """With judge="live": the judge, the line from ratings to utilities, how much was asked; else None."""
         simulator = self.core.simulator
-        return simulator.opinions.facts() if isinstance(simulator, LiveSimulator) else None
+        return simulator.judge_utilities.facts() if isinstance(simulator, LiveSimulator) else None
 
     @property
     def context_names(self) -> tuple[str, ...]:

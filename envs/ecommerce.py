@@ -21,6 +21,8 @@ ECOMMERCE = Scenario(
         repeat=1.0,
         repeat_look=0.1,
         repeat_life=48.0,
+        look_life=48.0,
+        repeat_bought=8.0,
         price_weight=1.5,
         wallet=2.0,
         owned=4.0,
@@ -58,7 +60,8 @@ class EcommerceEnv(RecEnv):
 
     A customer sees ten products, looks closer at no more than one, may put it into the cart and may buy it. Prices hurt
     some customers more than others, a purchase must fit what is left of the month's money, and who has just bought a
-    coat wants no other coat for weeks. Every product has a text and a cover image; what the picture shows is not in the
+    coat wants no other coat for weeks, and the same one never again; a product that she only looked at may be looked at
+    again after some days. Every product has a text and a cover image; what the picture shows is not in the
     text, and customers have a taste for it.
 
     The difficulty is the funnel: what is clicked is not what is bought, what is bought is not what earns most, and
@@ -137,7 +140,9 @@ class EcommerceEnv(RecEnv):
     ## References
 
     Funnel: Ma et al. (2018), "Entire space multi-task model". Pictures: McAuley, Targett, Shi and van den Hengel
-    (2015), "Image-based recommendations on styles and substitutes". Choice: McFadden (1974).
+    (2015), "Image-based recommendations on styles and substitutes". Choice: McFadden (1974). What is
+    consumed again, and what is not: Anderson, Kumar, Tomkins and Vassilvitskii (2014), "The dynamics of repeat
+    consumption".
 
     ## Version History
 

@@ -21,6 +21,7 @@ MUSIC = Scenario(
         repeat=3.0,
         repeat_life=72.0,
         repeat_look=0.3,
+        look_life=72.0,
         look_time=15.0,
         dwell_time=180.0,
         dwell_spread=0.25,
@@ -45,7 +46,8 @@ class MusicEnv(RecEnv):
 
     A listener opens the player, hears one track after another and skips what she does not want. Tastes come from
     language-model encodings of what her persona says; genres wear out within a session and recover between sessions; a
-    track just heard is not wanted again soon. Satisfied listeners stay longer, come back sooner and leave for good less
+    track that was played comes back: it is not wanted again soon, and wanted as before after some days. Satisfied
+    listeners stay longer, come back sooner and leave for good less
     often.
 
     ## Action Space
@@ -121,7 +123,8 @@ class MusicEnv(RecEnv):
     ## References
 
     Choice: McFadden (1974). Satiation and sessions: Leqi et al. (2021), "Rebounding bandits for modeling satiation
-    effects". Slates: Ie et al. (2019), "RecSim".
+    effects". Slates: Ie et al. (2019), "RecSim". Tracks that come back: Anderson, Kumar, Tomkins and Vassilvitskii
+    (2014), "The dynamics of repeat consumption"; Kapoor et al. (2015), "Just in time recommendations".
 
     ## Version History
 

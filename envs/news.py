@@ -21,9 +21,10 @@ NEWS = Scenario(
         satiation_click=0.2,
         satiation_look=0.01,
         satiation_life=4.0,
-        repeat=4.0,
-        repeat_life=240.0,
-        repeat_look=0.1,
+        repeat=8.0,
+        repeat_life=0.0,
+        repeat_look=0.05,
+        look_life=240.0,
         look_time=2.0,
         dwell_time=75.0,
         dwell_spread=0.6,
@@ -51,7 +52,8 @@ class NewsEnv(RecEnv):
 
     A reader looks at a front page and opens at most one article. Articles appear through the episode, are most wanted
     in their first hours and are withdrawn after a week; sensational titles attract and disappoint; interests drift with
-    what is read and between visits. Readers who are often disappointed come back later or never.
+    what is read and between visits. An article that was read is not read again. Readers who are often disappointed
+    come back later or never.
 
     ## Action Space
 
@@ -127,7 +129,9 @@ class NewsEnv(RecEnv):
     ## References
 
     Choice: McFadden (1974). Slates and drift of interest: Ie et al. (2019), "RecSim" and "SlateQ". Freshness in news:
-    Li et al. (2010), "A contextual-bandit approach to personalized news article recommendation".
+    Li et al. (2010), "A contextual-bandit approach to personalized news article recommendation". What is
+    consumed again, and what is not: Anderson, Kumar, Tomkins and Vassilvitskii (2014), "The dynamics of repeat
+    consumption".
 
     ## Version History
 

@@ -65,7 +65,7 @@ class Options:
         judge_model: The judge: a name, folder or address as for :func:`recsim_llm.judges.load_judge`, or an object
             with ``name``, ``digest`` and ``rate``. Used with judge="live".
         judge_options: Settings of the judge, and "sample", "line" and "store" of
-            :class:`Opinions`: how ratings become utilities, and whether they are kept on
+            :class:`JudgeUtilities`: how ratings become utilities, and whether they are kept on
             disk.
         variant: What makes the task harder than the scenario; its fields are keyword arguments of their own.
     """

@@ -27,14 +27,14 @@ CLASSICS: dict[str, tuple[str, str, str, int, float | None]] = {
 }  # fmt: skip
 
 # name -> (module, scalar class, vector class, horizon, reward threshold). The threshold, a score that counts as solved,
-# lies half-way between a random policy and the myopic oracle.
+# lies half-way between a random policy and the myopic oracle, means over 256 held-out users.
 TABLE: dict[str, tuple[str, str, str, int, float | None]] = {
-    "Ads-v0": ("recsim_llm.envs.ads", "AdsEnv", "AdsVectorEnv", 200, 124.0),
-    "Ecommerce-v0": ("recsim_llm.envs.ecommerce", "EcommerceEnv", "EcommerceVectorEnv", 100, 390.0),
-    "Music-v0": ("recsim_llm.envs.music", "MusicEnv", "MusicVectorEnv", 100, 59.0),
-    "News-v0": ("recsim_llm.envs.news", "NewsEnv", "NewsVectorEnv", 100, 62.0),
-    "Social-v0": ("recsim_llm.envs.social", "SocialEnv", "SocialVectorEnv", 200, 610.0),
-    "Video-v0": ("recsim_llm.envs.video", "VideoEnv", "VideoVectorEnv", 100, 250.0),
+    "Ads-v0": ("recsim_llm.envs.ads", "AdsEnv", "AdsVectorEnv", 200, 106.0),
+    "Ecommerce-v0": ("recsim_llm.envs.ecommerce", "EcommerceEnv", "EcommerceVectorEnv", 100, 394.0),
+    "Music-v0": ("recsim_llm.envs.music", "MusicEnv", "MusicVectorEnv", 100, 51.0),
+    "News-v0": ("recsim_llm.envs.news", "NewsEnv", "NewsVectorEnv", 100, 49.0),
+    "Social-v0": ("recsim_llm.envs.social", "SocialEnv", "SocialVectorEnv", 100, 120.0),
+    "Video-v0": ("recsim_llm.envs.video", "VideoEnv", "VideoVectorEnv", 100, 107.0),
     **CLASSICS,
 }
 

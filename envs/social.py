@@ -22,9 +22,10 @@ SOCIAL = Scenario(
         satiation_click=0.1,
         satiation_look=0.01,
         satiation_life=3.0,
-        repeat=3.0,
-        repeat_look=0.3,
-        repeat_life=96.0,
+        repeat=8.0,
+        repeat_look=0.11,
+        repeat_life=0.0,
+        look_life=96.0,
         audience_life=2.0,
         audience_start=4.0,
         audience_needed=1.0,
@@ -55,7 +56,7 @@ SOCIAL = Scenario(
         diffusion=0.02,
     ),
     reward={"click": 1.0, "like": 1.0, "share": 2.0},
-    horizon=200,
+    horizon=100,
 )
 
 
@@ -67,7 +68,8 @@ class SocialEnv(RecEnv):
     A member scrolls through five posts and opens those that she likes. Creators publish as long as somebody looks at
     them: attention is their audience, it wears off in days, and who has none left publishes nothing more. What she
     likes and shares is talked about, and everything of that creator attracts her more for a while: members do not meet,
-    each has creators and an audience of her own. Tastes follow what is read.
+    each has creators and an audience of her own. Tastes follow what is read. A post
+    that was read is not read again.
 
     The difficulty is the commons: a feed that shows only the best creators loses the others, and with them what it
     could have shown next week; a feed that follows likes narrows what its member likes (`truth_leaning` tells how far;
@@ -104,7 +106,7 @@ class SocialEnv(RecEnv):
     ## Episode End
 
     1. Termination: the member closed the app and never comes back.
-    2. Truncation: 200 screens, or `retention` days where that is given.
+    2. Truncation: 100 screens, or `retention` days where that is given.
 
     ## Arguments
 
@@ -148,7 +150,8 @@ class SocialEnv(RecEnv):
     Creators: Mladenov, Creager, Ben-Porat et al. (2020), "Optimizing long-term social welfare in recommender systems";
     Zhan et al. (2021), "Towards content provider aware recommender systems". Filter bubbles: Pariser (2011); Chaney,
     Stewart and Engelhardt (2018), "How algorithmic confounding in recommendation systems increases homogeneity and
-    decreases utility".
+    decreases utility". What is consumed again, and what is not: Anderson, Kumar, Tomkins and Vassilvitskii (2014), "The
+    dynamics of repeat consumption".
 
     ## Version History
 

@@ -18,9 +18,10 @@ VIDEO = Scenario(
         satiation_click=0.2,
         satiation_look=0.01,
         satiation_life=3.0,
-        repeat=4.0,
-        repeat_look=0.1,
-        repeat_life=240.0,
+        repeat=8.0,
+        repeat_look=0.05,
+        repeat_life=0.0,
+        look_life=240.0,
         clickbait_pull=3.0,
         clickbait_regret=3.0,
         quality_gain=1.0,
@@ -55,7 +56,7 @@ class VideoEnv(RecEnv):
 
     A viewer sees five videos and watches at most one. Almost a third have titles that promise too much: they are opened
     and soon closed. What she gets sets her mood, and the mood decides how soon she closes the app, when she comes back
-    and whether she comes back at all.
+    and whether she comes back at all. A video that was watched is not watched again.
 
     The difficulty is the long run: showing what is most likely to be opened fills this evening and empties the month.
     With `retention=30` an episode is a month of calendar time, however many rows are seen in it.
@@ -134,6 +135,8 @@ class VideoEnv(RecEnv):
 
     Watch time and clickbait: Covington, Adams and Sargin (2016), "Deep neural networks for YouTube recommendations".
     Long-term satisfaction: Ie et al. (2019), "RecSim"; Hohnhold, O'Brien and Tang (2015), "Focusing on the long-term".
+    What is consumed again, and what is not: Anderson, Kumar, Tomkins and Vassilvitskii (2014), "The dynamics of repeat
+    consumption".
 
     ## Version History
 

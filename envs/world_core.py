@@ -62,10 +62,10 @@ class WorldCore(Core):
         if options.judge is None:
             simulator = Simulator(self.world, rules, **settings)
         else:
-            from recsim_llm.judges.judge_utilities import opinions_of
+            from recsim_llm.judges.judge_utilities import load_judge_utilities
 
-            opinions = opinions_of(self.world, options.judge_model, options.judge_options)
-            simulator = LiveSimulator(self.world, rules, opinions=opinions, **settings)
+            judge_utilities = load_judge_utilities(self.world, options.judge_model, options.judge_options)
+            simulator = LiveSimulator(self.world, rules, judge_utilities=judge_utilities, **settings)
         super().__init__(scenario, options, simulator, reward_function, weights)
         self.rewarded = counted(weights) if reward_function is None else []
         if options.num_candidates is not None or options.history or options.group:

@@ -1,4 +1,4 @@
-"""The one family of errors that the package raises on purpose.
+"""Errors that the package raises on purpose.
 
 Every message says what is wrong, the value seen, why it is wrong, and how to mend it.
 """

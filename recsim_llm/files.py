@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Atomic writing of files: a reader sees the old content or the new."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the package keeps what it can make again: compiled code, encodings, converted models, ratings."""
+"""Cache folder: compiled code, encodings, converted models, ratings."""
 
 from __future__ import annotations
 

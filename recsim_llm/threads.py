@@ -1,4 +1,4 @@
-"""PyTorch on one thread for a while."""
+"""Context manager: PyTorch on one thread."""
 
 from __future__ import annotations
 

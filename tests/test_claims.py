@@ -16,11 +16,18 @@ from recsim_llm._version import __version__
 from recsim_llm.agents.core.env_runner import EnvironmentSpec
 from recsim_llm.agents.docs import abilities, built_in
 from recsim_llm.benchmarks import preset
-from recsim_llm.benchmarks.analysis import readme
+from recsim_llm.benchmarks.analysis import readme, scores
 from recsim_llm.envs.registration import VARIANTS, scenarios
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+AUDITED = (
+    "README.md", "docs/results.md", "docs/classics.md", "docs/environments-guide.md", "docs/agents-guide.md",
+    "docs/worlds.md", "docs/language-models.md", "docs/benchmarks.md", "docs/architecture.md",
+)  # fmt: skip
+"""Pages whose every number is generated or checked here; docs/performance.md also says on what it was measured."""
+TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in AUDITED}
+TOGETHER = "\n".join(TEXTS.values())
 GENERATED = re.compile(r"<!-- (\w+):begin -->.*?<!-- \1:end -->", re.DOTALL)
 BLOCK = re.compile(r"```.*?```", re.DOTALL)
 NUMBER = re.compile(
@@ -48,7 +55,7 @@ CLAIMS = {
     r"One core simulates more than a million user-steps": lambda: (
         stored("speed.json")["threads"] == 1 and slowest_over_a_thousand_items() > 1e6
     ),
-    r"Random scores 0 and the myopic oracle 1: a score below 0 or above 1 is possible": lambda: (
+    r"Random scores 0\s+and the myopic oracle 1[:.] [aA] score below 0 or above 1 is possible": lambda: (
         {line["agent"]: line["score"]["value"] for line in stored("standard/summary.json")["agents"]}["oracle"] == 1
     ),
     r"ten recommenders on two worlds": lambda: (len(preset("demo").agents), len(preset("demo").scenarios)) == (10, 2),
@@ -60,23 +67,24 @@ CLAIMS = {
     r"a page of 10": lambda: slate("Ecommerce") == 10,
     r"a feed of 5": lambda: slate("Social") == 5,
     r"opt_out=0\.2": lambda: gym.make("recsim_llm/News-v0", drift="abrupt", opt_out=0.2) is not None,
-    r"registered under fourteen of them": lambda: len(VARIANTS) == 14,
+    r"registered under fourteen task variants": lambda: len(VARIANTS) == 14,
     r"Ie et al\. 2019": lambda: True,  # the year of a paper
     r"searches catalogues of 100,000 items and more": lambda: True,  # a size that tests/envs/test_wrappers.py builds
     r'\["jazz trios", 1\], \["opera", -1\]': lambda: True,  # an example's valences
     r'rules=\{"satiation": 2\.0\}': lambda: gym.make("recsim_llm/News-v0", rules={"satiation": 2.0}) is not None,
-    r"what a million items and users take": lambda: "| 1,000,000 |" in (ROOT / "docs/performance.md").read_text(),
+    r"arXiv 2108\.13264": lambda: "arXiv 2108.13264" in str(scores.__doc__),
 }
-"""What the README says with a number outside its generated sections, and whether it is so."""
+"""What pages say with a number outside of their generated sections, and whether it is so."""
 
 
-def typed() -> str:
-    """The README without generated sections and without code blocks."""
-    return BLOCK.sub("", GENERATED.sub("", README))
+def typed(text: str) -> str:
+    """A page without generated sections, code blocks and the numbers of lists."""
+    return re.sub(r"^\d+\. ", "", BLOCK.sub("", GENERATED.sub("", text)), flags=re.MULTILINE)
 
 
-def test_every_number_of_the_readme_is_generated_or_checked():
-    text = typed()
+@pytest.mark.parametrize("page", AUDITED)
+def test_every_number_of_a_page_is_generated_or_checked(page):
+    text = typed(TEXTS[page])
     covered = [match.span() for claim in CLAIMS for match in re.finditer(claim, text)]
     alone = [
         text[max(0, match.start() - 40) : match.end() + 20]
@@ -89,8 +97,7 @@ def test_every_number_of_the_readme_is_generated_or_checked():
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_claim_holds(claim):
-    if not re.search(claim, README):
-        pytest.skip("the README does not say it any more")
+    assert re.search(claim, TOGETHER), "no page says it any more"
     assert CLAIMS[claim]()
 
 
@@ -114,9 +121,10 @@ def test_what_was_found_false_is_not_said_again(sentence):
 
 
 def test_agents_are_counted_by_the_registry():
-    assert f"There are {len(built_in())} agents" in README
+    assert f"There are {len(built_in())} agents" in TEXTS["docs/agents-guide.md"]
+    assert f"Ten of {len(built_in())} agents" in README
     assert len(built_in()) == len(set(built_in()) & set(agents.names()))
-    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "agents.md"):
+    for path in (ROOT / "CHANGELOG.md", ROOT / "docs" / "agents.md", ROOT / "docs" / "agents-guide.md"):
         for said in re.findall(r"\b(\d[\d,]*|\w+ty-\w+) agents\b", path.read_text(encoding="utf-8")):
             assert said in (str(len(built_in())),), (path, said)
 
@@ -218,7 +226,7 @@ def test_the_command_shows_the_statements(tmp_path, monkeypatch, capsys):
 
 def test_the_study_of_tuning_stands_beside_recommenders_without_texts():
     found = stored("tuning/results.json")["references"]
-    text = GENERATED.search(README[README.index("<!-- language:begin -->") :]).group()
+    text = next(part.group() for part in GENERATED.finditer(TEXTS["docs/language-models.md"]) if part[1] == "language")
     for name, said in (("popularity", "popularity"), ("ease", "EASE")):
         assert f"{said} {found[name]['recall']['mean']:.3f}" in text
 
@@ -254,7 +262,7 @@ def test_findings_are_those_of_the_summary():
     """The generated conclusions against the stored summary, by other code."""
     summary = {line["agent"]: line["scores"] for line in stored("standard/summary.json")["agents"]}
     able = [name for name in summary if name not in ("random", "oracle", "lookahead")]
-    text = README[README.index("<!-- findings:begin -->") : README.index("<!-- findings:end -->")]
+    text = next(part.group() for part in GENERATED.finditer(TEXTS["docs/results.md"]) if part[1] == "findings")
     for scenario, popular in summary["popularity"].items():
         above = [name for name in able if summary[name][scenario]["low"] > popular["high"]]
         row = next(line for line in text.splitlines() if line.startswith(f"| {scenario[11:-3]} |"))
@@ -262,6 +270,24 @@ def test_findings_are_those_of_the_summary():
         assert {name for name in row.split("|")[3].strip().split(", ") if name != "none"} <= set(above)
         low = {name for name in able if summary[name][scenario]["low"] <= 0}
         assert {name for name in row.split("|")[4].strip().split(", ") if name != "none"} == low
+
+
+def test_scores_of_the_readme_are_those_of_the_summary():
+    summary = {line["agent"]: line["score"] for line in stored("standard/summary.json")["agents"]}
+    rows = re.findall(
+        r"^\| \[\*?(\w+)\*?\]\(docs/agents.*\| (-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\] \|$", README, re.MULTILINE
+    )
+    assert len(rows) == 13
+    for name, *said in rows:
+        value = summary[name]
+        assert [float(number) for number in said] == pytest.approx(
+            [value[k] for k in ("value", "low", "high")], abs=6e-3
+        )
+
+
+def test_the_guide_has_every_task_variant():
+    table = TEXTS["docs/environments-guide.md"].split("| part of the id |")[1].split("\n\n")[0]
+    assert sorted(re.findall(r"`([\w-]+)`", table)) == sorted(VARIANTS)
 
 
 def test_citation_is_of_this_version():

@@ -1,4 +1,4 @@
-"""What the bandits without context share: what they gain by an item, on which scale, and how they serve."""
+"""Multi-armed bandits over items: counts of what each item gained, the scale of gains, and how slates are served."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.common.item_stats import Floats64, ItemCounts, credited, seen_slots
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.common.sampling import tied
-from recsim_llm.agents.common.slates import Chances, best
+from recsim_llm.agents.common.sampling import top_k_random_ties
+from recsim_llm.agents.common.top_k import Chances, top_k
+from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError
 
 GAINS = ("reward", "click")
+RARE = 1e-4
+"""The mean of a prior stays that far from 0 and 1."""
 
 
 @dataclass(frozen=True)
-class BanditConfig(RememberingConfig):
+class BanditConfig(CooldownConfig):
     """Settings of :class:`BanditAgent`.
 
     Attributes:
@@ -39,8 +42,11 @@ class BanditConfig(RememberingConfig):
         self._within(0.0, 1e12, "span")
 
 
-class BanditAgent(RememberingAgent, abc.ABC):
-    """Counts what each item gains, whoever looks at it.
+class BanditAgent(Agent, abc.ABC):
+    """Multi-armed bandit over items: counts what each item gains, whoever looks at it.
+
+    Subclasses write :meth:`scores`, by which items are served, and :meth:`index`, by which they are explored, or
+    :meth:`explore` in its place.
 
     Bounds and posteriors of the literature are of gains in [0, 1]; clicks are, revenue and minutes are not. Gains are
     divided by s = sum g^2 / sum g over all looks so far, at which their second moment equals their mean, as for gains
@@ -54,6 +60,7 @@ class BanditAgent(RememberingAgent, abc.ABC):
     arrives together.
     """
 
+    State: ClassVar[type | None] = RecentItems
     Config: ClassVar[type[Config]] = BanditConfig
     config: BanditConfig
 
@@ -67,9 +74,17 @@ class BanditAgent(RememberingAgent, abc.ABC):
     def scores(self) -> Floats64:
         """How good each item is known to be, [I]."""
 
-    @abc.abstractmethod
+    def index(self) -> Floats64:
+        """What a slate holds the K highest of while learning, [I]; infinite for items that nobody has looked at."""
+        return self.scores()
+
     def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
-        """Slates [B, K] of the allowed items [B, I], exploration included, and the probability of each slot."""
+        """Slates [B, K] of the allowed items [B, I], exploration included, and the probability of each slot.
+
+        The highest indices. Equals come in an order that is drawn for each user and step, so that at the start B users
+        try B items; nothing else is left to chance.
+        """
+        return top_k_random_ties(self.index(), action_mask, self.env_spec.slate_size, rng)
 
     def act(
         self,
@@ -81,10 +96,10 @@ class BanditAgent(RememberingAgent, abc.ABC):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best items known, or what the algorithm tries."""
-        memory = self.recall(obs, state, episode_start)
-        rested = self.rested(memory, action_mask)
+        memory = self.cooldown.recall(obs, state, episode_start)
+        rested = self.cooldown.eligible(memory, action_mask)
         if deterministic:
-            slates = best(self.scores() + self.ties, rested, self.env_spec.slate_size)
+            slates = top_k(self.scores() + self.ties, rested, self.env_spec.slate_size)
         else:
             slates, self.propensity = self.explore(rested, rng)
         return slates, memory.noting(slates)
@@ -128,48 +143,23 @@ class BanditAgent(RememberingAgent, abc.ABC):
         return np.divide(self.unit(counts.gains, counts.looks), counts.looks, where=counts.looks > 0.0,
                          out=np.zeros(len(counts.looks)))  # fmt: skip
 
+    def beta_posterior(self, prior: float, mean: float) -> tuple[Floats64, Floats64]:
+        """Parameters of the Beta posterior of each item's gain, [I] and [I].
+
+        Args:
+            prior: Looks that the prior is worth.
+            mean: Mean of the prior; 0 takes the mean gain of all items so far.
+        """
+        counts = self.counts
+        wins = self.unit(counts.gains, counts.looks)
+        looks = float(counts.looks.sum())
+        seen = float(wins.sum()) / looks if looks > 0.0 else 0.5
+        centre = mean or min(max(seen, RARE), 1.0 - RARE)
+        return prior * centre + wins, prior * (1.0 - centre) + counts.looks - wins
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Counts, the order of ties and the scale of gains."""
         return {**self.counts.arrays(), "ties": self.ties, "scale": self.scale}
-
-
-@dataclass(frozen=True)
-class IndexConfig(BanditConfig):
-    """Settings of :class:`IndexAgent`.
-
-    Attributes:
-        strength: Looks by which an item's mean gain is drawn towards the mean of all when it is served without
-            exploration.
-    """
-
-    strength: float = 5.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._within(1e-6, 1e12, "strength")
-
-
-class IndexAgent(BanditAgent):
-    """Shows the items of the highest index, an upper bound of what they gain on average.
-
-    Items that nobody has looked at come first. Equals come in an order that is drawn for each user and step, so that
-    at the start B users try B items; nothing else is left to chance.
-    """
-
-    Config: ClassVar[type[Config]] = IndexConfig
-    config: IndexConfig
-
-    @abc.abstractmethod
-    def index(self) -> Floats64:
-        """The index of each item on the scale of gains from 0 to 1, infinite for those not looked at, [I]."""
-
-    def scores(self) -> Floats64:
-        """Smoothed mean gains."""
-        return self.counts.rate(self.config.strength)
-
-    def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
-        """The highest indices."""
-        return tied(self.index(), action_mask, self.env_spec.slate_size, rng)
 
 
 def with_bonus(means: Floats64, looks: Floats64, width: float) -> Floats64:

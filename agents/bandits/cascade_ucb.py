@@ -1,4 +1,4 @@
-"""CascadeUCB1."""
+"""CascadeUCB1: UCB for users who read a slate from the top."""
 
 from __future__ import annotations
 
@@ -8,28 +8,32 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.bandits.base import IndexAgent, IndexConfig, with_bonus
+from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig, with_bonus
 from recsim_llm.agents.common.item_stats import Floats64
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Transition
 
 
 @dataclass(frozen=True)
-class CascadeUCBConfig(IndexConfig):
+class CascadeUCBConfig(BanditConfig):
     """Settings of :class:`CascadeUCBAgent`.
 
     Attributes:
+        strength: Looks by which an item's mean gain is drawn towards the mean of all when it is served without
+            exploration.
         width: Factor of the logarithm in the bound; 1.5 is the paper's.
     """
 
+    strength: float = 5.0
     width: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._within(1e-6, 1e12, "strength")
         self._within(0.0, 1e6, "width")
 
 
-class CascadeUCBAgent(IndexAgent):
+class CascadeUCBAgent(BanditAgent):
     """Takes users to read a slate from the top until something is clicked, and shows the highest upper bounds.
 
     Equation: index_i = mean_i + sqrt(width ln t / n_i), t the steps of users so far, n_i the times that item i stood at
@@ -54,6 +58,10 @@ class CascadeUCBAgent(IndexAgent):
         """No steps."""
         super().setup(rng)
         self.steps = np.zeros(1)
+
+    def scores(self) -> Floats64:
+        """Smoothed mean gains."""
+        return self.counts.rate(self.config.strength)
 
     def index(self) -> Floats64:
         """The equation."""

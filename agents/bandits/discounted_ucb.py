@@ -1,4 +1,4 @@
-"""UCB with discounted counts."""
+"""Discounted UCB."""
 
 from __future__ import annotations
 
@@ -7,31 +7,35 @@ from typing import ClassVar
 
 import numpy as np
 
-from recsim_llm.agents.bandits.base import IndexAgent, IndexConfig, with_bonus
+from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig, with_bonus
 from recsim_llm.agents.common.item_stats import Floats64
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Transition
 
 
 @dataclass(frozen=True)
-class DiscountedUCBConfig(IndexConfig):
+class DiscountedUCBConfig(BanditConfig):
     """Settings of :class:`DiscountedUCBAgent`.
 
     Attributes:
+        strength: Looks by which an item's mean gain is drawn towards the mean of all when it is served without
+            exploration.
         memory: Steps of users in which a look loses the factor e of its weight [steps].
         xi: Width of the bound; the theorem asks for more than 1/2.
     """
 
+    strength: float = 5.0
     memory: float = 10_000.0
     xi: float = 0.02
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._within(1e-6, 1e12, "strength")
         self._within(1.0, 1e12, "memory")
         self._within(0.0, 1e6, "xi")
 
 
-class DiscountedUCBAgent(IndexAgent):
+class DiscountedUCBAgent(BanditAgent):
     """Shows the items with the highest upper bound, where old looks count less and less, for tastes that change.
 
     Equation: index_i = mean_i + 2 sqrt(xi ln n / n_i), n_i the sum over looks at item i of gamma^(steps since then), n
@@ -52,6 +56,10 @@ class DiscountedUCBAgent(IndexAgent):
     name: ClassVar[str] = "discounted_ucb"
     Config: ClassVar[type[Config]] = DiscountedUCBConfig
     config: DiscountedUCBConfig
+
+    def scores(self) -> Floats64:
+        """Smoothed mean gains."""
+        return self.counts.rate(self.config.strength)
 
     def index(self) -> Floats64:
         """The equation."""

@@ -1,4 +1,4 @@
-"""Epsilon-greedy over items, and what others need who explore in this way."""
+"""Epsilon-greedy bandit."""
 
 from __future__ import annotations
 
@@ -9,67 +9,36 @@ import numpy as np
 
 from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig
 from recsim_llm.agents.common.item_stats import Floats64
-from recsim_llm.agents.common.slates import Chances, best, mixed
+from recsim_llm.agents.common.sampling import epsilon_at, epsilon_greedy
+from recsim_llm.agents.common.top_k import Chances, top_k
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Slates
 
 
 @dataclass(frozen=True)
-class ExploringConfig(BanditConfig):
-    """Settings of :class:`ExploringAgent`.
+class EpsilonGreedyConfig(BanditConfig):
+    """Settings of :class:`EpsilonGreedyAgent`.
 
     Attributes:
         epsilon: Probability that a slot explores, in the long run.
         epsilon_start: The same at the first step.
         decay: Steps of users in which what lies between the two falls by the factor e [steps].
+        strength: Looks by which an item's mean reward is drawn towards the mean of all.
     """
 
     epsilon: float = 0.1
     epsilon_start: float = 1.0
     decay: float = 10_000.0
+    strength: float = 5.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._within(0.0, 1.0, "epsilon", "epsilon_start")
         self._within(1e-6, 1e12, "decay")
-
-
-class ExploringAgent(BanditAgent):
-    """Shows the best items known; each slot explores with probability epsilon."""
-
-    Config: ClassVar[type[Config]] = ExploringConfig
-    config: ExploringConfig
-
-    @property
-    def epsilon(self) -> float:
-        """Probability that a slot explores now."""
-        config = self.config
-        left = float(np.exp(-self.num_timesteps / config.decay))
-        return config.epsilon + (config.epsilon_start - config.epsilon) * left
-
-    def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
-        """The best, each slot exploring with probability epsilon."""
-        return mixed(
-            best(self.scores() + self.ties, action_mask, self.env_spec.slate_size), action_mask, self.epsilon, rng
-        )
-
-
-@dataclass(frozen=True)
-class EpsilonGreedyConfig(ExploringConfig):
-    """Settings of :class:`EpsilonGreedyAgent`.
-
-    Attributes:
-        strength: Looks by which an item's mean reward is drawn towards the mean of all.
-    """
-
-    strength: float = 5.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
         self._within(1e-6, 1e12, "strength")
 
 
-class EpsilonGreedyAgent(ExploringAgent):
+class EpsilonGreedyAgent(BanditAgent):
     """With probability epsilon a random item, else the one with the highest mean reward.
 
     Equation: Q_i = (sum of rewards of i + m c) / (looks_i + m); slot k holds the k-th best item with probability 1 -
@@ -87,6 +56,17 @@ class EpsilonGreedyAgent(ExploringAgent):
     Config: ClassVar[type[Config]] = EpsilonGreedyConfig
     config: EpsilonGreedyConfig
 
+    @property
+    def epsilon(self) -> float:
+        """Probability that a slot explores now."""
+        config = self.config
+        return epsilon_at(self.num_timesteps, config.epsilon_start, config.epsilon, config.decay)
+
     def scores(self) -> Floats64:
         """Smoothed mean rewards."""
         return self.counts.rate(self.config.strength)
+
+    def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
+        """The best, each slot exploring with probability epsilon."""
+        greedy = top_k(self.scores() + self.ties, action_mask, self.env_spec.slate_size)
+        return epsilon_greedy(greedy, action_mask, self.epsilon, rng)

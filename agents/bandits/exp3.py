@@ -1,4 +1,4 @@
-"""EXP3."""
+"""EXP3: exponential weights for adversarial bandits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig
 from recsim_llm.agents.common.item_stats import Floats64, seen_slots
-from recsim_llm.agents.common.sampling import softmax
-from recsim_llm.agents.common.slates import Chances
+from recsim_llm.agents.common.sampling import plackett_luce
+from recsim_llm.agents.common.top_k import Chances
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Slates, Transition
 
@@ -61,7 +61,7 @@ class Exp3Agent(BanditAgent):
 
     def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
         """Draws by the equation."""
-        return softmax(self.scores(), action_mask, self.env_spec.slate_size, rng, uniform=self.config.gamma)
+        return plackett_luce(self.scores(), action_mask, self.env_spec.slate_size, rng, uniform=self.config.gamma)
 
     def update(self, transition: Transition) -> None:
         """Adds 1 / p to the looks and x / p to the gains of each slot that was looked at; without p, nothing."""

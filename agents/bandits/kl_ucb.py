@@ -1,4 +1,4 @@
-"""KL-UCB for gains between 0 and 1."""
+"""KL-UCB: upper bounds by the Kullback-Leibler divergence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from recsim_llm.agents.bandits.base import IndexAgent, IndexConfig
+from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig
 from recsim_llm.agents.common.item_stats import Floats64
 from recsim_llm.agents.core.config import Config
 from recsim_llm.simulator.jit import jit
@@ -17,21 +17,25 @@ CLOSE = 1e-13
 
 
 @dataclass(frozen=True)
-class KLUCBConfig(IndexConfig):
+class KLUCBConfig(BanditConfig):
     """Settings of :class:`KLUCBAgent`.
 
     Attributes:
+        strength: Looks by which an item's mean gain is drawn towards the mean of all when it is served without
+            exploration.
         c: Factor of ln ln t; 3 is that of the theorem, 0 that of practice.
     """
 
+    strength: float = 5.0
     c: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._within(1e-6, 1e12, "strength")
         self._within(0.0, 1e3, "c")
 
 
-class KLUCBAgent(IndexAgent):
+class KLUCBAgent(BanditAgent):
     """Shows the items whose mean gain could, by Chernoff's bound, be the highest.
 
     Equation: index_i = max {q: n_i d(mean_i, q) <= ln t + c ln ln t}, d(p, q) = p ln(p/q) + (1-p) ln((1-p)/(1-q)), t
@@ -49,6 +53,10 @@ class KLUCBAgent(IndexAgent):
     name: ClassVar[str] = "kl_ucb"
     Config: ClassVar[type[Config]] = KLUCBConfig
     config: KLUCBConfig
+
+    def scores(self) -> Floats64:
+        """Smoothed mean gains."""
+        return self.counts.rate(self.config.strength)
 
     def index(self) -> Floats64:
         """The equation."""

@@ -1,4 +1,4 @@
-"""UCB over a sliding window."""
+"""Sliding-window UCB."""
 
 from __future__ import annotations
 
@@ -8,32 +8,36 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.bandits.base import IndexAgent, IndexConfig, with_bonus
+from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig, with_bonus
 from recsim_llm.agents.common.item_stats import Floats64, seen_slots
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Transition
 
 
 @dataclass(frozen=True)
-class SlidingWindowUCBConfig(IndexConfig):
+class SlidingWindowUCBConfig(BanditConfig):
     """Settings of :class:`SlidingWindowUCBAgent`.
 
     Attributes:
+        strength: Looks by which an item's mean gain is drawn towards the mean of all when it is served without
+            exploration.
         window: The last window K looks count, K the slots of a slate: those of that many steps of users who look at
             all of them [steps].
         xi: Width of the bound; the theorem asks for more than 1/2.
     """
 
+    strength: float = 5.0
     window: int = 10_000
     xi: float = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._within(1e-6, 1e12, "strength")
         self._within(1, 10_000_000, "window")
         self._within(0.0, 1e6, "xi")
 
 
-class SlidingWindowUCBAgent(IndexAgent):
+class SlidingWindowUCBAgent(BanditAgent):
     """Shows the items with the highest upper bound, judged by the last looks alone, for tastes that change abruptly.
 
     Equation: index_i = mean_i + sqrt(xi ln min(t, W) / n_i), where n_i and mean_i are looks at item i and their
@@ -58,6 +62,10 @@ class SlidingWindowUCBAgent(IndexAgent):
         self._item: NDArray[np.int64] = np.full(self.config.window * self.env_spec.slate_size, -1)
         self._gain: Floats64 = np.zeros(len(self._item))
         self._seen: NDArray[np.int64] = np.zeros(1, np.int64)
+
+    def scores(self) -> Floats64:
+        """Smoothed mean gains."""
+        return self.counts.rate(self.config.strength)
 
     def index(self) -> Floats64:
         """The equation."""

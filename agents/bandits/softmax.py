@@ -1,4 +1,4 @@
-"""Softmax exploration."""
+"""Softmax (Boltzmann) exploration."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig
 from recsim_llm.agents.common.item_stats import Floats64
-from recsim_llm.agents.common.sampling import softmax
-from recsim_llm.agents.common.slates import Chances
+from recsim_llm.agents.common.sampling import plackett_luce
+from recsim_llm.agents.common.top_k import Chances
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Slates
 
@@ -62,4 +62,4 @@ class SoftmaxAgent(BanditAgent):
 
     def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
         """Draws by the equation."""
-        return softmax(self.scores() / self.config.temperature, action_mask, self.env_spec.slate_size, rng)
+        return plackett_luce(self.scores() / self.config.temperature, action_mask, self.env_spec.slate_size, rng)

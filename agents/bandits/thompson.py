@@ -9,13 +9,10 @@ import numpy as np
 
 from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig
 from recsim_llm.agents.common.item_stats import Floats64
-from recsim_llm.agents.common.sampling import agreeing
-from recsim_llm.agents.common.slates import Chances
+from recsim_llm.agents.common.sampling import top_k_of_beta_samples
+from recsim_llm.agents.common.top_k import Chances
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Slates
-
-RARE = 1e-4
-"""The prior's mean stays that far from 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,8 @@ class ThompsonAgent(BanditAgent):
     or 1: Agrawal and Goyal (2012), "Analysis of Thompson sampling for the multi-armed bandit problem".
 
     Propensity: each user gets one of ``draws`` samples of the whole posterior, all equally likely. The probability is
-    given these samples: the share of those that agree, see :func:`agreeing`. Averaged over
-    samples it is that of the posterior.
+    given these samples: the share of those that agree, see
+    :func:`~recsim_llm.agents.common.sampling.top_k_of_samples`. Averaged over samples it is that of the posterior.
 
     Origin of the defaults: m = 2 with c = 1/2 is the uniform prior of Chapelle and Li. Deviations: the prior's mean
     follows the data (empirical Bayes), as a thousand arms with rates far from 1/2 would each have to be tried first
@@ -65,26 +62,12 @@ class ThompsonAgent(BanditAgent):
     Config: ClassVar[type[Config]] = ThompsonConfig
     config: ThompsonConfig
 
-    def posterior(self) -> tuple[Floats64, Floats64]:
-        """Parameters of the Beta posterior of each item, [I] and [I]."""
-        counts, config = self.counts, self.config
-        wins = self.unit(counts.gains, counts.looks)
-        looks = float(counts.looks.sum())
-        seen = float(wins.sum()) / looks if looks > 0.0 else 0.5
-        mean = config.mean or min(max(seen, RARE), 1.0 - RARE)
-        return config.prior * mean + wins, config.prior * (1.0 - mean) + counts.looks - wins
-
     def scores(self) -> Floats64:
         """Posterior means."""
-        wins, losses = self.posterior()
+        wins, losses = self.beta_posterior(self.config.prior, self.config.mean)
         return wins / (wins + losses)
 
     def explore(self, action_mask: Flags, rng: np.random.Generator) -> tuple[Slates, Chances]:
         """The best of posterior draws."""
-        wins, losses = self.posterior()
-        some = np.flatnonzero(action_mask.any(0))  # a draw costs more than a comparison
-        samples = np.zeros((self.config.draws, len(wins)))
-        samples[:, some] = rng.beta(wins[some], losses[some], size=(len(samples), len(some)))
-        return agreeing(
-            samples, rng.integers(len(samples), size=len(action_mask)), action_mask, self.env_spec.slate_size
-        )
+        wins, losses = self.beta_posterior(self.config.prior, self.config.mean)
+        return top_k_of_beta_samples(wins, losses, self.config.draws, action_mask, self.env_spec.slate_size, rng)

@@ -1,4 +1,4 @@
-"""UCB1."""
+"""UCB1: upper confidence bounds by Hoeffding's inequality."""
 
 from __future__ import annotations
 
@@ -7,27 +7,31 @@ from typing import ClassVar
 
 import numpy as np
 
-from recsim_llm.agents.bandits.base import IndexAgent, IndexConfig, with_bonus
+from recsim_llm.agents.bandits.base import BanditAgent, BanditConfig, with_bonus
 from recsim_llm.agents.common.item_stats import Floats64
 from recsim_llm.agents.core.config import Config
 
 
 @dataclass(frozen=True)
-class UCB1Config(IndexConfig):
+class UCB1Config(BanditConfig):
     """Settings of :class:`UCB1Agent`.
 
     Attributes:
+        strength: Looks by which an item's mean gain is drawn towards the mean of all when it is served without
+            exploration.
         alpha: Factor of the width of the bound; 1 is the paper's.
     """
 
+    strength: float = 5.0
     alpha: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._within(1e-6, 1e12, "strength")
         self._within(0.0, 1e6, "alpha")
 
 
-class UCB1Agent(IndexAgent):
+class UCB1Agent(BanditAgent):
     """Shows the items whose mean gain could, by Hoeffding's bound, be the highest.
 
     Equation: index_i = mean_i + alpha sqrt(2 ln t / n_i), t the looks at all items so far, n_i those at item i, mean_i
@@ -46,6 +50,10 @@ class UCB1Agent(IndexAgent):
     name: ClassVar[str] = "ucb1"
     Config: ClassVar[type[Config]] = UCB1Config
     config: UCB1Config
+
+    def scores(self) -> Floats64:
+        """Smoothed mean gains."""
+        return self.counts.rate(self.config.strength)
 
     def index(self) -> Floats64:
         """The equation."""

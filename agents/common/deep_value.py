@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.common.experience_buffer import Experience
-from recsim_llm.agents.common.item_feedback import COLUMNS, ItemSigns
+from recsim_llm.agents.common.feedback_features import COLUMNS, ItemFeedback, UserState, UserStateFeatures
 from recsim_llm.agents.common.item_stats import credited, seen_slots
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.common.slates import mixed
-from recsim_llm.agents.common.user_state import Habits, Trail
+from recsim_llm.agents.common.sampling import epsilon_greedy
 from recsim_llm.agents.core import agent_file as saving
+from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError, DataError, require, unknown
@@ -28,7 +27,7 @@ KEPT = "experience/"
 
 
 @dataclass(frozen=True)
-class TorchConfig(RememberingConfig):
+class TorchConfig(CooldownConfig):
     """Settings of agents with networks that learn from rewards.
 
     Attributes:
@@ -101,7 +100,7 @@ class ValueConfig(TorchConfig):
         self._within(1e-6, 1.0, "follow")
 
 
-class TorchAgent(RememberingAgent):
+class TorchAgent(Agent):
     """Base of agents in PyTorch alone.
 
     A state is [features of context and feedback, profile, interest]; items are scored by their encodings and a number
@@ -114,7 +113,7 @@ class TorchAgent(RememberingAgent):
     """
 
     Config: ClassVar[type[Config]] = TorchConfig
-    State: ClassVar[type | None] = Trail
+    State: ClassVar[type | None] = UserState
     needs_torch: ClassVar[bool] = True
     heads: ClassVar[int] = 1
     lags: ClassVar[bool] = True
@@ -126,13 +125,13 @@ class TorchAgent(RememberingAgent):
         from recsim_llm.agents.common.value_net import Learner, UserItemNet
 
         config, env_spec = self.config, self.env_spec
-        self.habits = Habits(env_spec)
+        self.user_features = UserStateFeatures(env_spec)
         seed = int(rng.integers(2**62))
         embedding = env_spec.catalog.embedding
         nets = [
             UserItemNet(
                 embedding,
-                self.habits.count,
+                self.user_features.count,
                 config.hidden,
                 self.heads,
                 COLUMNS,
@@ -144,7 +143,7 @@ class TorchAgent(RememberingAgent):
             nets[0], nets[1] if self.lags else None, config.learning_rate, config.rate_items, config.decay_weights,
             config.shrink, config.device,
         )  # fmt: skip
-        self.signs = ItemSigns(env_spec.items, config.strength_signs)
+        self.item_feedback = ItemFeedback(env_spec.items, config.strength_signs)
         self.ties = rng.random(env_spec.items) * 1e-9
         self.scale = np.ones(1)  # unit of values, in rewards
         self.trained = np.zeros(1, np.int64)
@@ -156,7 +155,7 @@ class TorchAgent(RememberingAgent):
 
     def fields(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         """What the buffer keeps of each step beside reward and flags."""
-        width = self.habits.count + 2 * self.env_spec.catalog.width
+        width = self.user_features.count + 2 * self.env_spec.catalog.width
         slate_size = self.env_spec.slate_size
         return {
             "state": ((width,), np.float32), "after": ((width,), np.float32), "shown": ((slate_size,), np.int64),
@@ -175,13 +174,19 @@ class TorchAgent(RememberingAgent):
     def loss(self, ages: NDArray[np.int64], lanes: NDArray[np.int64]) -> Any:
         """Loss of a minibatch of steps in the buffer."""
 
-    def looked(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> tuple[Trail, Floats, Flags]:
+    def looked(
+        self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
+    ) -> tuple[UserState, Floats, Flags]:
         """What is known of B users, what the network reads, and items that need no rest."""
-        before = state if isinstance(state, Trail) else None
-        memory = self.recall(obs, before.memory if before else state, episode_start)
-        decayed = self.habits.decayed(obs, before.signs if before else None, episode_start)
-        features = self.habits.of(obs, decayed)
-        return Trail(memory, decayed, features), self.states(obs, features), self.rested(memory, action_mask)
+        before = state if isinstance(state, UserState) else None
+        memory = self.cooldown.recall(obs, before.memory if before else state, episode_start)
+        decayed = self.user_features.decayed(obs, before.feedback if before else None, episode_start)
+        features = self.user_features.of(obs, decayed)
+        return (
+            UserState(memory, decayed, features),
+            self.states(obs, features),
+            self.cooldown.eligible(memory, action_mask),
+        )
 
     def update(self, transition: Transition) -> None:
         """Keeps the step, and learns from some of those kept."""
@@ -205,7 +210,7 @@ class TorchAgent(RememberingAgent):
         self.logger["train/n_updates"] = int(self.trained[0])
 
     def _know(self) -> None:
-        table = self.learner.tensor(self.signs.table)
+        table = self.learner.tensor(self.item_feedback.table)
         for net in (self.learner.net, self.learner.target):
             if net is not None:
                 net.know(table)
@@ -220,26 +225,27 @@ class TorchAgent(RememberingAgent):
             raise ConfigError(
                 f"agent {self.name} learns from its {self.experience.lanes} lanes at once, got {len(obs)} transitions"
             )
-        trail = transition.state
-        if not isinstance(trail, Trail):
-            signs = self.habits.decayed(obs, None, never)
-            memory = Memory.empty(len(obs), self.env_spec).noting(transition.action)
-            trail = Trail(memory, signs, self.habits.of(obs, signs))
+        user_state = transition.state
+        if not isinstance(user_state, UserState):
+            feedback = self.user_features.decayed(obs, None, never)
+            memory = RecentItems.empty(len(obs), self.env_spec).noting(transition.action)
+            user_state = UserState(memory, feedback, self.user_features.of(obs, feedback))
         shown, seen = seen_slots(transition)
         clicked = (np.asarray(transition.info["click"]) > 0.0) & seen
-        self.signs.add(transition, np.where(clicked, shown, -1))
+        self.item_feedback.add(transition, np.where(clicked, shown, -1))
         shelf = self.runner.available() if self.runner.started else np.ones((len(obs), self.env_spec.items), np.bool_)
-        action_mask = self.rested(trail.memory.renewed(after, never, self.env_spec), shelf)
-        signs = self.habits.decayed(after, trail.signs, never)
+        action_mask = self.cooldown.eligible(user_state.memory.renewed(after, never, self.env_spec), shelf)
+        feedback = self.user_features.decayed(after, user_state.feedback, never)
+        reached = self.states(after, self.user_features.of(after, feedback))
         self.experience.add(
-            state=self.states(obs, trail.features), after=self.states(after, self.habits.of(after, signs)),
+            state=self.states(obs, user_state.features), after=reached,
             shown=np.maximum(shown, 0), slot_reward=credited(transition),
             clicked=clicked, seen=seen, chance=transition.propensity,
             action_mask=np.packbits(action_mask, axis=1), reward=transition.reward, valid=transition.valid,
-            terminated=transition.terminated, truncated=transition.truncated, **self.kept(trail),
+            terminated=transition.terminated, truncated=transition.truncated, **self.kept(user_state),
         )  # fmt: skip
 
-    def kept(self, trail: Trail) -> dict[str, NDArray[Any]]:
+    def kept(self, user_state: UserState) -> dict[str, NDArray[Any]]:
         """What the buffer keeps beside, from the state that was acted in."""
         return {}
 
@@ -260,7 +266,7 @@ class TorchAgent(RememberingAgent):
 
     def _own(self) -> Arrays:
         rest = {"ties": self.ties, "scale": self.scale, "trained": self.trained}
-        return {**self.learner.arrays(), **self.signs.arrays(), **rest}
+        return {**self.learner.arrays(), **self.item_feedback.arrays(), **rest}
 
     def restore(self, arrays: Arrays, extra: dict[str, Any], source: object) -> None:
         """Takes over what was saved, names and shapes checked; the buffer only where there are as many lanes."""
@@ -300,11 +306,11 @@ class ValueAgent(TorchAgent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best slates, each slot exploring with probability epsilon."""
-        trail, states, rested = self.looked(obs, state, episode_start, action_mask)
+        user_state, states, rested = self.looked(obs, state, episode_start, action_mask)
         slates = self.ranked(states, rested)
         if not deterministic:
-            slates, self.propensity = mixed(slates, rested, self.epsilon, rng)
-        return slates, Trail(trail.memory.noting(slates), trail.signs, trail.features)
+            slates, self.propensity = epsilon_greedy(slates, rested, self.epsilon, rng)
+        return slates, user_state.noting(slates)
 
     def after_step(self) -> None:
         """The network of the targets follows."""

@@ -1,14 +1,15 @@
-"""Features of a user and an item that a linear model can tell preferences from."""
+"""Features of user and item for linear models, and scores of all items by them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.common.top_k import GROUPS, Remembered, add_remembered, by_topic, select, write_highest
+from recsim_llm.agents.common.cooldown import MemoryTables, RecentItems
+from recsim_llm.agents.common.top_k import GROUPS, add_remembered, by_topic, select, write_highest
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 from recsim_llm.simulator.jit import jit, kernel, loaded
 
@@ -21,7 +22,7 @@ TOGETHER = 128  # users scored at a time: their scores stay in the processor's c
 
 @dataclass(frozen=True)
 class Situation:
-    """B users at the moment of a decision.
+    """Context of B users at the moment of a decision.
 
     Attributes:
         profile: [B, D] encoding of the persona.
@@ -35,13 +36,13 @@ class Situation:
     profile: Floats
     interest: Floats
     context: Floats
-    memory: Memory
+    memory: RecentItems
     newest: Floats
     rate: Floats
 
 
 class Features:
-    """Vectors phi(u, i) of a user and an item.
+    """Features phi(u, i) of a user and an item.
 
         phi = [1, context, slot, x, p * x, z * x, p.x, z.x, wear, freshness, freshness', mean reward, price, looks,
         clicks]
@@ -90,10 +91,11 @@ class Features:
     def rows(self, s: Situation, lane: Slates, item: Slates, slot: Slates) -> Floats:
         """Vectors of N pairs of a user and an item in a slot, each [N], as [N, d]; lanes in ascending order."""
         out = np.zeros((len(lane), self.count), np.float32)
-        tables = self.items, self.topic, self.released, self.price, np.ascontiguousarray(s.rate)
-        users = s.profile * self.scale, s.interest * self.scale, np.ascontiguousarray(s.context), s.newest
-        memory = s.memory.item, s.memory.looks, s.memory.takes, s.memory.wear
-        loaded(_write, lane, np.ascontiguousarray(item), slot, self.width, self.slate_size, tables, users, memory, out)
+        tables = ItemTables(self.items, self.topic, self.released, self.price, np.ascontiguousarray(s.rate))
+        context = np.ascontiguousarray(s.context)
+        users = Users(s.profile * self.scale, s.interest * self.scale, context, s.newest)
+        item, memory = np.ascontiguousarray(item), s.memory.tables
+        loaded(_write, lane, item, slot, self.width, self.slate_size, tables, users, memory, out)
         return out
 
     def top(self, s: Situation, theta: Floats, action_mask: Flags, count: int) -> tuple[Slates, Floats]:
@@ -130,7 +132,7 @@ class Features:
         at = self.fixed + 3 * self.width
         np.matmul(users[part], items, out=scores)
         memory, own = s.memory, theta[part] if len(theta) > 1 else theta
-        tables = memory.item[part], memory.looks[part], memory.takes[part], memory.wear[part]
+        tables = MemoryTables(memory.item[part], memory.looks[part], memory.takes[part], memory.wear[part])
         weights = np.ascontiguousarray(own[:, [at + 2, at + 7, at + 8]])
         loaded(add_remembered, tables, weights, self._members, self._ends, scores)
         if self._far(s.newest):
@@ -166,8 +168,23 @@ class Features:
         return bool(newest.max() - newest.min() > FARTHEST)
 
 
-ItemTables = tuple[Floats, NDArray[np.int32], Floats, Floats, Floats]
-Users = tuple[Floats, Floats, Floats, Floats]
+class ItemTables(NamedTuple):
+    """What compiled code reads of items: encodings [I, D], topics, releases, prices and mean rewards [I]."""
+
+    encoding: Floats
+    topic: NDArray[np.int32]
+    released: Floats
+    price: Floats
+    rate: Floats
+
+
+class Users(NamedTuple):
+    """What compiled code reads of users: profiles and interests [B, D], contexts [B, C], today [B] [day]."""
+
+    profile: Floats
+    interest: Floats
+    context: Floats
+    newest: Floats
 
 
 @jit
@@ -194,7 +211,7 @@ def _dots(x: Floats, p: Floats, z: Floats) -> tuple[np.float32, np.float32]:
 @kernel
 def _write(
     lane: Slates, item: Slates, slot: Slates, width: int, slate_size: int, tables: ItemTables, users: Users,
-    memory: Remembered, out: Floats,
+    memory: MemoryTables, out: Floats,
 ) -> None:  # fmt: skip
     """Writes the vectors of N pairs.
 
@@ -204,14 +221,13 @@ def _write(
         slot: [N].
         width: Principal components in the elementwise products.
         slate_size: K.
-        tables: Encodings [I, D], topics, releases, prices and mean rewards [I].
-        users: Profiles and interests [B, D], contexts [B, C], today [B] [day].
-        memory: Items, looks and clicks [B, H], wear [B, T].
+        tables: Of items.
+        users: Users.
+        memory: What they were shown lately.
         out: [N, d] zeros, written.
     """
-    x, topic, released, price, rate = tables
-    profile, interest, context, newest = users
-    known, looks, takes, wear = memory
+    x, profile, interest, context = tables.encoding, users.profile, users.interest, users.context
+    known, looks, takes = memory.item, memory.looks, memory.takes
     first = 1 + context.shape[1] + slate_size - 1
     at = first + 3 * width
     for n in range(item.shape[0]):
@@ -227,13 +243,13 @@ def _write(
         for c in range(width):
             plain[c], of_profile[c], of_interest[c] = xs[c], xs[c] * ps[c], xs[c] * zs[c]
         rest = row[at:]
-        age = min(max(newest[b] - released[i], np.float32(0.0)), np.float32(OLDEST))
+        age = min(max(users.newest[b] - tables.released[i], np.float32(0.0)), np.float32(OLDEST))
         rest[0], rest[1] = _dots(xs, ps, zs)
-        rest[2] = wear[b, topic[i]]
+        rest[2] = memory.wear[b, tables.topic[i]]
         long = np.exp(age * np.float32(-1.0 / LONG))
         square = long * long
         rest[3], rest[4] = square * square * long, long  # e^-(age / SHORT) is the fifth power, as LONG is 5 SHORT
-        rest[5], rest[6] = rate[i], price[i]
+        rest[5], rest[6] = tables.rate[i], tables.price[i]
         items = known[b]
         place = 0
         for h in range(items.shape[0]):  # without branches: the processor compares several at a time

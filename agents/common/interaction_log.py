@@ -1,4 +1,4 @@
-"""Logs of what was looked at and what came of it, as arrays that grow."""
+"""Interaction log: slots looked at and their feedback, as growing arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slates drawn by chance, with the probability of each slot given the slots before it.
+"""Sampling of slates, with the probability of each slot given the slots before it.
 
 All of them hold K items of the shelf, none twice; where fewer than K are there, the first of the others fill up.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.slates import Chances, Scores
+from recsim_llm.agents.common.top_k import Chances, Scores, top_k
 from recsim_llm.agents.core.env_runner import Flags, Slates
 from recsim_llm.simulator.jit import jit
 
@@ -17,7 +17,79 @@ LEAST = 1e-200
 """A sum of weights below this is taken anew, relative to the largest of them."""
 
 
-def tied(scores: Scores, action_mask: Flags, slate_size: int, rng: np.random.Generator) -> tuple[Slates, Chances]:
+def uniform_slates(action_mask: Flags, slate_size: int, rng: np.random.Generator) -> Slates:
+    """K allowed items drawn uniformly without replacement, [B, K]."""
+    return top_k(rng.random(action_mask.shape, np.float32), action_mask, slate_size)
+
+
+def uniform_propensity(action_mask: Flags, slate_size: int) -> Chances:
+    """Probability of each slot of a uniform random slate, given the slots before it, [B, K].
+
+    Slot k is one of the n - k items that are left of the n allowed; a slot that had to be filled up left no choice.
+    """
+    left = np.count_nonzero(action_mask, axis=1)[:, None] - np.arange(slate_size)
+    chances: Chances = 1.0 / np.maximum(left, 1)
+    return chances
+
+
+def mixture_propensity(slates: Slates, served: Slates, action_mask: Flags, explore: float) -> Chances:
+    """Probability of each slot, given the slots before it, where a whole slate is uniform or the one served, [B, K].
+
+    Args:
+        slates: [B, K] what was shown.
+        served: [B, K] what is shown with probability 1 - explore.
+        action_mask: [B, I] what uniform slates are drawn from.
+        explore: Probability of a uniform slate.
+    """
+    drawn = np.cumprod(uniform_propensity(action_mask, slates.shape[1]), axis=1)
+    drawn[~np.take_along_axis(action_mask, slates, 1)] = 0.0
+    together = explore * drawn + (1.0 - explore) * np.logical_and.accumulate(slates == served, axis=1)
+    before = np.concatenate([np.ones((len(slates), 1)), together[:, :-1]], 1)
+    chances: Chances = np.divide(together, before, where=before > 0.0, out=np.zeros(together.shape))
+    return chances
+
+
+def epsilon_at(steps: int, start: float, end: float, decay: float) -> float:
+    """Probability of exploring after some steps: from ``start`` to ``end``, what is between falls exponentially.
+
+    Args:
+        steps: Steps of users so far.
+        start: At the first step.
+        end: In the long run.
+        decay: Steps in which what lies between the two falls by the factor e [steps].
+    """
+    return end + (start - end) * float(np.exp(-steps / decay))
+
+
+def epsilon_greedy(
+    greedy: Slates, action_mask: Flags, epsilon: float, rng: np.random.Generator
+) -> tuple[Slates, Chances]:
+    """Each slot explores with probability epsilon.
+
+    A slot that explores holds a uniform one of m items: its greedy one, and the allowed ones that are neither in the
+    greedy slate nor shown by an earlier slot.
+
+    Args:
+        greedy: [B, K], none twice.
+        action_mask: [B, I].
+        epsilon: Probability that a slot explores.
+        rng: Where to draw from.
+
+    Returns:
+        Slates [B, K], and the probability of each slot given the slots before it [B, K]: 1 - epsilon + epsilon / m for
+        the greedy item, epsilon / m for another.
+    """
+    slates, chances = np.empty_like(greedy), np.empty(greedy.shape)
+    wanted, draws = rng.random((2, *greedy.shape))
+    items = action_mask.shape[1]
+    _write_epsilon_greedy(greedy, action_mask, wanted < epsilon, draws, epsilon, np.zeros(items, np.int64),
+             np.zeros(items, np.bool_), slates, chances)  # fmt: skip
+    return slates, chances
+
+
+def top_k_random_ties(
+    scores: Scores, action_mask: Flags, slate_size: int, rng: np.random.Generator
+) -> tuple[Slates, Chances]:
     """The K allowed items of highest score, best first; each user's equals come in an order of her own.
 
     So at the start, when nothing is known, B users do not all see the same items.
@@ -34,12 +106,12 @@ def tied(scores: Scores, action_mask: Flags, slate_size: int, rng: np.random.Gen
     slates, chances = np.empty((len(action_mask), slate_size), np.int64), np.empty((len(action_mask), slate_size))
     values = np.asarray(scores, np.float64)
     order = np.argsort(-values, kind="stable")
-    _tied(order, values[order], np.ascontiguousarray(action_mask), rng.random(slates.shape),
+    _write_random_ties(order, values[order], np.ascontiguousarray(action_mask), rng.random(slates.shape),
           np.empty_like(order), slates, chances)  # fmt: skip
     return slates, chances
 
 
-def softmax(
+def plackett_luce(
     logits: Scores, action_mask: Flags, slate_size: int, rng: np.random.Generator, uniform: float = 0.0
 ) -> tuple[Slates, Chances]:
     """Items drawn one after the other with probability proportional to exp(logit): the Plackett-Luce model.
@@ -61,12 +133,13 @@ def softmax(
     rows = np.atleast_2d(np.asarray(logits, np.float64))
     weights = np.exp(rows - rows.max(1, keepdims=True))
     turns, draws = rng.random((2, *slates.shape))
-    _softmax(np.ascontiguousarray(rows), weights, np.ascontiguousarray(action_mask), turns < uniform, draws, uniform,
-             np.zeros(action_mask.shape[1], np.bool_), slates, chances)  # fmt: skip
+    left = np.zeros(action_mask.shape[1], np.bool_)
+    _write_plackett_luce(np.ascontiguousarray(rows), weights, np.ascontiguousarray(action_mask), turns < uniform, draws,
+                         uniform, left, slates, chances)  # fmt: skip
     return slates, chances
 
 
-def agreeing(samples: Scores, picks: Indices, action_mask: Flags, slate_size: int) -> tuple[Slates, Chances]:
+def top_k_of_samples(samples: Scores, picks: Indices, action_mask: Flags, slate_size: int) -> tuple[Slates, Chances]:
     """The K allowed items of highest score under the sample that each user got.
 
     Args:
@@ -81,12 +154,36 @@ def agreeing(samples: Scores, picks: Indices, action_mask: Flags, slate_size: in
     """
     slates, chances = np.empty((len(action_mask), slate_size), np.int64), np.empty((len(action_mask), slate_size))
     orders = np.argsort(-samples, axis=1)
-    _agreeing(orders, picks, np.ascontiguousarray(action_mask), np.empty(slate_size, np.int64), slates, chances)
+    _write_top_of_samples(
+        orders, picks, np.ascontiguousarray(action_mask), np.empty(slate_size, np.int64), slates, chances
+    )
     return slates, chances
 
 
+def top_k_of_beta_samples(
+    wins: Chances, losses: Chances, draws: int, action_mask: Flags, slate_size: int, rng: np.random.Generator
+) -> tuple[Slates, Chances]:
+    """The K allowed items of highest value under a draw from Beta distributions, as Thompson sampling shows them.
+
+    Args:
+        wins: [I] first parameter of each item.
+        losses: [I] second parameter.
+        draws: Samples of all items; each user gets one of them.
+        action_mask: [B, I].
+        slate_size: K.
+        rng: Where to draw from.
+
+    Returns:
+        As :func:`top_k_of_samples`.
+    """
+    some = np.flatnonzero(action_mask.any(0))  # a draw costs more than a comparison
+    samples = np.zeros((draws, len(wins)))
+    samples[:, some] = rng.beta(wins[some], losses[some], size=(draws, len(some)))
+    return top_k_of_samples(samples, rng.integers(draws, size=len(action_mask)), action_mask, slate_size)
+
+
 @jit
-def _filled(slate: Indices, filled: int, action_mask: NDArray[np.bool_]) -> None:
+def _fill_up(slate: Indices, filled: int, action_mask: NDArray[np.bool_]) -> None:
     """Fills a slate up with the first items that are not allowed."""
     candidate = 0
     while filled < len(slate) and candidate < len(action_mask):
@@ -97,7 +194,7 @@ def _filled(slate: Indices, filled: int, action_mask: NDArray[np.bool_]) -> None
 
 
 @jit
-def _tied(
+def _write_random_ties(
     order: Indices,
     values: Chances,
     action_mask: Flags,
@@ -106,7 +203,7 @@ def _tied(
     slates: Slates,
     chances: Chances,
 ) -> None:
-    """The loop of :func:`tied`; ``values`` are sorted as ``order``, ``equals`` [I] is working space."""
+    """The loop of :func:`top_k_random_ties`; ``values`` are sorted as ``order``, ``equals`` [I] is working space."""
     slate_size = slates.shape[1]
     for b in range(slates.shape[0]):
         filled, place = 0, 0
@@ -124,11 +221,11 @@ def _tied(
                 equals[pick] = equals[count]
                 filled += 1
         chances[b, filled:] = 1.0
-        _filled(slates[b], filled, action_mask[b])
+        _fill_up(slates[b], filled, action_mask[b])
 
 
 @jit
-def _softmax(
+def _write_plackett_luce(
     logits: Chances,
     weights: Chances,
     action_mask: Flags,
@@ -139,7 +236,7 @@ def _softmax(
     slates: Slates,
     chances: Chances,
 ) -> None:
-    """The loop of :func:`softmax`; ``left`` [I] is working space."""
+    """The loop of :func:`plackett_luce`; ``left`` [I] is working space."""
     items, slate_size = action_mask.shape[1], slates.shape[1]
     for b in range(slates.shape[0]):
         row = b if len(logits) > 1 else 0
@@ -176,14 +273,14 @@ def _softmax(
             left[pick] = False
             count -= 1
         chances[b, filled:] = 1.0
-        _filled(slates[b], filled, action_mask[b])
+        _fill_up(slates[b], filled, action_mask[b])
 
 
 @jit
-def _agreeing(
+def _write_top_of_samples(
     orders: Indices, picks: Indices, action_mask: Flags, agreed: Indices, slates: Slates, chances: Chances
 ) -> None:
-    """The loop of :func:`agreeing`; ``agreed`` [K] is working space."""
+    """The loop of :func:`top_k_of_samples`; ``agreed`` [K] is working space."""
     slate_size, items = slates.shape[1], action_mask.shape[1]
     for b in range(slates.shape[0]):
         order = orders[picks[b]]
@@ -210,4 +307,39 @@ def _agreeing(
             chances[b, k] = agreed[k] / before
             before = agreed[k]
         chances[b, filled:] = 1.0
-        _filled(slates[b], filled, action_mask[b])
+        _fill_up(slates[b], filled, action_mask[b])
+
+
+@jit
+def _write_epsilon_greedy(
+    greedy: Slates,
+    action_mask: Flags,
+    wanted: Flags,
+    draws: Chances,
+    epsilon: float,
+    others: Slates,
+    listed: Flags,
+    slates: Slates,
+    chances: Chances,
+) -> None:
+    """The loop of :func:`epsilon_greedy`; ``others`` [I] and ``listed`` [I], all false, are working space."""
+    for b in range(greedy.shape[0]):
+        for item in greedy[b]:
+            listed[item] = True
+        left = 0
+        for i in range(action_mask.shape[1]):
+            if action_mask[b, i] and not listed[i]:
+                others[left] = i
+                left += 1
+        for k in range(greedy.shape[1]):
+            pick, share = left, epsilon / (left + 1)
+            if wanted[b, k]:
+                pick = int(draws[b, k] * (left + 1))
+            if pick < left:
+                left -= 1
+                slates[b, k], chances[b, k] = others[pick], share
+                others[pick] = others[left]
+            else:
+                slates[b, k], chances[b, k] = greedy[b, k], 1.0 - epsilon + share
+        for item in greedy[b]:
+            listed[item] = False

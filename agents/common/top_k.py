@@ -1,4 +1,4 @@
-"""The K best of many, compiled: NumPy's partition takes ten times as long for slates."""
+"""Top-k selection: the K allowed items of highest score, compiled, as NumPy's partition takes ten times as long."""
 
 from __future__ import annotations
 
@@ -7,13 +7,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.cooldown import MemoryTables
 from recsim_llm.simulator.jit import jit, kernel, loaded
 
 GROUPS = 64
 """Columns are taken in so many groups, every 64th in one: of those without a high score nothing more is looked at."""
 NOTHING = np.float32(-np.inf)
 
-Remembered = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+Flags = NDArray[np.bool_]
+Slates = NDArray[np.int64]
+
+Scores = NDArray[np.floating]
+Chances = NDArray[np.float64]
+
+
+def top_k(scores: Scores, action_mask: Flags, slate_size: int) -> Slates:
+    """The K allowed items of highest score, best first, none twice.
+
+    Args:
+        scores: [B, I] or [I].
+        action_mask: [B, I]; where fewer than K items are, the slate is filled up with others.
+        slate_size: K.
+    """
+    kind = np.float32 if scores.dtype == np.float32 else np.float64
+    rows = np.ascontiguousarray(np.broadcast_to(scores, action_mask.shape), kind)
+    return select(rows, np.ascontiguousarray(action_mask), slate_size)[0]
 
 
 def select(
@@ -131,7 +149,7 @@ def by_topic(topic: NDArray[np.integer], topics: int) -> tuple[NDArray[np.int64]
 
 @kernel
 def add_remembered(
-    memory: Remembered, weights: NDArray[np.float32], members: NDArray[np.int64], ends: NDArray[np.int64],
+    memory: MemoryTables, weights: NDArray[np.float32], members: NDArray[np.int64], ends: NDArray[np.int64],
     scores: NDArray[np.float32],
 ) -> None:  # fmt: skip
     """Adds to scores [B, I] what is remembered of items and topics; of most of them nothing is.

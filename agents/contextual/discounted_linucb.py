@@ -1,33 +1,41 @@
-"""LinUCB that forgets."""
+"""LinUCB with a discount."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from recsim_llm.agents.contextual.linucb import LinUCBAgent, LinUCBConfig
+from recsim_llm.agents.contextual.base import ContextualAgent, ContextualConfig, RidgeRegression
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Transition
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 
 
 @dataclass(frozen=True)
-class DiscountedLinUCBConfig(LinUCBConfig):
+class DiscountedLinUCBConfig(ContextualConfig):
     """Settings of :class:`DiscountedLinUCBAgent`.
 
     Attributes:
+        growth: Share by which the data must have grown before theta is computed again; 0 is at every step.
+        alpha: Weight of the confidence width.
+        shortlist: Items of highest estimate, beyond the K of a slate, for which the width is computed too.
         memory: Steps of users in which a look loses the factor e of its weight [steps].
     """
 
+    growth: float = 0.05
+    alpha: float = 0.2
+    shortlist: int = 3
     memory: float = 2_000.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._within(0.0, 1e6, "growth", "alpha")
+        self._within(0, 1_000_000, "shortlist")
         self._within(1.0, 1e12, "memory")
 
 
-class DiscountedLinUCBAgent(LinUCBAgent):
+class DiscountedLinUCBAgent(ContextualAgent):
     """LinUCB where old looks count less and less, for tastes that change.
 
     Equation: at each step of a user A <- gamma A + (1 - gamma) ridge I + phi phi^T and b <- gamma b + r phi, gamma =
@@ -44,6 +52,26 @@ class DiscountedLinUCBAgent(LinUCBAgent):
     name: ClassVar[str] = "discounted_linucb"
     Config: ClassVar[type[Config]] = DiscountedLinUCBConfig
     config: DiscountedLinUCBConfig
+    model: RidgeRegression
+
+    def prior(self) -> RidgeRegression:
+        """The regression on no data."""
+        return RidgeRegression(self.features.count, self.config.ridge, self.config.growth)
+
+    def act(
+        self,
+        obs: Floats,
+        state: Any,
+        episode_start: Flags,
+        deterministic: bool,
+        action_mask: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """The best upper bounds, or the best estimates."""
+        situation, rested = self.situate(obs, state, episode_start, action_mask)
+        alpha = 0.0 if deterministic else self.config.alpha
+        slates = self.highest_bounds(self.model, situation, rested, alpha, self.config.shortlist, rng)
+        return slates, self.after(situation, slates)
 
     def update(self, transition: Transition) -> None:
         """Forgets a little, then adds the slots that were looked at."""

@@ -1,4 +1,4 @@
-"""Linear Thompson sampling on encodings of personas, histories and items."""
+"""LinTS: linear Thompson sampling on encodings of personas, histories and items."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
+from recsim_llm.agents.contextual.base import ContextualAgent, ContextualConfig, RidgeRegression
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 
 
 @dataclass(frozen=True)
-class LinTSConfig(LinearConfig):
+class LinTSConfig(ContextualConfig):
     """Settings of :class:`LinTSAgent`.
 
     Attributes:
+        growth: Share by which the data must have grown before theta is computed again; 0 is at every step.
         scale: v, the posterior's standard deviation relative to A^-1/2.
     """
 
+    growth: float = 0.05
     scale: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._within(0.0, 1e6, "growth")
         self._within(0.0, 1e6, "scale")
 
 
-class LinTSAgent(LinearAgent):
+class LinTSAgent(ContextualAgent):
     """Draws a linear model of reward from its posterior for each user, and shows what is best under it.
 
     Equation: A = ridge I + sum phi phi^T, b = sum r phi,
@@ -50,6 +53,11 @@ class LinTSAgent(LinearAgent):
     knows_propensity: ClassVar[bool] = False
     Config: ClassVar[type[Config]] = LinTSConfig
     config: LinTSConfig
+    model: RidgeRegression
+
+    def prior(self) -> RidgeRegression:
+        """The regression on no data."""
+        return RidgeRegression(self.features.count, self.config.ridge, self.config.growth)
 
     def act(
         self,

@@ -7,30 +7,33 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
+from recsim_llm.agents.contextual.base import ContextualAgent, ContextualConfig, RidgeRegression
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 
 
 @dataclass(frozen=True)
-class LinUCBConfig(LinearConfig):
+class LinUCBConfig(ContextualConfig):
     """Settings of :class:`LinUCBAgent`.
 
     Attributes:
+        growth: Share by which the data must have grown before theta is computed again; 0 is at every step.
         alpha: Weight of the confidence width.
         shortlist: Items of highest estimate, beyond the K of a slate, for which the width is computed too.
     """
 
+    growth: float = 0.05
     alpha: float = 0.2
     shortlist: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._within(0.0, 1e6, "growth")
         self._within(0.0, 1e6, "alpha")
         self._within(0, 1_000_000, "shortlist")
 
 
-class LinUCBAgent(LinearAgent):
+class LinUCBAgent(ContextualAgent):
     """Shows the items with the highest upper confidence bound on a linear estimate of reward.
 
     Equation: with one parameter vector for all users and items, A = ridge I + sum phi phi^T, b = sum r phi, theta =
@@ -57,6 +60,11 @@ class LinUCBAgent(LinearAgent):
     name: ClassVar[str] = "linucb"
     Config: ClassVar[type[Config]] = LinUCBConfig
     config: LinUCBConfig
+    model: RidgeRegression
+
+    def prior(self) -> RidgeRegression:
+        """The regression on no data."""
+        return RidgeRegression(self.features.count, self.config.ridge, self.config.growth)
 
     def act(
         self,
@@ -69,14 +77,6 @@ class LinUCBAgent(LinearAgent):
     ) -> tuple[Slates, Any]:
         """The best upper bounds, or the best estimates."""
         situation, rested = self.situate(obs, state, episode_start, action_mask)
-        model, slate_size, alpha = self.model, self.env_spec.slate_size, self.config.alpha
-        if deterministic or alpha == 0.0:
-            slates, _ = self.features.top(situation, model.theta, rested, slate_size)
-            return slates, self.after(situation, slates)
-        theta = model.theta if model.known else None
-        listed, estimates = self.listed(situation, theta, rested, slate_size + self.config.shortlist, rng)
-        widths = model.widths(self.features.of(situation, listed).reshape(-1, self.features.count))
-        bounds = estimates + np.float32(alpha) * widths.reshape(listed.shape)
-        picked = np.argsort(-bounds, axis=1, kind="stable")[:, :slate_size]
-        slates = np.take_along_axis(listed, picked, 1)
+        alpha = 0.0 if deterministic else self.config.alpha
+        slates = self.highest_bounds(self.model, situation, rested, alpha, self.config.shortlist, rng)
         return slates, self.after(situation, slates)

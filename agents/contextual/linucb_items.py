@@ -1,4 +1,4 @@
-"""LinUCB with parameters of its own for each item."""
+"""Disjoint LinUCB: parameters of its own for each item."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.common.item_stats import credited, seen_slots
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.top_k import top_k
+from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates, Transition
 from recsim_llm.simulator.jit import kernel, loaded
@@ -22,7 +23,7 @@ MOST_NUMBERS = 2**27
 
 
 @dataclass(frozen=True)
-class LinUCBItemsConfig(RememberingConfig):
+class LinUCBItemsConfig(CooldownConfig):
     """Settings of :class:`LinUCBItemsAgent`.
 
     Attributes:
@@ -42,11 +43,10 @@ class LinUCBItemsConfig(RememberingConfig):
         self._within(0, 256, "width")
 
 
-class LinUCBItemsAgent(RememberingAgent):
+class LinUCBItemsAgent(Agent):
     """Shows the items whose own linear model of the user has the highest upper confidence bound.
 
     Equation: for each item A_i = ridge I + sum x x^T and b_i = sum r x over the looks at it, x the user's vector,
-
         score(u, i) = theta_i . x + alpha sqrt(x^T A_i^-1 x),  theta_i = A_i^-1 b_i
 
     and the slate is the K highest. x = [1, p, z, context], p and z the leading principal components of the encodings of
@@ -64,6 +64,7 @@ class LinUCBItemsAgent(RememberingAgent):
     in an order drawn once; what was just shown rests.
     """
 
+    State: ClassVar[type | None] = RecentItems
     name: ClassVar[str] = "linucb_items"
     Config: ClassVar[type[Config]] = LinUCBItemsConfig
     config: LinUCBItemsConfig
@@ -121,9 +122,9 @@ class LinUCBItemsAgent(RememberingAgent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best upper bounds, or the best estimates."""
-        memory = self.recall(obs, state, episode_start)
+        memory = self.cooldown.recall(obs, state, episode_start)
         scores = self.bounds(self.users(obs), 0.0 if deterministic else self.config.alpha) + self.ties
-        slates = best(scores, self.rested(memory, action_mask), self.env_spec.slate_size)
+        slates = top_k(scores, self.cooldown.eligible(memory, action_mask), self.env_spec.slate_size)
         return slates, memory.noting(slates)
 
     def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.floating]:

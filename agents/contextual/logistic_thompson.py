@@ -1,4 +1,4 @@
-"""Thompson sampling on a Bayesian logistic regression of clicks."""
+"""Thompson sampling with Bayesian logistic regression of clicks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.item_stats import credited
+from recsim_llm.agents.common.item_stats import EventReward, credited
 from recsim_llm.agents.contextual.base import ContextualAgent, ContextualConfig
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.credit import EventReward
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError
 
@@ -30,18 +29,15 @@ class LogisticThompsonConfig(ContextualConfig):
 
     Attributes:
         scale: Factor of the posterior's standard deviation in draws; below 1 explores less.
-        ridge: Precision of the prior of each weight.
         covariance: What is kept of the posterior's precision: "diagonal", as the paper does, or "full".
     """
 
     scale: float = 0.5
-    ridge: float = 1.0
     covariance: str = "full"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._within(0.0, 1e6, "scale")
-        self._within(1e-9, 1e9, "ridge")
         if self.covariance not in COVARIANCES:
             raise ConfigError(f"setting covariance must be one of {', '.join(COVARIANCES)}, got {self.covariance!r}")
 
@@ -73,15 +69,16 @@ class LogisticThompsonAgent(ContextualAgent):
     knows_propensity: ClassVar[bool] = False
     Config: ClassVar[type[Config]] = LogisticThompsonConfig
     config: LogisticThompsonConfig
+    model: LogisticPosterior
 
     def setup(self, rng: np.random.Generator) -> None:
         """The prior."""
         super().setup(rng)
-        count = self.features.count
-        self.mode: Floats64 = np.zeros(count)
-        self.precision: Floats64 = self.config.ridge * np.eye(count)
-        self.root: Floats64 = np.eye(count) / np.sqrt(self.config.ridge)  # Q^-1 = root^T root
         self.event_reward = EventReward()
+
+    def prior(self) -> LogisticPosterior:
+        """The posterior of no clicks."""
+        return LogisticPosterior(self.features.count, self.config.ridge, self.config.covariance)
 
     def act(
         self,
@@ -94,25 +91,17 @@ class LogisticThompsonAgent(ContextualAgent):
     ) -> tuple[Slates, Any]:
         """The best under a draw for each user, or under the mode."""
         situation, rested = self.situate(obs, state, episode_start, action_mask)
-        weights = self.mode.astype(np.float32)
+        weights = self.model.theta
         if not deterministic and self.config.scale > 0.0:
-            weights = self.draws(len(obs), rng)
+            weights = self.model.draws(len(obs), self.config.scale, rng)
             self.propensity = np.full((len(obs), self.env_spec.slate_size), np.nan)
         slates, _ = self.features.top(situation, self._sign() * weights, rested, self.env_spec.slate_size)
         return slates, self.after(situation, slates)
 
-    def draws(self, count: int, rng: np.random.Generator) -> Floats:
-        """Weights [count, d] drawn from the posterior."""
-        noise = rng.standard_normal((count, len(self.mode)), np.float32)
-        drawn: Floats = self.mode.astype(np.float32) + np.float32(self.config.scale) * (
-            noise @ self.root.astype(np.float32)
-        )
-        return drawn
-
     def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> Floats:
         """The log-odds of a click under the mode, less what is the same for all items, or what is against one."""
         situation, _ = self.situate(obs, state, episode_start, action_mask)
-        return self.features.scores(situation, self._sign() * self.mode.astype(np.float32))
+        return self.features.scores(situation, self._sign() * self.model.theta)
 
     def _sign(self) -> np.float32:
         return np.float32(self.event_reward.sign)
@@ -122,27 +111,57 @@ class LogisticThompsonAgent(ContextualAgent):
         seen = self.seen(transition)
         click = np.asarray(transition.info["click"])[seen.lane, seen.slot] > 0
         if len(click):
-            self.learn_from(seen.phi, click)
+            self.model.add(seen.phi, click)
         self.event_reward.add(click, seen.reward)
         self.counts.add(transition, credited(transition))
 
-    def learn_from(self, phi: Floats, click: Flags) -> None:
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The posterior, what clicks earn, and counts."""
+        return {**self.event_reward.arrays(), **super().arrays()}
+
+
+class LogisticPosterior:
+    """Normal approximation N(mode, precision^-1) of the posterior of a logistic regression, kept up batch by batch.
+
+    Args:
+        count: d, length of phi.
+        ridge: Precision of the prior of each weight.
+        covariance: What is kept of the precision of a batch: "diagonal" or "full".
+
+    Attributes:
+        mode: m [d].
+        precision: Q [d, d].
+        root: L^-1 [d, d] with Q = L L^T, so that Q^-1 = root^T root.
+    """
+
+    def __init__(self, count: int, ridge: float, covariance: str) -> None:
+        self.covariance = covariance
+        self.mode: Floats64 = np.zeros(count)
+        self.precision: Floats64 = ridge * np.eye(count)
+        self.root: Floats64 = np.eye(count) / np.sqrt(ridge)
+
+    @property
+    def theta(self) -> Floats:
+        """The mode, as it serves."""
+        return self.mode.astype(np.float32)
+
+    def add(self, phi: Floats, click: Flags) -> None:
         """Takes rows phi [N, d] with their clicks [N] into the posterior."""
         wide = phi.astype(np.float64)
         self.mode[...] = mode_of(self.mode, self.precision, wide, click)
         curved = curvature(wide, self.mode)
-        self.precision += np.diag(np.diag(curved)) if self.config.covariance == "diagonal" else curved
+        self.precision += np.diag(np.diag(curved)) if self.covariance == "diagonal" else curved
         self.root[...] = np.linalg.inv(np.linalg.cholesky(self.precision))
 
+    def draws(self, count: int, scale: float, rng: np.random.Generator) -> Floats:
+        """Weights [count, d] drawn from N(mode, scale^2 precision^-1)."""
+        noise = rng.standard_normal((count, len(self.mode)), np.float32)
+        drawn: Floats = self.theta + np.float32(scale) * (noise @ self.root.astype(np.float32))
+        return drawn
+
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The posterior, what clicks earn, and counts."""
-        return {
-            **self.event_reward.arrays(),
-            "mode": self.mode,
-            "precision": self.precision,
-            "root": self.root,
-            **super().arrays(),
-        }
+        """By name."""
+        return {"mode": self.mode, "precision": self.precision, "root": self.root}
 
 
 def mode_of(mean: Floats64, precision: Floats64, phi: Floats64, click: Flags) -> Floats64:

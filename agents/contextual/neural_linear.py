@@ -1,17 +1,16 @@
-"""Thompson sampling on a Bayesian linear regression whose features a network learns."""
+"""Neural-linear: Thompson sampling with Bayesian linear regression on features that a network learns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.features import SCALARS, Features, Situation
 from recsim_llm.agents.common.item_stats import credited
-from recsim_llm.agents.common.ridge_regression import RidgeSums
-from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig, Recall, Seen
+from recsim_llm.agents.contextual.base import ContextualAgent, ContextualConfig, ContextualState, RidgeRegression, Seen
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError, DataError, require
@@ -24,10 +23,11 @@ DEVICES = ("cpu", "cuda", "auto")
 
 
 @dataclass(frozen=True)
-class NeuralLinearConfig(LinearConfig):
+class NeuralLinearConfig(ContextualConfig):
     """Settings of :class:`NeuralLinearAgent`.
 
     Attributes:
+        growth: Share by which the data must have grown before theta is computed again; 0 is at every step.
         rank: R, numbers in the learnt vector of an item.
         hidden: Width of the hidden layers.
         period: Steps of users between two trainings of the network [steps].
@@ -42,6 +42,7 @@ class NeuralLinearConfig(LinearConfig):
         device: Where the network is trained: "cpu", "cuda", or "auto" for the second where there is one.
     """
 
+    growth: float = 0.05
     rank: int = 16
     hidden: int = 64
     period: int = 4_000
@@ -57,6 +58,7 @@ class NeuralLinearConfig(LinearConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._within(0.0, 1e6, "growth")
         self._within(1, 4_096, "rank", "hidden")
         self._within(1, 1_000_000_000, "period", "buffer", "batch")
         self._within(1, 10_000, "epochs")
@@ -77,7 +79,7 @@ class TowerFeatures(Features):
         self.count = self.fixed + 3 * rank + SCALARS
 
 
-class NeuralLinearAgent(LinearAgent):
+class NeuralLinearAgent(ContextualAgent):
     """Learns features of users and items with a network, and explores with a Bayesian regression on them.
 
     Equation: networks give vectors h, h' of a user (from persona p, interest z and context) and g of an item (from its
@@ -104,6 +106,7 @@ class NeuralLinearAgent(LinearAgent):
     needs_torch: ClassVar[bool] = True
     Config: ClassVar[type[Config]] = NeuralLinearConfig
     config: NeuralLinearConfig
+    model: RidgeRegression
 
     def setup(self, rng: np.random.Generator) -> None:
         """Networks with random weights, an empty buffer, the regression's prior."""
@@ -115,7 +118,7 @@ class NeuralLinearAgent(LinearAgent):
         config, env_spec = self.config, self.env_spec
         self.encodings, self.scale = self.features.items, self.features.scale
         self.features: TowerFeatures = TowerFeatures(env_spec, config.rank)
-        self.model = RidgeSums(self.features.count, config.ridge, config.growth)
+        self.model = self.prior()
         self.squares = np.zeros(1)  # sum of r^2
         context = env_spec.layout["context"]
         inputs = 2 * env_spec.catalog.width + int(context.stop - context.start)
@@ -147,13 +150,17 @@ class NeuralLinearAgent(LinearAgent):
         found: Floats = np.maximum(inputs @ first + bias, 0.0) @ second + shift
         return found
 
-    def situation(self, obs: Floats, recall: Recall) -> Situation:
+    def situation(self, obs: Floats, recall: ContextualState) -> Situation:
         """With the users' vectors before profile and interest."""
         inputs, rank, width = self.inputs(obs), self.config.rank, self.env_spec.catalog.width
         vectors = self.vectors(inputs)
         profile = np.concatenate([vectors[:, :rank], inputs[:, :width]], 1)
         interest = np.concatenate([vectors[:, rank:], inputs[:, width : 2 * width]], 1)
         return replace(super().situation(obs, recall), profile=profile, interest=interest)
+
+    def prior(self) -> RidgeRegression:
+        """The regression on no data."""
+        return RidgeRegression(self.features.count, self.config.ridge, self.config.growth)
 
     def act(
         self,
@@ -243,8 +250,7 @@ class NeuralLinearAgent(LinearAgent):
         self._represent()
 
 
-@dataclass(frozen=True)
-class Buffer:
+class Buffer(NamedTuple):
     """N slots looked at, the oldest first.
 
     Attributes:
@@ -269,20 +275,17 @@ class Buffer:
 
     def sized(self, count: int) -> Buffer:
         """Zeros of the same widths."""
-        return Buffer(*(np.zeros((count, *part.shape[1:]), part.dtype) for part in self._parts()))
+        return Buffer(*(np.zeros((count, *part.shape[1:]), part.dtype) for part in self))
 
     def extended(self, more: list[Buffer], most: int) -> Buffer:
         """With more slots at the end, the last ``most`` of all."""
-        columns = zip(*(buffer._parts() for buffer in (self, *more)), strict=True)
+        columns = zip(self, *more, strict=True)
         return Buffer(*(np.concatenate(column)[-most:] for column in columns))
-
-    def _parts(self) -> tuple[Floats, Slates, Floats, Floats]:
-        return self.user, self.item, self.others, self.reward
 
     def batch(self, rows: Slates) -> dict[str, Any]:
         """Some of the slots."""
-        return {name: getattr(self, name)[rows] for name in ("user", "item", "others", "reward")}
+        return {name: part[rows] for name, part in self._asdict().items()}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """By name."""
-        return {f"buffer/{name}": getattr(self, name) for name in ("user", "item", "others", "reward")}
+        return {f"buffer/{name}": part for name, part in self._asdict().items()}

@@ -1,4 +1,4 @@
-"""The networks that neural-linear learns its features with. Needs PyTorch."""
+"""Networks of neural-linear: a tower for users and one for items. Needs PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bandit over the short-list of a trained model: the model finds candidates, the bandit explores among them."""
+"""Short-list bandit: a regression finds candidates, and a bandit explores among them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.item_stats import credited
-from recsim_llm.agents.common.slates import mixed, uniform, uniform_propensity
-from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
+from recsim_llm.agents.common.sampling import epsilon_greedy, uniform_propensity, uniform_slates
+from recsim_llm.agents.contextual.base import ContextualAgent, ContextualConfig, RidgeRegression
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError
@@ -21,10 +21,11 @@ WAYS = ("thompson", "epsilon")
 
 
 @dataclass(frozen=True)
-class ShortlistConfig(LinearConfig):
+class ShortlistConfig(ContextualConfig):
     """Settings of :class:`ShortlistAgent`.
 
     Attributes:
+        growth: Share by which the data must have grown before theta is computed again; 0 is at every step.
         warmup: Steps of users for which uniform random slates are gathered before the model serves [steps].
         shortlist: L, items of highest prediction that the bandit chooses from.
         explore: How it does: "thompson" or "epsilon".
@@ -33,6 +34,7 @@ class ShortlistConfig(LinearConfig):
         prior: Standard deviation of items about their predictions.
     """
 
+    growth: float = 0.05
     warmup: int = 5_000
     shortlist: int = 30
     explore: str = "thompson"
@@ -42,6 +44,7 @@ class ShortlistConfig(LinearConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._within(0.0, 1e6, "growth")
         self._within(0, 1_000_000_000, "warmup")
         self._within(1, 1_000_000, "shortlist")
         self._within(0.0, 1.0, "epsilon")
@@ -50,7 +53,7 @@ class ShortlistConfig(LinearConfig):
             raise ConfigError(f"setting explore must be one of {', '.join(WAYS)}, got {self.explore!r}")
 
 
-class ShortlistAgent(LinearAgent):
+class ShortlistAgent(ContextualAgent):
     """Lets a ridge regression choose candidates for each user, and a bandit the slate from them.
 
     Equation: the model is theta . phi(u, i) as in the agent ridge, trained on uniform random slates first and on what
@@ -74,12 +77,17 @@ class ShortlistAgent(LinearAgent):
     knows_propensity: ClassVar[bool] = False
     Config: ClassVar[type[Config]] = ShortlistConfig
     config: ShortlistConfig
+    model: RidgeRegression
 
     def setup(self, rng: np.random.Generator) -> None:
         """Nothing known."""
         super().setup(rng)
         self.tries: Floats64 = np.zeros(self.env_spec.items)
         self.surplus: Floats64 = np.zeros(self.env_spec.items)
+
+    def prior(self) -> RidgeRegression:
+        """The regression on no data."""
+        return RidgeRegression(self.features.count, self.config.ridge, self.config.growth)
 
     def act(
         self,
@@ -105,7 +113,7 @@ class ShortlistAgent(LinearAgent):
         if not deterministic and config.explore == "epsilon":
             among = np.zeros_like(rested)
             np.put_along_axis(among, listed, np.isfinite(estimates), 1)
-            slates, self.propensity = mixed(slates, among, config.epsilon, rng)
+            slates, self.propensity = epsilon_greedy(slates, among, config.epsilon, rng)
         return slates, self.after(situation, slates)
 
     def interact(self) -> Transition:
@@ -115,7 +123,7 @@ class ShortlistAgent(LinearAgent):
         lanes = self.runner
         action_mask = lanes.available()
         situation, _ = self.situate(lanes.observation, self.state, lanes.fresh, action_mask)
-        slates = uniform(action_mask, self.env_spec.slate_size, self.rng)
+        slates = uniform_slates(action_mask, self.env_spec.slate_size, self.rng)
         self.propensity = uniform_propensity(action_mask, self.env_spec.slate_size)
         self.state = self.after(situation, slates)
         return lanes.step(slates, self.state, self.propensity)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.agents.common.cooldown import Cooldown, CooldownConfig
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, EnvRunner, Flags, Floats, Slates, Transition, make_env
 from recsim_llm.errors import ConfigError, DataError, RefusedError
@@ -46,7 +47,8 @@ class Agent(abc.ABC):
     Class attributes:
         name: What it is called.
         Config: Class of its settings.
-        State: Class of what :meth:`act` hands on from step to step, a frozen dataclass of arrays; None for nothing.
+        State: Class of what :meth:`act` hands on from step to step, a frozen dataclass of arrays; None for nothing. One
+            that remembers what was shown has a method ``noting(slates)``; see :meth:`note_shown`.
         needs_truth: Whether it reads the latent truth.
         needs_torch: Whether it needs PyTorch and Stable-Baselines3.
         libraries: Other modules that it needs.
@@ -94,6 +96,8 @@ class Agent(abc.ABC):
         streams = np.random.SeedSequence(self.seed).spawn(3)
         self.rng, self.serving_rng, setup = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)
         self.runner = EnvRunner(self.env, self.env_spec)
+        if isinstance(self.config, CooldownConfig):
+            self.cooldown = Cooldown(self.env_spec, self.config)
         self.num_timesteps = 0
         self.logs: RunLogs | None = None
         self.state: Any = None
@@ -150,6 +154,11 @@ class Agent(abc.ABC):
         Returns:
             Slates [B, K] and the state for the next step.
         """
+
+    def note_shown(self, state: Any, slates: Slates) -> Any:
+        """What :meth:`act` handed on, once slates [B, K] are shown in place of those that it chose."""
+        noting = getattr(state, "noting", None)
+        return state if noting is None else noting(slates)
 
     def relevance(
         self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags

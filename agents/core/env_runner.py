@@ -13,9 +13,6 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-from recsim_llm.agents.core.credit import SlotWeight
-from recsim_llm.agents.core.env_snapshot import environment_state, restore_environment
-from recsim_llm.agents.core.packing import inside
 from recsim_llm.errors import ConfigError
 from recsim_llm.serving import Served, whole
 from recsim_llm.worlds.catalog import Catalog, occurrences
@@ -47,7 +44,7 @@ class Transition:
         propensity: [B, K] probability with which the policy shows this item in this slot, given the slots before it:
             their product is that of the slate. NaN where it is not known.
         slot_weight: How much the infos' rewards of slots count in ``reward``; see
-            :class:`~recsim_llm.agents.core.credit.SlotWeight`.
+            :class:`~recsim_llm.agents.common.item_stats.SlotWeight`.
     """
 
     observation: Floats
@@ -234,6 +231,8 @@ class EnvRunner:
         self.info: Infos = {}
         self.fresh: Flags = np.ones(self.count, np.bool_)
         self._over: Flags = np.zeros(self.count, np.bool_)
+        from recsim_llm.agents.common.item_stats import SlotWeight
+
         self.slot_weight = SlotWeight()
 
     def reset(self, seed: int | None = None) -> None:
@@ -278,6 +277,8 @@ class EnvRunner:
 
     def snapshot(self) -> dict[str, Any]:
         """Where the lanes stand, the environment's own state included; {} before the first reset."""
+        from recsim_llm.agents.core.env_snapshot import environment_state
+
         if not self.started:
             return {}
         info = {name: value for name, value in self.info.items() if name not in ("final_obs", "final_info")}
@@ -292,6 +293,9 @@ class EnvRunner:
         Raises:
             ValueError: If an array has another shape or type than here.
         """
+        from recsim_llm.agents.core.env_snapshot import restore_environment
+        from recsim_llm.agents.core.packing import inside
+
         self.reset(seed=0)
         restore_environment(self.env, inside(arrays, "env"), inside(rest, "env"))
         own, given = self.snapshot(), dict(arrays)
@@ -364,3 +368,10 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any], mask: Flags) -> Info
             merged[name] = merged[name].copy()
             merged[name][mask] = value[mask]
     return merged
+
+
+def normalised(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Encodings [N, D] of length 1; zeros stay zeros."""
+    length = np.sqrt(np.square(points).sum(1, keepdims=True))
+    units: NDArray[np.float64] = np.divide(points, length, out=np.zeros_like(points), where=length > 0)
+    return units

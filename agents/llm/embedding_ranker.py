@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.clusters import normalised
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
+from recsim_llm.agents.common.top_k import top_k
+from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
+from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates, normalised
 
 Scores = NDArray[np.float64]
 DIGITS = 6
@@ -20,7 +20,7 @@ DIGITS = 6
 
 
 @dataclass(frozen=True)
-class EmbeddingRankerConfig(RememberingConfig):
+class EmbeddingRankerConfig(CooldownConfig):
     """Settings of :class:`EmbeddingRankerAgent`.
 
     Attributes:
@@ -34,7 +34,7 @@ class EmbeddingRankerConfig(RememberingConfig):
         self._within(0.0, 1.0, "profile")
 
 
-class EmbeddingRankerAgent(RememberingAgent):
+class EmbeddingRankerAgent(Agent):
     """Ranks items by the cosine of their encoding with what a user says about herself and took lately, zero-shot.
 
     Equation: score_i = cos(q, x_i), q = (1 - profile) z / |z| + profile p / |p|, with z the recent interest and p the
@@ -48,6 +48,7 @@ class EmbeddingRankerAgent(RememberingAgent):
     popularity, no log; where nothing is known of a user the order is that of the catalogue. What was just shown rests.
     """
 
+    State: ClassVar[type | None] = RecentItems
     name: ClassVar[str] = "embedding_ranker"
     Config: ClassVar[type[Config]] = EmbeddingRankerConfig
     learns: ClassVar[bool] = False
@@ -74,8 +75,8 @@ class EmbeddingRankerAgent(RememberingAgent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The nearest first."""
-        memory = self.recall(obs, state, episode_start)
-        slates = best(self.scores(obs), self.rested(memory, action_mask), self.env_spec.slate_size)
+        memory = self.cooldown.recall(obs, state, episode_start)
+        slates = top_k(self.scores(obs), self.cooldown.eligible(memory, action_mask), self.env_spec.slate_size)
         return slates, memory.noting(slates)
 
     def scores(self, obs: Floats) -> Scores:

@@ -10,11 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.clusters import normalised
-from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.cooldown import RecentItems
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, normalised
 from recsim_llm.agents.llm.embedding_ranker import DIGITS, EmbeddingRankerAgent, EmbeddingRankerConfig
 from recsim_llm.agents.llm.texts import profile_text
 from recsim_llm.encoders import DEFAULT_ENCODER, Encoder, encode_cached, load_text_encoder
@@ -106,26 +105,26 @@ class LLMProfileAgent(EmbeddingRankerAgent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """What the profile reads like."""
-        memory = self.recall(obs, state, episode_start)
-        slates = best(self._scores(obs, memory), self.rested(memory, action_mask), self.env_spec.slate_size)
+        memory = self.cooldown.recall(obs, state, episode_start)
+        slates = top_k(self._scores(obs, memory), self.cooldown.eligible(memory, action_mask), self.env_spec.slate_size)
         return slates, memory.noting(slates)
 
     def relevance(
         self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
     ) -> NDArray[np.floating] | None:
         """The same scores."""
-        return self._scores(obs, self.recall(obs, state, episode_start))
+        return self._scores(obs, self.cooldown.recall(obs, state, episode_start))
 
-    def profiles(self, state: Memory) -> list[str]:
+    def profiles(self, state: RecentItems) -> list[str]:
         """The profiles of the lanes of a state that ``predict`` returned, in words; empty where nothing was taken."""
         return [profile_text(state, lane, self.env_spec.catalog) for lane in range(len(state.item))]
 
-    def _scores(self, obs: Floats, memory: Memory) -> Scores:
+    def _scores(self, obs: Floats, memory: RecentItems) -> Scores:
         said = self._statements(memory) if self.config.form == "statements" else self._paragraphs(memory)
         scores = normalised(said) @ self._titles.T + self.config.persona * self.scores(obs)
         return np.round(scores, DIGITS)
 
-    def _statements(self, memory: Memory) -> Scores:
+    def _statements(self, memory: RecentItems) -> Scores:
         """Sums of statements times valences [B, E]."""
         valence = np.where(memory.takes > 0, self.config.likes * memory.takes, -self.config.dislikes * memory.looks)
         weights = np.zeros((len(memory.item), self.env_spec.items))
@@ -134,7 +133,7 @@ class LLMProfileAgent(EmbeddingRankerAgent):
         total: Scores = weights @ self._said
         return total
 
-    def _paragraphs(self, memory: Memory) -> Scores:
+    def _paragraphs(self, memory: RecentItems) -> Scores:
         """Encodings of whole profiles [B, E]; zeros for empty ones."""
         texts = self.profiles(memory)
         return np.stack([self._read(text) if text else np.zeros_like(self._mean) for text in texts])

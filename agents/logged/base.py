@@ -1,4 +1,4 @@
-"""Agents that gather a log and fit a model to it: trained on logs and served, or updated as users come."""
+"""Base of agents that gather a log of interactions and fit a model to it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.cooldown import CLICK
+from recsim_llm.agents.common.cooldown import CLICK, CooldownConfig
 from recsim_llm.agents.common.interaction_log import Log, LogBook
-from recsim_llm.agents.common.item_stats import ItemCounts
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.common.slates import Chances, best, uniform, uniform_propensity
+from recsim_llm.agents.common.item_stats import EventReward, ItemCounts
+from recsim_llm.agents.common.sampling import uniform_propensity, uniform_slates
+from recsim_llm.agents.common.top_k import Chances, top_k
 from recsim_llm.agents.core import agent_file as saving
+from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.credit import EventReward
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition, like
-from recsim_llm.agents.logged.episode_history import Session as Session
+from recsim_llm.agents.logged.episode_history import EpisodeHistory as EpisodeHistory
 from recsim_llm.agents.logged.episode_history import remember
 from recsim_llm.errors import ConfigError, DataError
 
@@ -27,7 +27,7 @@ LOG, MODEL = "log/", "model/"
 
 
 @dataclass(frozen=True)
-class LoggedConfig(RememberingConfig):
+class LoggedConfig(CooldownConfig):
     """Settings of agents that learn from a log.
 
     Attributes:
@@ -56,7 +56,7 @@ class LoggedConfig(RememberingConfig):
         self._within(1, 10_000, "history")
 
 
-class LoggedAgent(RememberingAgent):
+class LoggedAgent(Agent):
     """Base of agents that fit a model to a log.
 
     Subclasses write :meth:`blank`, :meth:`fit`, :meth:`scores` and :meth:`learnt`; those that can learn from new rows
@@ -78,7 +78,7 @@ class LoggedAgent(RememberingAgent):
     foretells_reward: ClassVar[bool] = False
     """Whether scores are rewards already, in place of clicks."""
     Config: ClassVar[type[Config]] = LoggedConfig
-    State: ClassVar[type | None] = Session
+    State: ClassVar[type | None] = EpisodeHistory
     config: LoggedConfig
 
     def setup(self, rng: np.random.Generator) -> None:
@@ -149,7 +149,7 @@ class LoggedAgent(RememberingAgent):
     def session_of(self, history: Slates) -> Any:
         """The state of lanes whose users clicked ``history`` [N, H] and looked at nothing else."""
         width = self.config.history
-        session = Session.empty(len(history), self.env_spec, width)
+        session = EpisodeHistory.empty(len(history), self.env_spec, width)
         kept = min(width, history.shape[1])
         aligned = np.take_along_axis(history, np.argsort(history >= 0, axis=1, kind="stable"), 1)
         session.history[:, width - kept :] = aligned[:, history.shape[1] - kept :]
@@ -166,8 +166,8 @@ class LoggedAgent(RememberingAgent):
     ) -> tuple[Slates, Any]:
         """The best scores; when online, with some uniform slates among them."""
         session = self.session(obs, state, episode_start)
-        rested = self.rested(session.memory, action_mask)
-        slates = best(self.served(obs, session) + self.ties, rested, self.env_spec.slate_size)
+        rested = self.cooldown.eligible(session.memory, action_mask)
+        slates = top_k(self.served(obs, session) + self.ties, rested, self.env_spec.slate_size)
         if self.config.online and not deterministic:
             slates, self.propensity = sometimes_uniform(slates, rested, self._share(), rng)
         return slates, session.noting(slates)
@@ -185,15 +185,15 @@ class LoggedAgent(RememberingAgent):
 
     def session(self, obs: Floats, state: Any, episode_start: Flags) -> Any:
         """The state with the feedback in observations [B, P] taken in; what :meth:`scores` gets."""
-        memory = self.recall(obs, state.memory if isinstance(state, Session) else state, episode_start)
-        if not isinstance(state, Session):
-            return Session(memory, Session.empty(len(obs), self.env_spec, self.config.history).history)
+        memory = self.cooldown.recall(obs, state.memory if isinstance(state, EpisodeHistory) else state, episode_start)
+        if not isinstance(state, EpisodeHistory):
+            return EpisodeHistory(memory, EpisodeHistory.empty(len(obs), self.env_spec, self.config.history).history)
         if state.history.shape != (len(obs), self.config.history) or state.history.dtype != np.int64:
             raise ConfigError(f"state must be what predict() returned for the same {len(obs)} lanes")
         history = np.empty_like(state.history)
         clicked = (self.env_spec.feedback(obs)[:, :, CLICK] > 0) & (state.memory.last >= 0)
         remember(state.history, state.memory.last, clicked, np.ascontiguousarray(episode_start), history)
-        return Session(memory, history)
+        return EpisodeHistory(memory, history)
 
     def interact(self) -> Transition:
         """One step of every lane; offline under a mixture of uniform slates and the most clicked items."""
@@ -203,10 +203,12 @@ class LoggedAgent(RememberingAgent):
         action_mask = lanes.available()
         if share >= 1.0:
             self.propensity = uniform_propensity(action_mask, slate_size)
-            return lanes.step(uniform(action_mask, slate_size, self.rng), None, self.propensity)
+            return lanes.step(uniform_slates(action_mask, slate_size, self.rng), None, self.propensity)
         session = self.session(lanes.observation, self.state, lanes.fresh)
-        popular = best(
-            self.event_reward.sign * self.popularity() + self.ties, self.rested(session.memory, action_mask), slate_size
+        popular = top_k(
+            self.event_reward.sign * self.popularity() + self.ties,
+            self.cooldown.eligible(session.memory, action_mask),
+            slate_size,
         )
         slates, self.propensity = sometimes_uniform(popular, action_mask, share, self.rng)
         self.state = session.noting(slates)
@@ -315,7 +317,7 @@ def sometimes_uniform(
     """
     explored = rng.random(len(slates)) < share
     slate_size = slates.shape[1]
-    shown = np.where(explored[:, None], uniform(action_mask, slate_size, rng), slates)
+    shown = np.where(explored[:, None], uniform_slates(action_mask, slate_size, rng), slates)
     drawable = np.logical_and.accumulate(possible(shown, action_mask), axis=1)
     whole = share * np.cumprod(uniform_propensity(action_mask, slate_size), 1) * drawable
     whole += (1.0 - share) * np.logical_and.accumulate(shown == slates, axis=1)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from recsim_llm.agents.common.interaction_log import Log, Numbers
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Floats
-from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, newest
-from recsim_llm.agents.logged.user_item_matrix import CALM, Baskets
+from recsim_llm.agents.logged.popularity_blend import HeldOutBlendAgent, HeldOutBlendConfig, Scores, newest
+from recsim_llm.agents.logged.user_item_matrix import CALM, UserItemMatrix
 from recsim_llm.simulator.jit import jit
 
 Floats64 = NDArray[np.float64]
@@ -20,7 +20,7 @@ SPREAD = 0.1
 
 
 @dataclass(frozen=True)
-class BPRConfig(TunedConfig):
+class BPRConfig(HeldOutBlendConfig):
     """Settings of :class:`BPRAgent`.
 
     Attributes:
@@ -43,7 +43,7 @@ class BPRConfig(TunedConfig):
         self._within(0.0, 1e6, "shrink")
 
 
-class BPRAgent(TunedAgent):
+class BPRAgent(HeldOutBlendAgent):
     """Learns factors by which users' clicked items rank before those they did not click.
 
     Equation: maximise the sum of ln sigma(x_ui - x_uj) - shrink |theta|^2 / 2 over users u, items i that they clicked
@@ -77,32 +77,32 @@ class BPRAgent(TunedAgent):
 
     def fit_model(self, log: Log) -> None:
         """From small random factors."""
-        rng, factors, baskets = self.fit_rng(), self.config.factors, self.baskets(log)
-        self.blank_model(len(baskets.users))
-        self._known = baskets.users
+        rng, factors, user_item = self.fit_rng(), self.config.factors, self.user_item(log)
+        self.blank_model(len(user_item.users))
+        self._known = user_item.users
         self.users[...] = rng.normal(0.0, SPREAD, self.users.shape)
         self.items[...] = rng.normal(0.0, SPREAD, (self.env_spec.items, factors))
-        self._ascend(baskets, np.flatnonzero(baskets.clicks > 0), self.config.epochs, rng)
+        self._ascend(user_item, np.flatnonzero(user_item.clicks > 0), self.config.epochs, rng)
 
     def absorb_model(self, log: Log, start: int) -> None:
         """Steps for the new clicks; users that are new start as vectors of zero."""
-        baskets, rng = self.baskets(log), self.fit_rng(start)
-        users = np.zeros((len(baskets.users), self.config.factors))
-        users[np.searchsorted(baskets.users, self._known)] = self.users
-        self.users, self._known = users, baskets.users
+        user_item, rng = self.user_item(log), self.fit_rng(start)
+        users = np.zeros((len(user_item.users), self.config.factors))
+        users[np.searchsorted(user_item.users, self._known)] = self.users
+        self.users, self._known = users, user_item.users
         clicked = start + np.flatnonzero(log.click[start:] > 0)
-        row = np.searchsorted(baskets.users, log.user[clicked])
-        cells = baskets.rows() * self.env_spec.items + baskets.item
-        self._ascend(baskets, np.searchsorted(cells, row * self.env_spec.items + log.item[clicked]), 1, rng)
+        row = np.searchsorted(user_item.users, log.user[clicked])
+        cells = user_item.rows() * self.env_spec.items + user_item.item
+        self._ascend(user_item, np.searchsorted(cells, row * self.env_spec.items + log.item[clicked]), 1, rng)
 
-    def _ascend(self, baskets: Baskets, cells: Numbers, epochs: int, rng: np.random.Generator) -> None:
+    def _ascend(self, user_item: UserItemMatrix, cells: Numbers, epochs: int, rng: np.random.Generator) -> None:
         """``epochs`` passes over clicks, cells of the baskets, each against an item drawn at random."""
-        user, wanted = baskets.rows(), Wanted.of(baskets)
+        user, wanted = user_item.rows(), Wanted.of(user_item)
         for _ in range(epochs):
             order = cells[rng.permutation(len(cells))]
             against = wanted.against(user[order], rng)
             ascend(
-                user[order], baskets.item[order], against, self.users, self.items, self.bias, self.config.rate,
+                user[order], user_item.item[order], against, self.users, self.items, self.bias, self.config.rate,
                 self.config.shrink,
             )  # fmt: skip
 
@@ -140,12 +140,12 @@ class Wanted:
     items: int
 
     @classmethod
-    def of(cls, baskets: Baskets) -> Wanted:
+    def of(cls, user_item: UserItemMatrix) -> Wanted:
         """From what users did."""
-        row, clicked = baskets.rows(), baskets.clicks > 0
-        start = np.searchsorted(row[~clicked], np.arange(len(baskets.users) + 1))
-        cells = row[clicked] * baskets.items + baskets.item[clicked]
-        return cls(start.astype(np.int64), baskets.item[~clicked], cells, baskets.items)
+        row, clicked = user_item.rows(), user_item.clicks > 0
+        start = np.searchsorted(row[~clicked], np.arange(len(user_item.users) + 1))
+        cells = row[clicked] * user_item.items + user_item.item[clicked]
+        return cls(start.astype(np.int64), user_item.item[~clicked], cells, user_item.items)
 
     def against(self, user: Numbers, rng: np.random.Generator) -> Numbers:
         """One item for each user [N]; -1 where a random one was clicked."""

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from recsim_llm.agents.common.interaction_log import Log
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Floats
-from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, sum_rows
+from recsim_llm.agents.logged.popularity_blend import HeldOutBlendAgent, HeldOutBlendConfig, Scores, sum_rows
 
 MOST_ITEMS = 20_000
 
 
 @dataclass(frozen=True)
-class EASEConfig(TunedConfig):
+class EASEConfig(HeldOutBlendConfig):
     """Settings of :class:`EASEAgent`.
 
     Attributes:
@@ -31,7 +31,7 @@ class EASEConfig(TunedConfig):
         self._within(1e-6, 1e9, "ridge")
 
 
-class EASEAgent(TunedAgent):
+class EASEAgent(HeldOutBlendAgent):
     """Predicts each click from the user's other clicks, by weights between items that have a closed form.
 
     Equation: B minimises |X - X B|^2 + lambda v |B|^2 with a zero diagonal, X the matrix of users and items:
@@ -72,8 +72,8 @@ class EASEAgent(TunedAgent):
 
     def fit_model(self, log: Log) -> None:
         """In closed form."""
-        baskets = self.baskets(log)
-        self.weights = weights(baskets.gram(), self.config.ridge * baskets.size).astype(np.float32)
+        user_item = self.user_item(log)
+        self.weights = weights(user_item.gram(), self.config.ridge * user_item.size).astype(np.float32)
 
     def personal(self, rows: Floats, session: Any) -> Scores:
         """Sums of weights from the clicks of the episode."""

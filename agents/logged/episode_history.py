@@ -1,4 +1,4 @@
-"""What users did in an episode so far, as agents that learn from logs hand it on from step to step."""
+"""Episode history: clicked items of B users, handed on from step to step."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import RecentItems
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 from recsim_llm.simulator.jit import jit
 
 
 @dataclass(frozen=True)
-class Session:
+class EpisodeHistory:
     """State between two calls of ``predict``: what B users did in this episode.
 
     Attributes:
@@ -22,13 +22,13 @@ class Session:
         history: [B, H] items clicked in this episode, the newest last, -1 in front where there are fewer.
     """
 
-    memory: Memory
+    memory: RecentItems
     history: Slates
 
     @classmethod
-    def empty(cls, lanes: int, env_spec: EnvironmentSpec, width: int) -> Session:
+    def empty(cls, lanes: int, env_spec: EnvironmentSpec, width: int) -> EpisodeHistory:
         """Nothing done yet."""
-        return cls(Memory.empty(lanes, env_spec), np.full((lanes, width), -1, np.int64))
+        return cls(RecentItems.empty(lanes, env_spec), np.full((lanes, width), -1, np.int64))
 
     def clicks(self) -> NDArray[np.int64]:
         """[B] clicks that are remembered."""
@@ -48,7 +48,7 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Seen(Session):
+class EpisodeHistoryWithSkips(EpisodeHistory):
     """A session that keeps too what was looked at in vain.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Item-based nearest neighbours: items that were clicked by the same users."""
+"""Item-based k-nearest neighbours (collaborative filtering)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from recsim_llm.agents.common.interaction_log import Log, Numbers
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Floats, Slates
-from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig
+from recsim_llm.agents.logged.popularity_blend import HeldOutBlendAgent, HeldOutBlendConfig, Scores
 from recsim_llm.simulator.jit import jit
 
 Floats64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class ItemKNNConfig(TunedConfig):
+class ItemKNNConfig(HeldOutBlendConfig):
     """Settings of :class:`ItemKNNAgent`.
 
     Attributes:
@@ -35,7 +35,7 @@ class ItemKNNConfig(TunedConfig):
         self._within(0.0, 1e9, "shrink")
 
 
-class ItemKNNAgent(TunedAgent):
+class ItemKNNAgent(HeldOutBlendAgent):
     """Recommends the neighbours of what was clicked, neighbours being items clicked by the same users.
 
     Equation: s_ij = x_i . x_j / (|x_i| |x_j| + h v), x_i the column of item i in the matrix of users and items: the
@@ -68,12 +68,12 @@ class ItemKNNAgent(TunedAgent):
     def fit_model(self, log: Log) -> None:
         """Counts who clicked both of two items, and keeps the most similar."""
         self.blank_model(0)
-        baskets = self.baskets(log)
-        by_item, user, value = baskets.transposed()
-        squares = np.bincount(baskets.item, np.square(baskets.value), self.env_spec.items)
+        user_item = self.user_item(log)
+        by_item, user, value = user_item.transposed()
+        squares = np.bincount(user_item.item, np.square(user_item.value), self.env_spec.items)
         _most_similar(
-            baskets.start, baskets.item, baskets.value, by_item, user, value, squares,
-            self.config.shrink * baskets.size, np.zeros(self.env_spec.items), self.neighbour, self.similarity,
+            user_item.start, user_item.item, user_item.value, by_item, user, value, squares,
+            self.config.shrink * user_item.size, np.zeros(self.env_spec.items), self.neighbour, self.similarity,
         )  # fmt: skip
 
     def personal(self, rows: Floats, session: Any) -> Scores:

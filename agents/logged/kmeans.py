@@ -1,4 +1,4 @@
-"""Retrieval by clusters of encodings: more of the kinds of things that a user consumed."""
+"""k-means retrieval: items of the clusters that the user consumed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.clusters import normalised
 from recsim_llm.agents.common.interaction_log import Log
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Floats
-from recsim_llm.agents.logged.popularity_blend import BlendedAgent, BlendedConfig, Scores
+from recsim_llm.agents.core.env_runner import Floats, normalised
+from recsim_llm.agents.logged.popularity_blend import PopularityBlendAgent, PopularityBlendConfig, Scores
 from recsim_llm.errors import require
 
 Floats64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class KMeansConfig(BlendedConfig):
+class KMeansConfig(PopularityBlendConfig):
     """Settings of :class:`KMeansAgent`.
 
     Attributes:
@@ -41,7 +40,7 @@ class KMeansConfig(BlendedConfig):
         self._within(0.0, 1e6, "persona", "near")
 
 
-class KMeansAgent(BlendedAgent):
+class KMeansAgent(PopularityBlendAgent):
     """Groups items by their encodings, and recommends from the groups a user consumed from, or her persona is near to.
 
     Equation: k-means of the encodings at unit length; with n_c clicks of the episode in cluster c, and the persona as a

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.common.cooldown import CLICK, SKIP
 from recsim_llm.agents.common.interaction_log import Log
-from recsim_llm.agents.common.slates import looked_at
+from recsim_llm.agents.common.item_stats import looked_at
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.logged.base import LoggedAgent, LoggedConfig, Session
+from recsim_llm.agents.logged.base import EpisodeHistory, LoggedAgent, LoggedConfig
 from recsim_llm.agents.logged.sgd_factorisation import Factors, Floats64, fit, fit_more
 
 LEAST_VARIANCE = 1e-6
@@ -46,7 +46,7 @@ class MFConfig(LoggedConfig):
 
 
 @dataclass(frozen=True)
-class FoldIn(Session):
+class FoldIn(EpisodeHistory):
     """State between two calls of ``predict``: the session, and what is known of the users by it.
 
     Attributes:

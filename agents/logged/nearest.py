@@ -1,4 +1,4 @@
-"""Retrieval by encodings: items nearest to what a user was interested in lately, or says about herself."""
+"""Nearest-neighbour retrieval by encodings of interest and persona."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.clusters import normalised
 from recsim_llm.agents.common.interaction_log import Log
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Floats
-from recsim_llm.agents.logged.popularity_blend import BlendedAgent, BlendedConfig, Scores
+from recsim_llm.agents.core.env_runner import Floats, normalised
+from recsim_llm.agents.logged.popularity_blend import PopularityBlendAgent, PopularityBlendConfig, Scores
 from recsim_llm.errors import ConfigError
 
 METRICS = ("cosine", "euclidean")
 
 
 @dataclass(frozen=True)
-class NearestConfig(BlendedConfig):
+class NearestConfig(PopularityBlendConfig):
     """Settings of :class:`NearestAgent`.
 
     Attributes:
@@ -37,7 +36,7 @@ class NearestConfig(BlendedConfig):
             raise ConfigError(f"setting metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
 
 
-class NearestAgent(BlendedAgent):
+class NearestAgent(PopularityBlendAgent):
     """Shows the items whose encodings are nearest to the user's recent interest and persona.
 
     Equation: personal_i = cos(q, x_i), or -|q - x_i|^2, of the query q = (1 - profile) z / |z| + profile p / |p|, z the

@@ -1,4 +1,4 @@
-"""What the users of a log's slots had been seen to do and like at the moment of each slate."""
+"""Log of observations: what was known of the user before each slate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recsim_llm.errors import DataError
 from recsim_llm.simulator.jit import jit
 
 
-class Views:
+class ObservationLog:
     """Rows that say what was observed before each slate of a log; grows with it.
 
     A row is profile, interest and context of the observation, and the day on which the newest item on the shelf was
@@ -104,13 +104,13 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Replay:
+class EpisodeReplay:
     """What users had done in their episode before each of M slates of a log.
 
     Attributes:
         moment: [N] the slate of each slot of the log.
         pooled: [M, D] sum of the encodings of what was clicked, over the square root of their number.
-        wear: [M, T] decayed count of clicks on each topic, as in :class:`~recsim_llm.agents.common.cooldown.Memory`.
+        wear: [M, T] decayed count of clicks on each topic, as in :class:`RecentItems`.
     """
 
     moment: Numbers
@@ -118,7 +118,7 @@ class Replay:
     wear: Floats
 
     @classmethod
-    def of(cls, log: Log, fresh: Flags, encodings: Floats, topic: NDArray[np.integer], topics: int) -> Replay:
+    def of(cls, log: Log, fresh: Flags, encodings: Floats, topic: NDArray[np.integer], topics: int) -> EpisodeReplay:
         """Goes through all episodes side by side, step by step.
 
         Args:

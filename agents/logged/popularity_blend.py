@@ -1,4 +1,4 @@
-"""What all users like, blended with what this one did: sensible before the first click, personal after a few."""
+"""Blend of popularity and a personal score, whose weight may be chosen on held-out users."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from recsim_llm.agents.common.item_stats import ItemCounts
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.agents.logged.base import LoggedAgent, LoggedConfig, count_rows
-from recsim_llm.agents.logged.episode_history import Seen, remember
-from recsim_llm.agents.logged.user_item_matrix import CALM, Baskets
+from recsim_llm.agents.logged.episode_history import EpisodeHistoryWithSkips, remember
+from recsim_llm.agents.logged.user_item_matrix import CALM, UserItemMatrix
 from recsim_llm.simulator.jit import jit
 
 Scores = NDArray[np.floating]
@@ -32,7 +32,7 @@ MOST_WEIGHT = 5.0
 
 
 @dataclass(frozen=True)
-class BlendedConfig(LoggedConfig):
+class PopularityBlendConfig(LoggedConfig):
     """Settings of agents that blend.
 
     Attributes:
@@ -48,15 +48,15 @@ class BlendedConfig(LoggedConfig):
         self._within(0.0, 1e6, "personal", "halfway")
 
 
-class BlendedAgent(LoggedAgent):
+class PopularityBlendAgent(LoggedAgent):
     """Base of agents whose score is popularity plus a personal part that grows with the clicks of a session.
 
     score = z(popularity) + w n / (n + m) z(personal), n the clicks of this episode, z the standard score over items.
     Subclasses write :meth:`personal` in place of :meth:`scores`.
     """
 
-    Config: ClassVar[type[Config]] = BlendedConfig
-    config: BlendedConfig
+    Config: ClassVar[type[Config]] = PopularityBlendConfig
+    config: PopularityBlendConfig
 
     @abc.abstractmethod
     def personal(self, rows: Floats, session: Any) -> Scores:
@@ -121,7 +121,7 @@ def sum_rows(items: Slates, values: Floats, matrix: Floats, out: Floats) -> None
 
 
 @dataclass(frozen=True)
-class TunedConfig(BlendedConfig):
+class HeldOutBlendConfig(PopularityBlendConfig):
     """Settings of agents that find the weight of the personal part by themselves.
 
     Attributes:
@@ -135,7 +135,7 @@ class TunedConfig(BlendedConfig):
     looks: bool = True
 
 
-class TunedAgent(BlendedAgent):
+class HeldOutBlendAgent(PopularityBlendAgent):
     """Base of agents that learn from clicks alone, of which there may be too few to say anything of a user.
 
     Before each fit anew, the model is fitted to two thirds of the users; for the others, clicks are regressed on
@@ -148,9 +148,9 @@ class TunedAgent(BlendedAgent):
         weighed: [1] rows of the log by which it was found.
     """
 
-    Config: ClassVar[type[Config]] = TunedConfig
-    State: ClassVar[type | None] = Seen
-    config: TunedConfig
+    Config: ClassVar[type[Config]] = HeldOutBlendConfig
+    State: ClassVar[type | None] = EpisodeHistoryWithSkips
+    config: HeldOutBlendConfig
 
     @abc.abstractmethod
     def blank_model(self, users: int) -> None:
@@ -168,35 +168,35 @@ class TunedAgent(BlendedAgent):
     def model_arrays(self) -> dict[str, NDArray[Any]]:
         """As :meth:`learnt`."""
 
-    def baskets(self, log: Log) -> Baskets:
+    def user_item(self, log: Log) -> UserItemMatrix:
         """What the users of a log did, by the click rates of the log."""
         counts = ItemCounts(self.env_spec.items)
         count_rows(counts, log)
         self.rate = counts.rate(self.config.strength)
         self.looked[0] = self.config.looks and not (log.click > 0).all()
-        return Baskets.of(log, self.rate, bool(self.looked[0]))
+        return UserItemMatrix.of(log, self.rate, bool(self.looked[0]))
 
     def session(self, obs: Floats, state: Any, episode_start: Flags) -> Any:
         """The session, with what was looked at and left in it."""
         session = super().session(obs, state, episode_start)
         left = np.full_like(session.history, -1)
-        if isinstance(state, Seen):
+        if isinstance(state, EpisodeHistoryWithSkips):
             signals = self.env_spec.feedback(obs)
             passed = (signals[:, :, SKIP] > 0) & (signals[:, :, CLICK] <= 0) & (state.memory.last >= 0)
             remember(state.left, state.memory.last, passed, np.ascontiguousarray(episode_start), left)
-        return Seen(session.memory, session.history, left)
+        return EpisodeHistoryWithSkips(session.memory, session.history, left)
 
     def session_of(self, history: Slates, left: Slates | None = None) -> Any:
         """The state of lanes whose users clicked ``history`` [N, H], and looked at ``left`` [N, H] in vain."""
         session = super().session_of(history)
         lefts = np.full_like(session.history, -1) if left is None else super().session_of(left).history
-        return Seen(session.memory, session.history, lefts)
+        return EpisodeHistoryWithSkips(session.memory, session.history, lefts)
 
     def opinions(self, session: Any) -> tuple[Slates, Floats]:
         """What users of sessions think of the items that they clicked and left.
 
         Returns:
-            Items [B, N] and values [B, N] as in :class:`Baskets`; -1 and 0 for none.
+            Items [B, N] and values [B, N] as in :class:`UserItemMatrix`; -1 and 0 for none.
         """
         if not self.looked[0]:
             history = newest(session.history)

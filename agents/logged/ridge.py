@@ -7,30 +7,33 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recsim_llm.agents.common.slates import mixed, uniform, uniform_propensity
-from recsim_llm.agents.contextual.base import LinearAgent, LinearConfig
+from recsim_llm.agents.common.sampling import epsilon_greedy, uniform_propensity, uniform_slates
+from recsim_llm.agents.contextual.base import ContextualAgent, ContextualConfig, RidgeRegression
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 
 
 @dataclass(frozen=True)
-class RidgeConfig(LinearConfig):
+class RidgeConfig(ContextualConfig):
     """Settings of :class:`RidgeAgent`.
 
     Attributes:
+        growth: Share by which the data must have grown before theta is computed again; 0 is at every step.
         online: Serve what was learnt so far while learning, instead of gathering uniform random slates.
         epsilon: Probability that a slot explores while learning online.
     """
 
+    growth: float = 0.05
     online: bool = False
     epsilon: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._within(0.0, 1e6, "growth")
         self._within(0.0, 1.0, "epsilon")
 
 
-class RidgeAgent(LinearAgent):
+class RidgeAgent(ContextualAgent):
     """Fits a linear model of reward to uniform random slates, and serves its highest predictions.
 
     Equation: theta = argmin sum (r - theta . phi(u, i))^2 + ridge |theta|^2 = A^-1 b, with A = ridge I + sum phi phi^T
@@ -48,6 +51,11 @@ class RidgeAgent(LinearAgent):
     name: ClassVar[str] = "ridge"
     Config: ClassVar[type[Config]] = RidgeConfig
     config: RidgeConfig
+    model: RidgeRegression
+
+    def prior(self) -> RidgeRegression:
+        """The regression on no data."""
+        return RidgeRegression(self.features.count, self.config.ridge, self.config.growth)
 
     def act(
         self,
@@ -70,10 +78,10 @@ class RidgeAgent(LinearAgent):
         situation, rested = self.situate(lanes.observation, self.state, lanes.fresh, action_mask)
         if self.config.online:
             greedy, _ = self.features.top(situation, self.model.theta, rested, slate_size)
-            slates, self.propensity = mixed(greedy, rested, self.config.epsilon, self.rng)
+            slates, self.propensity = epsilon_greedy(greedy, rested, self.config.epsilon, self.rng)
         else:
             slates, self.propensity = (
-                uniform(action_mask, slate_size, self.rng),
+                uniform_slates(action_mask, slate_size, self.rng),
                 uniform_propensity(action_mask, slate_size),
             )
         self.state = self.after(situation, slates)

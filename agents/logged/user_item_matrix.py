@@ -1,4 +1,4 @@
-"""Who clicked or left what, as sparse rows: the matrix that item-based recommenders are fitted to."""
+"""Sparse user-item matrix of clicks and skips, which item-based recommenders are fitted to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCK = 512
 
 
 @dataclass(frozen=True, eq=False)
-class Baskets:
+class UserItemMatrix:
     """Items that each of N users looked at, none twice, in the form of compressed sparse rows.
 
     Attributes:
@@ -42,7 +42,7 @@ class Baskets:
     items: int
 
     @classmethod
-    def of(cls, log: Log, rate: Floats64, looks: bool) -> Baskets:
+    def of(cls, log: Log, rate: Floats64, looks: bool) -> UserItemMatrix:
         """From a log; users without any item have an empty row.
 
         Args:

@@ -12,8 +12,8 @@ from recsim_llm.agents.common.interaction_log import Log, Numbers
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Floats, Slates
 from recsim_llm.agents.logged.bpr import Wanted
-from recsim_llm.agents.logged.popularity_blend import Scores, TunedAgent, TunedConfig, newest
-from recsim_llm.agents.logged.user_item_matrix import CALM, Baskets
+from recsim_llm.agents.logged.popularity_blend import HeldOutBlendAgent, HeldOutBlendConfig, Scores, newest
+from recsim_llm.agents.logged.user_item_matrix import CALM, UserItemMatrix
 from recsim_llm.agents.logged.vbpr_steps import Floats64, VisualFactors, ascend_visual
 from recsim_llm.agents.neural.cross_modal import checked_modalities, columns_of, without_images
 
@@ -21,7 +21,7 @@ SPREAD = 0.1
 
 
 @dataclass(frozen=True)
-class VBPRConfig(TunedConfig):
+class VBPRConfig(HeldOutBlendConfig):
     """Settings of :class:`VBPRAgent`.
 
     Attributes:
@@ -51,7 +51,7 @@ class VBPRConfig(TunedConfig):
         checked_modalities(self.modalities)
 
 
-class VBPRAgent(TunedAgent):
+class VBPRAgent(HeldOutBlendAgent):
     """Learns factors of items, and of what they look like, by which clicked items rank before those not clicked.
 
     Equation: maximise the sum of ln sigma(x_ui - x_uj) - shrink |theta|^2 / 2 over users u, items i that they clicked
@@ -102,40 +102,40 @@ class VBPRAgent(TunedAgent):
 
     def fit_model(self, log: Log) -> None:
         """From small random factors."""
-        rng, baskets = self.fit_rng(), self.baskets(log)
-        self.blank_model(len(baskets.users))
-        self._known = baskets.users
+        rng, user_item = self.fit_rng(), self.user_item(log)
+        self.blank_model(len(user_item.users))
+        self._known = user_item.users
         self.model.begin(rng, SPREAD)
         unseen = np.ones(self.env_spec.items, np.bool_)
         unseen[log.item] = False
         self.model.items[unseen] = 0.0
-        self._ascend(baskets, np.flatnonzero(baskets.clicks > 0), self.config.epochs, rng)
+        self._ascend(user_item, np.flatnonzero(user_item.clicks > 0), self.config.epochs, rng)
         self._foretell(log)
 
     def absorb_model(self, log: Log, start: int) -> None:
         """Steps for the new clicks; users that are new start as vectors of zero."""
-        baskets, rng, model = self.baskets(log), self.fit_rng(start), self.model
-        rows = np.searchsorted(baskets.users, self._known)
+        user_item, rng, model = self.user_item(log), self.fit_rng(start), self.model
+        rows = np.searchsorted(user_item.users, self._known)
         for name in ("users", "tastes"):
-            table = np.zeros((len(baskets.users), getattr(model, name).shape[1]))
+            table = np.zeros((len(user_item.users), getattr(model, name).shape[1]))
             table[rows] = getattr(model, name)
             setattr(model, name, table)
-        self._known = baskets.users
+        self._known = user_item.users
         clicked = start + np.flatnonzero(log.click[start:] > 0)
-        row = np.searchsorted(baskets.users, log.user[clicked])
-        cells = baskets.rows() * self.env_spec.items + baskets.item
-        self._ascend(baskets, np.searchsorted(cells, row * self.env_spec.items + log.item[clicked]), 1, rng)
+        row = np.searchsorted(user_item.users, log.user[clicked])
+        cells = user_item.rows() * self.env_spec.items + user_item.item
+        self._ascend(user_item, np.searchsorted(cells, row * self.env_spec.items + log.item[clicked]), 1, rng)
         self._foretell(log)
 
-    def _ascend(self, baskets: Baskets, cells: Numbers, epochs: int, rng: np.random.Generator) -> None:
+    def _ascend(self, user_item: UserItemMatrix, cells: Numbers, epochs: int, rng: np.random.Generator) -> None:
         """``epochs`` passes over clicks, cells of the baskets, each against an item drawn at random."""
-        user, wanted, model, config = baskets.rows(), Wanted.of(baskets), self.model, self.config
+        user, wanted, model, config = user_item.rows(), Wanted.of(user_item), self.model, self.config
         room = np.zeros(self.contents.shape[1]), np.zeros(config.visual)
         for _ in range(epochs):
             order = cells[rng.permutation(len(cells))]
             against = wanted.against(user[order], rng)
             ascend_visual(
-                user[order], baskets.item[order], against, self.contents, model.users, model.items, model.bias,
+                user[order], user_item.item[order], against, self.contents, model.users, model.items, model.bias,
                 model.tastes, model.projection, model.visual_bias, *room, config.rate, config.shrink,
                 config.shrink_visual,
             )  # fmt: skip

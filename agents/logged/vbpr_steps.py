@@ -1,4 +1,4 @@
-"""Gradient ascent of visual Bayesian personalised ranking."""
+"""Gradient steps of VBPR."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agents whose model of a log is a neural network."""
+"""Base of agents that fit a neural network to a log."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.common.cooldown import CLICK, SKIP
 from recsim_llm.agents.common.interaction_log import Log, Numbers
-from recsim_llm.agents.common.slates import best, looked_at
+from recsim_llm.agents.common.item_stats import looked_at
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
-from recsim_llm.agents.logged.base import LoggedAgent, LoggedConfig, Session, sometimes_uniform
-from recsim_llm.agents.logged.observation_log import Replay, Views, worth
+from recsim_llm.agents.logged.base import EpisodeHistory, LoggedAgent, LoggedConfig, sometimes_uniform
+from recsim_llm.agents.logged.observation_log import EpisodeReplay, ObservationLog, worth
 from recsim_llm.errors import ConfigError, DataError, require, unknown
 
 VIEW = "view/"
@@ -63,7 +64,7 @@ class NeuralConfig(LoggedConfig):
 
 
 @dataclass(frozen=True)
-class Visit(Session):
+class EpisodeSequence(EpisodeHistory):
     """State between two calls of ``predict``.
 
     Attributes:
@@ -82,13 +83,13 @@ class NeuralAgent(LoggedAgent):
     Subclasses write :meth:`build`, :meth:`examples`, :meth:`prepare` and :meth:`scores`.
 
     Attributes:
-        views: What was observed before each slate of the log.
+        observation_log: What was observed before each slate of the log.
         trainer: The network and its optimiser.
     """
 
     needs_torch: ClassVar[bool] = True
     Config: ClassVar[type[LoggedConfig]] = NeuralConfig
-    State: ClassVar[type | None] = Visit
+    State: ClassVar[type | None] = EpisodeSequence
     config: NeuralConfig
 
     def setup(self, rng: np.random.Generator) -> None:
@@ -101,7 +102,7 @@ class NeuralAgent(LoggedAgent):
         self.encodings: Floats = catalog.embedding * self.scale
         spread = float(catalog.price.std()) or 1.0
         self.price: Floats = (catalog.price - catalog.price.mean()) / np.float32(spread)
-        self.views = Views(self.env_spec)
+        self.observation_log = ObservationLog(self.env_spec)
         self._newest: Floats | None = None
         super().setup(rng)
 
@@ -165,12 +166,12 @@ class NeuralAgent(LoggedAgent):
         self.value[...] = worth(log, catalog.price, catalog.bid, config.strength)
         self.prepare()
 
-    def replayed(self, log: Log) -> Replay:
+    def replayed(self, log: Log) -> EpisodeReplay:
         """What users had done before each slate."""
         catalog = self.env_spec.catalog
-        at = self.views.context.start + self.env_spec.context_names.index("session_step")
-        fresh = self.views.rows[self.views.index[: len(log)], at] == 0.0
-        return Replay.of(log, fresh, self.encodings, catalog.topic, len(catalog.topics))
+        at = self.observation_log.context.start + self.env_spec.context_names.index("session_step")
+        fresh = self.observation_log.rows[self.observation_log.index[: len(log)], at] == 0.0
+        return EpisodeReplay.of(log, fresh, self.encodings, catalog.topic, len(catalog.topics))
 
     def chosen(self, rows: Numbers, start: int, rng: np.random.Generator) -> Numbers:
         """Those of the rows of a log that are not before ``start``, and as many of those before, drawn."""
@@ -187,9 +188,9 @@ class NeuralAgent(LoggedAgent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best scores; when online, with some uniform slates among them."""
-        visit = replace(self.session(obs, state, episode_start), newest=self.views.newest(action_mask))
-        rested = self.rested(visit.memory, action_mask)
-        slates = best(self.served(obs, visit) + self.ties, rested, self.env_spec.slate_size)
+        visit = replace(self.session(obs, state, episode_start), newest=self.observation_log.newest(action_mask))
+        rested = self.cooldown.eligible(visit.memory, action_mask)
+        slates = top_k(self.served(obs, visit) + self.ties, rested, self.env_spec.slate_size)
         if self.config.online and not deterministic:
             slates, self.propensity = sometimes_uniform(slates, rested, self._share(), rng)
         return slates, visit.noting(slates)
@@ -198,19 +199,19 @@ class NeuralAgent(LoggedAgent):
         self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
     ) -> NDArray[np.floating] | None:
         """The scores."""
-        visit = replace(self.session(obs, state, episode_start), newest=self.views.newest(action_mask))
+        visit = replace(self.session(obs, state, episode_start), newest=self.observation_log.newest(action_mask))
         return self.served(obs, visit)
 
-    def session(self, obs: Floats, state: Any, episode_start: Flags) -> Visit:
+    def session(self, obs: Floats, state: Any, episode_start: Flags) -> EpisodeSequence:
         """The state with the feedback in observations [B, P] taken in."""
         session = super().session(obs, state, episode_start)
-        if not isinstance(state, Visit):
+        if not isinstance(state, EpisodeSequence):
             return self._visit(session, np.full((len(obs), self.trail), -1, np.int64))
         if state.trail.shape != (len(obs), self.trail) or state.trail.dtype != np.int64:
             raise ConfigError(f"state must be what predict() returned for the same {len(obs)} lanes")
         return self._visit(session, self._trailed(obs, state, episode_start))
 
-    def session_of(self, history: Slates) -> Visit:
+    def session_of(self, history: Slates) -> EpisodeSequence:
         """The state of lanes whose users clicked ``history`` [N, H] and looked at nothing else."""
         session = super().session_of(history)
         kept = session.history[:, max(session.history.shape[1] - self.trail, 0) :] if self.trail else history[:, :0]
@@ -218,11 +219,11 @@ class NeuralAgent(LoggedAgent):
         trail[:, self.trail - kept.shape[1] :] = np.where(kept >= 0, 2 * kept + 1, -1)
         return self._visit(session, trail)
 
-    def _visit(self, session: Session, trail: Slates) -> Visit:
+    def _visit(self, session: EpisodeHistory, trail: Slates) -> EpisodeSequence:
         newest = np.full(len(trail), self.env_spec.catalog.released_at.max(), np.float32)
-        return Visit(session.memory, session.history, trail, newest)
+        return EpisodeSequence(session.memory, session.history, trail, newest)
 
-    def _trailed(self, obs: Floats, state: Visit, episode_start: Flags) -> Slates:
+    def _trailed(self, obs: Floats, state: EpisodeSequence, episode_start: Flags) -> Slates:
         """Trails with the items of the last slates added."""
         if not self.trail:
             return state.trail
@@ -236,18 +237,18 @@ class NeuralAgent(LoggedAgent):
 
     def interact(self) -> Transition:
         """One step of every lane; notes what is new on the shelf before it."""
-        self._newest = self.views.newest(self.runner.available())
+        self._newest = self.observation_log.newest(self.runner.available())
         return super().interact()
 
     def update(self, transition: Transition) -> None:
         """Adds the slots that were looked at to the log, and what was observed before."""
-        self.views.add(transition, self._newest)
+        self.observation_log.add(transition, self._newest)
         self._newest = None
         super().update(transition)
 
     def fit_log(self, log: Log) -> Self:
         """Forgets the log so far and fits the model to another, of which no observations are known."""
-        self.views.forget(len(log))
+        self.observation_log.forget(len(log))
         return super().fit_log(log)
 
     def learnt(self) -> dict[str, NDArray[Any]]:
@@ -256,13 +257,13 @@ class NeuralAgent(LoggedAgent):
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Those of the log and the model, and what was observed."""
-        return super().arrays() | {VIEW + name: array for name, array in self.views.arrays().items()}
+        return super().arrays() | {VIEW + name: array for name, array in self.observation_log.arrays().items()}
 
     def restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any], source: object) -> None:
         """Takes over the log, what was observed, and the network."""
         views = {name.removeprefix(VIEW): array for name, array in arrays.items() if name.startswith(VIEW)}
-        self.views.restore(views, source)
-        if self.views.index.shape != arrays.get("log/item", np.zeros((0, 0))).shape:
+        self.observation_log.restore(views, source)
+        if self.observation_log.index.shape != arrays.get("log/item", np.zeros((0, 0))).shape:
             raise DataError(f"{source}: what was observed does not belong to the slots of the log")
         super().restore(arrays, extra, source)
         self.prepare()

@@ -1,4 +1,4 @@
-"""What networks for text and image share: which contents they read, and vectors that users of the log have."""
+"""Base of cross-modal recommenders: text and image columns, and user vectors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsim_llm.agents.common.interaction_log import Log, Numbers
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 from recsim_llm.agents.logged.base import LoggedConfig
-from recsim_llm.agents.neural.base import NeuralAgent, NeuralConfig, Visit
+from recsim_llm.agents.neural.base import EpisodeSequence, NeuralAgent, NeuralConfig
 from recsim_llm.errors import unknown
 from recsim_llm.simulator.jit import jit
 from recsim_llm.worlds.catalog import Catalog
@@ -47,7 +47,7 @@ class CrossModalConfig(NeuralConfig):
 
 
 @dataclass(frozen=True)
-class Guest(Visit):
+class IdentifiedEpisode(EpisodeSequence):
     """State between two calls of ``predict``.
 
     Attributes:
@@ -66,7 +66,7 @@ class CrossModalAgent(NeuralAgent):
     """
 
     Config: ClassVar[type[LoggedConfig]] = CrossModalConfig
-    State: ClassVar[type | None] = Guest
+    State: ClassVar[type | None] = IdentifiedEpisode
     config: CrossModalConfig
 
     @classmethod
@@ -89,7 +89,7 @@ class CrossModalAgent(NeuralAgent):
     @property
     def features_width(self) -> int:
         """F, width of the users' features."""
-        context = self.views.context
+        context = self.observation_log.context
         width: int = 3 * len(self.columns) + context.stop - context.start + len(self.env_spec.catalog.topics)
         return width
 
@@ -99,10 +99,10 @@ class CrossModalAgent(NeuralAgent):
         told = np.concatenate([views[:, self.columns], views[:, width + self.columns]], 1) * self.scale
         return np.concatenate([told, pooled, views[:, 2 * width : -1], wear], 1)
 
-    def features_of(self, obs: Floats, session: Guest) -> Floats:
+    def features_of(self, obs: Floats, session: IdentifiedEpisode) -> Floats:
         """[B, F] of users from observations [B, P] and their states."""
         return self.features(
-            self.views.of(obs, session.newest), pooled(session.history, self.contents), session.memory.wear
+            self.observation_log.of(obs, session.newest), pooled(session.history, self.contents), session.memory.wear
         )
 
     def situations(self, log: Log, rows: Numbers) -> Callable[[Numbers], dict[str, NDArray[Any]]]:
@@ -112,12 +112,12 @@ class CrossModalAgent(NeuralAgent):
             A function that takes places among these rows and gives "features" [N, F], "wear" [N, T], "newest" [N]
             [day], "user" [N] and "history" [N, H], the last items clicked in the same episode, -1 for none.
         """
-        replay, index = self.replayed(log), self.views.index
+        replay, index = self.replayed(log), self.observation_log.index
         history = log.before(log.click > 0, min(RECENT, self.config.history))[rows]
         moment, user = replay.moment[rows], self.users_of(log.user[rows])
 
         def of(chosen: Numbers) -> dict[str, NDArray[Any]]:
-            views, wear = self.views.rows[index[rows[chosen]]], replay.wear[moment[chosen]]
+            views, wear = self.observation_log.rows[index[rows[chosen]]], replay.wear[moment[chosen]]
             features = self.features(views, replay.pooled[moment[chosen]][:, self.columns], wear)
             return {
                 "features": features, "wear": wear, "newest": views[:, -1], "user": user[chosen],
@@ -155,17 +155,19 @@ class CrossModalAgent(NeuralAgent):
         self.contents: Floats = self.encodings[:, self.columns]
         super().blank(users)
 
-    def session(self, obs: Floats, state: Any, episode_start: Flags) -> Guest:
+    def session(self, obs: Floats, state: Any, episode_start: Flags) -> IdentifiedEpisode:
         """The state with the feedback in observations [B, P] taken in, and who the users are."""
-        return Guest(**vars(super().session(obs, state, episode_start)), user=self._who(state, episode_start))
+        return IdentifiedEpisode(
+            **vars(super().session(obs, state, episode_start)), user=self._who(state, episode_start)
+        )
 
-    def session_of(self, history: Slates) -> Guest:
+    def session_of(self, history: Slates) -> IdentifiedEpisode:
         """The state of lanes whose users clicked ``history`` [N, H] and looked at nothing else."""
-        return Guest(**vars(super().session_of(history)), user=np.full(len(history), -1, np.int64))
+        return IdentifiedEpisode(**vars(super().session_of(history)), user=np.full(len(history), -1, np.int64))
 
     def _who(self, state: Any, episode_start: Flags) -> Numbers:
         """[B] rows of users, where infos named them when the episode began; -1 for others."""
-        before = state.user if isinstance(state, Guest) else np.full(len(episode_start), -1, np.int64)
+        before = state.user if isinstance(state, IdentifiedEpisode) else np.full(len(episode_start), -1, np.int64)
         met = self.met()
         if met is None or len(met) != len(episode_start):
             return np.where(episode_start, -1, before)

@@ -109,7 +109,7 @@ class MultiTaskAgent(NeuralAgent):
 
         catalog, config = self.env_spec.catalog, self.config
         columns = np.concatenate([np.eye(len(catalog.topics))[catalog.topic], self.price[:, None]], 1)
-        width = self.views.width - 1 + catalog.width + len(catalog.topics)
+        width = self.observation_log.width - 1 + catalog.width + len(catalog.topics)
         return MultiTaskNet(
             self.encodings, columns.astype(np.float32), catalog.released_at, catalog.topic, width,
             self.env_spec.slate_size,
@@ -184,7 +184,7 @@ class MultiTaskAgent(NeuralAgent):
 
     def examples(self, log: Log, start: int, rng: np.random.Generator) -> tuple[int, Any]:
         """Slates with the situation before them, and what was done with each of their slots."""
-        replay, index, target = self.replayed(log), self.views.index, targets(log)
+        replay, index, target = self.replayed(log), self.observation_log.index, targets(log)
         self._present[...] = (target > 0).any(0)
         order = np.argsort(replay.moment, kind="stable")
         bounds = np.flatnonzero(np.diff(replay.moment[order], prepend=-1, append=-1))
@@ -200,7 +200,7 @@ class MultiTaskAgent(NeuralAgent):
             user = np.repeat(np.arange(len(picked)), size)
             rows = order[bounds[picked][user] + np.arange(len(user)) - np.repeat(np.cumsum(size) - size, size)]
             first = order[bounds[picked]]
-            views, moment = self.views.rows[index[first]], replay.moment[first]
+            views, moment = self.observation_log.rows[index[first]], replay.moment[first]
             return {
                 "features": self.features(views, replay.pooled[moment], replay.wear[moment]), "user": user,
                 "wear": replay.wear[moment], "newest": views[:, -1], "item": log.item[rows],
@@ -241,7 +241,7 @@ class MultiTaskAgent(NeuralAgent):
         catalog, memory = self.env_spec.catalog, session.memory
         pooled = pooled_of(session.history, self.encodings)
         with torch.no_grad():
-            features = self.features(self.views.of(obs, session.newest), pooled, memory.wear)
+            features = self.features(self.observation_log.of(obs, session.newest), pooled, memory.wear)
             users = self.trainer.net.users(torch.from_numpy(features)).numpy()
         found = {}
         for name in wanted:

@@ -1,4 +1,4 @@
-"""Agents that recommend what a user will click next, from the order of what she consumed in this episode."""
+"""Base of sequential recommenders: the next click from the order of what was consumed."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ class SequenceAgent(NeuralAgent):
 
     def examples(self, log: Log, start: int, rng: np.random.Generator) -> tuple[int, Any]:
         """Windows with the clicks in them."""
-        sequences, index = Sequences.of(log, self.config.length, self.config.looks), self.views.index
+        sequences, index = Sequences.of(log, self.config.length, self.config.looks), self.observation_log.index
         wanted = np.isin(sequences.row, self.chosen(np.sort(sequences.row), start, rng))
         row, window, position = sequences.row[wanted], sequences.window[wanted], sequences.position[wanted]
         used = np.unique(window)
         bounds = np.searchsorted(window, np.append(used, len(sequences.trail)))
         counts = np.diff(bounds)
-        profile = self.views.rows[index[row[bounds[:-1]]], : self.env_spec.catalog.width] * self.scale
+        profile = self.observation_log.rows[index[row[bounds[:-1]]], : self.env_spec.catalog.width] * self.scale
 
         def batch(chosen: Numbers) -> dict[str, NDArray[Any]]:
             sequence = np.repeat(np.arange(len(chosen)), counts[chosen])
@@ -92,7 +92,7 @@ class SequenceAgent(NeuralAgent):
             return {
                 "trail": sequences.trail[used[chosen]], "profile": profile[chosen], "sequence": sequence,
                 "position": position[clicks], "target": log.item[row[clicks]],
-                "newest": self.views.rows[index[row[clicks]], -1],
+                "newest": self.observation_log.rows[index[row[clicks]], -1],
             }  # fmt: skip
 
         return len(used), batch

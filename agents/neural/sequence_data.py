@@ -1,4 +1,4 @@
-"""Logs as sequences: what was consumed in each episode, in windows, and what was clicked next."""
+"""Training sequences of a log: windows of consumed items, and the next click."""
 
 from __future__ import annotations
 

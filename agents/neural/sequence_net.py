@@ -1,4 +1,4 @@
-"""Networks that read what was consumed in an episode and say what is clicked next. Needs PyTorch."""
+"""Base network of sequential recommenders. Needs PyTorch."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class TwoTowerAgent(NeuralAgent):
 
         catalog, config = self.env_spec.catalog, self.config
         columns = np.concatenate([np.eye(len(catalog.topics))[catalog.topic], self.price[:, None]], 1)
-        width = self.views.width - 1 + catalog.width + len(catalog.topics)
+        width = self.observation_log.width - 1 + catalog.width + len(catalog.topics)
         return TwoTowerNet(
             self.encodings, columns.astype(np.float32), catalog.released_at, catalog.topic, width, config.hidden,
             config.dropout, config.sharpness, generator,
@@ -78,13 +78,13 @@ class TwoTowerAgent(NeuralAgent):
     def examples(self, log: Log, start: int, rng: np.random.Generator) -> tuple[int, Any]:
         """Clicks with the situation before them."""
         rows = self.chosen(np.flatnonzero(log.click > 0), start, rng)
-        replay, index = self.replayed(log), self.views.index
+        replay, index = self.replayed(log), self.observation_log.index
         item, moment = log.item[rows], replay.moment[rows]
         clicks = np.bincount(item, minlength=self.env_spec.items)
         share = np.log(np.maximum(clicks, 1) / max(len(rows), 1)).astype(np.float32) * self.config.corrected
 
         def batch(chosen: Numbers) -> dict[str, NDArray[Any]]:
-            views, wear = self.views.rows[index[rows[chosen]]], replay.wear[moment[chosen]]
+            views, wear = self.observation_log.rows[index[rows[chosen]]], replay.wear[moment[chosen]]
             return {
                 "features": self.features(views, replay.pooled[moment[chosen]], wear), "wear": wear,
                 "item": item[chosen], "newest": views[:, -1], "log_share": share[item[chosen]],
@@ -109,7 +109,7 @@ class TwoTowerAgent(NeuralAgent):
 
         catalog, memory = self.env_spec.catalog, session.memory
         pooled = pooled_of(session.history, self.encodings)
-        features = self.features(self.views.of(obs, session.newest), pooled, memory.wear)
+        features = self.features(self.observation_log.of(obs, session.newest), pooled, memory.wear)
         with torch.no_grad():
             users = self.trainer.net.users(torch.from_numpy(features)).numpy()
         scores: Floats = users @ self._vectors + self._alike

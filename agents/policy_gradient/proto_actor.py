@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.cooldown import RecentItems
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.agents.sb3.off_policy import OffPolicyAgent, OffPolicyConfig
 from recsim_llm.errors import unknown
@@ -90,7 +90,7 @@ class ProtoAgent(OffPolicyAgent):
         """The items nearest to the actor's vectors with noise."""
         return nearest(self.vectors(self.now()[0], self.noise(self.runner.count, self.rng)), self.codes, self.open())
 
-    def scores(self, obs: Floats, memory: Memory, action_mask: Flags) -> NDArray[np.float64]:
+    def scores(self, obs: Floats, memory: RecentItems, action_mask: Flags) -> NDArray[np.float64]:
         """Nearness of items to the nearest of the actor's vectors, [B, I]."""
         closeness = self.vectors(self.inputs(obs, memory, action_mask), None) @ self.codes.T
         scores: NDArray[np.float64] = closeness.max(1).astype(np.float64)
@@ -100,9 +100,9 @@ class ProtoAgent(OffPolicyAgent):
         self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags, noise: NDArray[np.float32] | None
     ) -> tuple[Slates, Any]:
         """The items nearest to the actor's vectors, and the memory of them."""
-        memory = self.recall(obs, state, episode_start)
+        memory = self.cooldown.recall(obs, state, episode_start)
         vectors = self.vectors(self.inputs(obs, memory, action_mask), noise)
-        slates = nearest(vectors, self.codes, self.rested(memory, action_mask))
+        slates = nearest(vectors, self.codes, self.cooldown.eligible(memory, action_mask))
         return slates, memory.noting(slates)
 
 
@@ -120,6 +120,6 @@ def nearest(vectors: Vectors, codes: Vectors, action_mask: Flags) -> Slates:
     far = np.where(action_mask, 0.0, -FAR)
     slates = np.empty((lanes, slate_size), np.int64)
     for slot in range(slate_size):
-        slates[:, slot] = best(scores[:, slot] + far, free, 1)[:, 0]
+        slates[:, slot] = top_k(scores[:, slot] + far, free, 1)[:, 0]
         free[np.arange(lanes), slates[:, slot]] = False
     return slates

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.deep_value import TorchAgent, TorchConfig
-from recsim_llm.agents.common.slates import best
-from recsim_llm.agents.common.user_state import Trail
+from recsim_llm.agents.common.feedback_features import UserState
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 
@@ -41,7 +41,7 @@ class ReinforceConfig(TorchConfig):
 
 
 @dataclass(frozen=True)
-class Draw(Trail):
+class Draw(UserState):
     """State between two calls of ``predict``.
 
     Attributes:
@@ -85,11 +85,11 @@ class ReinforceAgent(TorchAgent):
         """Also which items could be shown."""
         return {**super().fields(), "shelf": ((-(-self.env_spec.items // 8),), np.uint8)}
 
-    def kept(self, trail: Trail) -> dict[str, NDArray[Any]]:
+    def kept(self, user_state: UserState) -> dict[str, NDArray[Any]]:
         """Also which items could be shown."""
-        if isinstance(trail, Draw):
-            return {"shelf": trail.shelf}
-        return {"shelf": np.full((len(trail.signs), -(-self.env_spec.items // 8)), 255, np.uint8)}
+        if isinstance(user_state, Draw):
+            return {"shelf": user_state.shelf}
+        return {"shelf": np.full((len(user_state.feedback), -(-self.env_spec.items // 8)), 255, np.uint8)}
 
     def act(
         self,
@@ -101,15 +101,15 @@ class ReinforceAgent(TorchAgent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """K items drawn without replacement, or the most probable ones."""
-        trail, states, rested = self.looked(obs, state, episode_start, action_mask)
+        user_state, states, rested = self.looked(obs, state, episode_start, action_mask)
         logits = self.logits(states)
         if deterministic:
-            slates = best(logits, rested, self.env_spec.slate_size)
+            slates = top_k(logits, rested, self.env_spec.slate_size)
         else:
-            slates = best(logits + rng.gumbel(size=logits.shape), rested, self.env_spec.slate_size)
+            slates = top_k(logits + rng.gumbel(size=logits.shape), rested, self.env_spec.slate_size)
             self.propensity = drawn_without_replacement(logits, rested, slates)
         shelf = np.packbits(rested, axis=1)
-        return slates, Draw(trail.memory.noting(slates), trail.signs, trail.features, shelf)
+        return slates, Draw(user_state.memory.noting(slates), user_state.feedback, user_state.features, shelf)
 
     def relevance(
         self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags

@@ -1,4 +1,4 @@
-"""The best slate that is the same for everybody and never changes."""
+"""Best static slate: the same items for everybody at every step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.item_stats import ItemCounts, credited
-from recsim_llm.agents.common.slates import best, uniform, uniform_propensity
+from recsim_llm.agents.common.sampling import uniform_propensity, uniform_slates
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
@@ -66,7 +67,7 @@ class BestStaticAgent(Agent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The highest means."""
-        return best(self.counts.rate(self.config.strength) + self.ties, action_mask, self.env_spec.slate_size), state
+        return top_k(self.counts.rate(self.config.strength) + self.ties, action_mask, self.env_spec.slate_size), state
 
     def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.floating]:
         """The same means for everybody."""
@@ -76,7 +77,7 @@ class BestStaticAgent(Agent):
         """One step of every lane under the uniform random policy."""
         action_mask, slate_size = self.runner.available(), self.env_spec.slate_size
         self.propensity = uniform_propensity(action_mask, slate_size)
-        return self.runner.step(uniform(action_mask, slate_size, self.rng), propensity=self.propensity)
+        return self.runner.step(uniform_slates(action_mask, slate_size, self.rng), propensity=self.propensity)
 
     def update(self, transition: Transition) -> None:
         """Credits each slot that was looked at with its reward."""

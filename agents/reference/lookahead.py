@@ -1,4 +1,4 @@
-"""The look-ahead oracle: it plans on the true rules."""
+"""Look-ahead oracle: planning by rollouts on the true rules."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.slate_optimisation import LARGEST_UTILITY
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
-from recsim_llm.agents.reference.oracle import LARGEST_UTILITY, OracleAgent
+from recsim_llm.agents.reference.oracle import OracleAgent
 from recsim_llm.errors import ConfigError
 from recsim_llm.serving import Served, leave
 
@@ -77,7 +78,9 @@ class Plan:
 
 
 class LookaheadAgent(OracleAgent):
-    """Plays several policies out from where each user stands, on the true rules, and follows the best for a while.
+    """Plans by rollouts: plays several policies on from where each user stands, and follows the best for a while.
+
+    Rollouts follow the true rules.
 
     The policies show the slate of the highest expected reward plus w times satisfaction, one for each weight w, which
     is found as by :class:`OracleAgent` (w = 0). From a snapshot of all lanes each is played
@@ -246,7 +249,7 @@ class LookaheadAgent(OracleAgent):
         """The items [B, N] that promise most to each lane now."""
         appeal, value = self._worth(core, weights, None)
         promise = np.exp(np.clip(appeal - self.no_click, -LARGEST_UTILITY, 0.0)) * value
-        return best(promise, np.isfinite(appeal), min(self.config.shortlist, value.shape[1]))
+        return top_k(promise, np.isfinite(appeal), min(self.config.shortlist, value.shape[1]))
 
     def _copies(self, served: Any, lanes: int) -> tuple[Any, dict[str, tuple[int, ...]]]:
         """A copy of an environment served, with lanes to plan in, and the shapes of its state."""

@@ -1,4 +1,4 @@
-"""The myopic oracle: it knows what every user wants now, and looks no further. The one of every score."""
+"""Myopic oracle: the best slate of this step, from the latent truth. It is the one of every score."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.slate_optimisation import LARGEST_UTILITY, best_assortment
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 from recsim_llm.errors import ConfigError
 
-MOST_ROUNDS = 50
-LARGEST_UTILITY = 60.0
 Floats64 = NDArray[np.float64]
 
 
@@ -69,7 +68,7 @@ class OracleAgent(Agent):
         if self.choice == "multinomial":
             return best_assortment(appeal, value, usable, self.attention, self.no_click)[0]
         click = 1.0 / (1.0 + np.exp(-np.clip(appeal - self.no_click, -LARGEST_UTILITY, LARGEST_UTILITY)))
-        return best(click * value, usable, self.env_spec.slate_size)
+        return top_k(click * value, usable, self.env_spec.slate_size)
 
     def _truth(self, lanes: int) -> tuple[Floats64, Floats64]:
         shown = self.shown or {}
@@ -96,29 +95,3 @@ def _spread(values: Floats64, listed: Slates, items: int, rest: float) -> Floats
     everywhere = np.full((len(values), items + 1), rest)
     np.put_along_axis(everywhere, listed, values, 1)  # an empty place, -1, is the last column
     return everywhere[:, :-1]
-
-
-def best_assortment(
-    appeal: Floats64, value: Floats64, usable: Flags, attention: Floats64, no_click: float
-) -> tuple[Slates, Floats64]:
-    """Slates [B, K] of the highest expected reward under multinomial choice, and that reward [B].
-
-    Args:
-        appeal: Attraction of each item, [B, I] [logit].
-        value: Expected reward of a click on it, [B, I].
-        usable: Items on the shelf, [B, I].
-        attention: Attention of each slot, not increasing, [K].
-        no_click: Utility of clicking nothing [logit].
-    """
-    slate_size = len(attention)
-    weight = np.where(usable, np.exp(np.clip(appeal - no_click, -LARGEST_UTILITY, LARGEST_UTILITY)), 0.0)
-    reward = np.zeros(len(appeal))
-    for _ in range(MOST_ROUNDS):
-        slates = best(weight * (value - reward[:, None]), usable, slate_size)
-        drawn = np.take_along_axis(weight, slates, 1) * attention
-        better = (drawn * np.take_along_axis(value, slates, 1)).sum(1) / (1.0 + drawn.sum(1))
-        settled = np.abs(better - reward) <= 1e-12 * np.maximum(np.abs(better), 1.0)
-        reward = better
-        if settled.all():
-            break
-    return slates, reward

@@ -1,4 +1,4 @@
-"""Popularity: the same best-selling items for everybody."""
+"""Popularity: the same best-liked items for everybody."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.item_stats import Floats64, ItemCounts, credited, seen_slots
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.common.slates import best, either, uniform
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
+from recsim_llm.agents.common.item_stats import EventReward, Floats64, ItemCounts, credited, seen_slots
+from recsim_llm.agents.common.sampling import mixture_propensity, uniform_slates
+from recsim_llm.agents.common.top_k import top_k
+from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.credit import EventReward
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError
 
@@ -21,7 +22,7 @@ GAINS = ("like", "reward", "click")
 
 
 @dataclass(frozen=True)
-class PopularityConfig(RememberingConfig):
+class PopularityConfig(CooldownConfig):
     """Settings of :class:`PopularityAgent`.
 
     Attributes:
@@ -44,7 +45,7 @@ class PopularityConfig(RememberingConfig):
         self._within(1e-6, 1e9, "strength")
 
 
-class PopularityAgent(RememberingAgent):
+class PopularityAgent(Agent):
     """Shows the items that are liked most by those who look at them, letting what was just shown rest.
 
     Equation: score_i = (gains_i + m c) / (looks_i + m), c the mean gain of a look at any item; a gain is a like, by
@@ -67,6 +68,7 @@ class PopularityAgent(RememberingAgent):
     they earn most.
     """
 
+    State: ClassVar[type | None] = RecentItems
     name: ClassVar[str] = "popularity"
     Config: ClassVar[type[Config]] = PopularityConfig
     config: PopularityConfig
@@ -88,27 +90,27 @@ class PopularityAgent(RememberingAgent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best rates."""
-        memory = self.recall(obs, state, episode_start)
-        slates = self._popular(self.rested(memory, action_mask))
+        memory = self.cooldown.recall(obs, state, episode_start)
+        slates = self._popular(self.cooldown.eligible(memory, action_mask))
         return slates, memory.noting(slates)
 
     def interact(self) -> Transition:
         """One step of every lane, a share of them exploring."""
         lanes = self.runner
         action_mask = lanes.available()
-        memory = self.recall(lanes.observation, self.state, lanes.fresh)
+        memory = self.cooldown.recall(lanes.observation, self.state, lanes.fresh)
         self._explored = self.rng.random(lanes.count) < self.config.explore
         drawn, served = (
-            uniform(action_mask, self.env_spec.slate_size, self.rng),
-            self._popular(self.rested(memory, action_mask)),
+            uniform_slates(action_mask, self.env_spec.slate_size, self.rng),
+            self._popular(self.cooldown.eligible(memory, action_mask)),
         )
         slates = np.where(self._explored[:, None], drawn, served)
-        self.propensity = either(slates, served, action_mask, self.config.explore)
+        self.propensity = mixture_propensity(slates, served, action_mask, self.config.explore)
         self.state = memory.noting(slates)
         return lanes.step(slates, self.state, self.propensity)
 
     def _popular(self, action_mask: Flags) -> Slates:
-        return best(self.rate() + self.ties, action_mask, self.env_spec.slate_size)
+        return top_k(self.rate() + self.ties, action_mask, self.env_spec.slate_size)
 
     def rate(self) -> Floats64:
         """How popular each item is, [I]."""

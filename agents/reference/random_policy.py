@@ -1,4 +1,4 @@
-"""Uniform random slates: the zero of every score."""
+"""Random policy: uniform slates. It is the zero of every score."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recsim_llm.agents.common.slates import uniform, uniform_propensity
+from recsim_llm.agents.common.sampling import uniform_propensity, uniform_slates
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 
@@ -32,4 +32,4 @@ class RandomAgent(Agent):
     ) -> tuple[Slates, Any]:
         """Draws."""
         self.propensity = uniform_propensity(action_mask, self.env_spec.slate_size)
-        return uniform(action_mask, self.env_spec.slate_size, rng), state
+        return uniform_slates(action_mask, self.env_spec.slate_size, rng), state

@@ -1,4 +1,4 @@
-"""Recency: what came out last."""
+"""Recency: the newest items first."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.remembering import RememberingAgent
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
+from recsim_llm.agents.common.top_k import top_k
+from recsim_llm.agents.core.base import Agent
+from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates
 
 
-class RecencyAgent(RememberingAgent):
+class RecencyAgent(Agent):
     """Shows the newest items on the shelf, letting what was just shown rest.
 
     Equation: score_i = the day on which item i was released; items of the same day come in the order of the catalogue.
@@ -23,6 +25,9 @@ class RecencyAgent(RememberingAgent):
     Origin of the defaults: rests are those of :class:`PopularityAgent`. Deviations: none.
     """
 
+    Config: ClassVar[type[Config]] = CooldownConfig
+    State: ClassVar[type | None] = RecentItems
+    config: CooldownConfig
     name: ClassVar[str] = "recency"
     learns: ClassVar[bool] = False
 
@@ -43,8 +48,10 @@ class RecencyAgent(RememberingAgent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The newest first."""
-        memory = self.recall(obs, state, episode_start)
-        slates = best(self.env_spec.catalog.released_at, self.rested(memory, action_mask), self.env_spec.slate_size)
+        memory = self.cooldown.recall(obs, state, episode_start)
+        slates = top_k(
+            self.env_spec.catalog.released_at, self.cooldown.eligible(memory, action_mask), self.env_spec.slate_size
+        )
         return slates, memory.noting(slates)
 
     def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.floating]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.common.item_stats import ItemCounts, credited
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
 from recsim_llm.agents.core import agent_file as saving
+from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.errors import ConfigError, DataError, require, unknown
 from recsim_llm.threads import one_thread
@@ -35,7 +35,7 @@ STRENGTH = 10.0
 
 
 @dataclass(frozen=True)
-class Sb3Config(RememberingConfig):
+class Sb3Config(CooldownConfig):
     """Settings of agents of Stable-Baselines3.
 
     Attributes:
@@ -59,7 +59,7 @@ class Sb3Config(RememberingConfig):
             raise unknown("device", self.device, DEVICES)
 
 
-class Sb3Agent(RememberingAgent):
+class Sb3Agent(Agent):
     """Base: its own torch stream, learning by the library's loop, and files without pickle.
 
     Stable-Baselines3 draws from PyTorch's global generator: it is borrowed, with a state of the agent's own, and given
@@ -69,6 +69,7 @@ class Sb3Agent(RememberingAgent):
         model: The library's algorithm.
     """
 
+    State: ClassVar[type | None] = RecentItems
     needs_torch: ClassVar[bool] = True
     logs_propensity: ClassVar[bool] = False
     Config: ClassVar[type[Sb3Config]] = Sb3Config
@@ -89,7 +90,7 @@ class Sb3Agent(RememberingAgent):
         if self.device.type == "cuda":
             self._streams["cuda"] = self._torch.Generator(self.device).manual_seed(seed).get_state()
         self.counts, self.squares = ItemCounts(self.env_spec.items), np.zeros(2)
-        self._now: tuple[Floats, Memory, Flags] | None = None
+        self._now: tuple[Floats, RecentItems, Flags] | None = None
         self._ended: Floats | None = None
         with self._own_streams():
             self.model = self.build()
@@ -134,9 +135,9 @@ class Sb3Agent(RememberingAgent):
     @property
     def remembered(self) -> int:
         """H, items of the memory that networks see."""
-        return Memory.empty(0, self.env_spec).item.shape[1] if self.recency else 0
+        return RecentItems.empty(0, self.env_spec).item.shape[1] if self.recency else 0
 
-    def inputs(self, obs: Floats, memory: Memory, action_mask: Flags) -> Floats:
+    def inputs(self, obs: Floats, memory: RecentItems, action_mask: Flags) -> Floats:
         """What networks see, [B, P + T + 1 + 3 H].
 
         Observations, the wear of topics, the newest release on the shelf, and where they see it the memory: items,
@@ -149,18 +150,18 @@ class Sb3Agent(RememberingAgent):
         inputs: Floats = np.concatenate([obs, memory.wear, newest, *known], 1, dtype=np.float32)
         return inputs
 
-    def now(self) -> tuple[Floats, Memory, Flags]:
+    def now(self) -> tuple[Floats, RecentItems, Flags]:
         """Inputs, memory and shelf of the present moment; worked out once."""
         lanes = self.runner
         if self._now is None:
-            memory, action_mask = self.recall(lanes.observation, self.state, lanes.fresh), lanes.available()
+            memory, action_mask = self.cooldown.recall(lanes.observation, self.state, lanes.fresh), lanes.available()
             self._now = self.inputs(lanes.observation, memory, action_mask), memory, action_mask
         return self._now
 
     def open(self) -> Flags:
         """Items that may be shown next, [B, I]: on the shelf and rested."""
         _, memory, action_mask = self.now()
-        return self.rested(memory, action_mask)
+        return self.cooldown.eligible(memory, action_mask)
 
     def show(self, slates: Slates) -> Transition:
         """Shows slates [B, K], remembers them, and counts what they earned."""
@@ -172,7 +173,9 @@ class Sb3Agent(RememberingAgent):
         self._ended = None
         if (transition.terminated | transition.truncated).any():
             obs = transition.next_observation
-            self._ended = self.inputs(obs, self.recall(obs, self.state, np.zeros(len(obs), np.bool_)), action_mask)
+            self._ended = self.inputs(
+                obs, self.cooldown.recall(obs, self.state, np.zeros(len(obs), np.bool_)), action_mask
+            )
         return transition
 
     @property
@@ -225,10 +228,10 @@ class Sb3Agent(RememberingAgent):
 
     def relevance(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.float64]:
         """Scores by which it ranks items, [B, I]."""
-        return self.scores(obs, self.recall(obs, state, episode_start), action_mask)
+        return self.scores(obs, self.cooldown.recall(obs, state, episode_start), action_mask)
 
     @abc.abstractmethod
-    def scores(self, obs: Floats, memory: Memory, action_mask: Flags) -> NDArray[np.float64]:
+    def scores(self, obs: Floats, memory: RecentItems, action_mask: Flags) -> NDArray[np.float64]:
         """Scores of items [B, I] for observations [B, P]."""
 
     def optimizers(self) -> Mapping[str, Any]:

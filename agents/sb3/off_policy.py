@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.slates import uniform
+from recsim_llm.agents.common.sampling import uniform_slates
 from recsim_llm.agents.core.env_runner import Slates, Transition
 from recsim_llm.agents.sb3.base import Arrays, Sb3Agent, Sb3Config
 from recsim_llm.errors import DataError
@@ -75,7 +75,7 @@ class OffPolicyAgent(Sb3Agent):
     def explored(self) -> Slates:
         """What to show to the lanes next while learning, [B, K]."""
         if self.num_timesteps < self.config.warmup:
-            return uniform(self.open(), self.env_spec.slate_size, self.rng)
+            return uniform_slates(self.open(), self.env_spec.slate_size, self.rng)
         return self.tried()
 
     @abc.abstractmethod

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.cooldown import RecentItems
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.agents.sb3.base import Sb3Agent, Sb3Config
 
@@ -81,7 +81,7 @@ class OnPolicyAgent(Sb3Agent):
             actions = np.take_along_axis(np.asarray(self.runner.info["candidates"], np.int64), actions, 1)
         return self.show(actions)
 
-    def scores(self, obs: Floats, memory: Memory, action_mask: Flags) -> Scores:
+    def scores(self, obs: Floats, memory: RecentItems, action_mask: Flags) -> Scores:
         """Logits of items, [B, I]."""
         scores: Scores = self.model.policy.logits(self.inputs(obs, memory, action_mask))
         if not (self.lists and self.env_spec.candidates):
@@ -100,12 +100,12 @@ class OnPolicyAgent(Sb3Agent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The most probable items, or K drawn without replacement (by adding Gumbel noise to the logits)."""
-        memory = self.recall(obs, state, episode_start)
-        scores, rested = self.scores(obs, memory, action_mask), self.rested(memory, action_mask)
+        memory = self.cooldown.recall(obs, state, episode_start)
+        scores, rested = self.scores(obs, memory, action_mask), self.cooldown.eligible(memory, action_mask)
         if deterministic:
-            slates = best(scores, rested, self.env_spec.slate_size)
+            slates = top_k(scores, rested, self.env_spec.slate_size)
         else:
-            slates = best(scores + rng.gumbel(size=scores.shape), rested, self.env_spec.slate_size)
+            slates = top_k(scores + rng.gumbel(size=scores.shape), rested, self.env_spec.slate_size)
             self.propensity = plackett_luce(scores, rested, slates)
         return slates, memory.noting(slates)
 

@@ -1,4 +1,4 @@
-"""Double deep Q-learning with values from encodings."""
+"""Double DQN: values of items from their encodings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm.agents.common.deep_value import ValueAgent, ValueConfig
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
 
@@ -40,7 +40,7 @@ class DoubleDQNAgent(ValueAgent):
 
     def ranked(self, states: Floats, action_mask: Flags) -> Slates:
         """The items of highest value."""
-        return best(self.values(states), action_mask, self.env_spec.slate_size)
+        return top_k(self.values(states), action_mask, self.env_spec.slate_size)
 
     def values(self, states: Floats) -> NDArray[np.float64]:
         """Q of all items beside V, [B, I]."""

@@ -1,4 +1,4 @@
-"""DQN by Stable-Baselines3, behind the protocol of all agents."""
+"""DQN of Stable-Baselines3: values of items from their encodings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.common.slates import best, mixed
+from recsim_llm.agents.common.cooldown import RecentItems
+from recsim_llm.agents.common.sampling import epsilon_greedy
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
 from recsim_llm.agents.sb3.off_policy import OffPolicyAgent, OffPolicyConfig
 
@@ -89,9 +90,9 @@ class DQNAgent(OffPolicyAgent):
     def tried(self) -> Slates:
         """The K items of highest value, each slot explored with probability epsilon."""
         inputs, memory, action_mask = self.now()
-        rested = self.rested(memory, action_mask)
-        greedy = best(self.model.policy.values(inputs), rested, self.env_spec.slate_size)
-        return mixed(greedy, rested, self.epsilon, self.rng)[0]
+        rested = self.cooldown.eligible(memory, action_mask)
+        greedy = top_k(self.model.policy.values(inputs), rested, self.env_spec.slate_size)
+        return epsilon_greedy(greedy, rested, self.epsilon, self.rng)[0]
 
     def played(self, actions: NDArray[Any]) -> Transition:
         """Shows what :meth:`explored` chose; what items earned on average is a feature."""
@@ -99,7 +100,7 @@ class DQNAgent(OffPolicyAgent):
         self.model.policy.learn_rates(self.rates())
         return transition
 
-    def scores(self, obs: Floats, memory: Memory, action_mask: Flags) -> NDArray[np.float64]:
+    def scores(self, obs: Floats, memory: RecentItems, action_mask: Flags) -> NDArray[np.float64]:
         """Values of items, [B, I]."""
         values: NDArray[np.float64] = self.model.policy.values(self.inputs(obs, memory, action_mask))
         return values
@@ -114,11 +115,11 @@ class DQNAgent(OffPolicyAgent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The K items of highest value; unless deterministic, each slot explores with probability epsilon."""
-        memory = self.recall(obs, state, episode_start)
-        rested = self.rested(memory, action_mask)
-        slates = best(self.scores(obs, memory, action_mask), rested, self.env_spec.slate_size)
+        memory = self.cooldown.recall(obs, state, episode_start)
+        rested = self.cooldown.eligible(memory, action_mask)
+        slates = top_k(self.scores(obs, memory, action_mask), rested, self.env_spec.slate_size)
         if not deterministic:
-            slates, self.propensity = mixed(slates, rested, self.epsilon, rng)
+            slates, self.propensity = epsilon_greedy(slates, rested, self.epsilon, rng)
         return slates, memory.noting(slates)
 
     def counters(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The network of DQN: items are valued by their encodings. Needs PyTorch and Stable-Baselines3."""
+"""Network and policy of DQN. Needs PyTorch and Stable-Baselines3."""
 
 from __future__ import annotations
 

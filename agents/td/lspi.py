@@ -1,4 +1,4 @@
-"""Least-squares policy iteration on what users take."""
+"""LSPI: least-squares policy iteration on linear values of what users click."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Transition
-from recsim_llm.agents.td.linear_value import Event, TakenAgent, TakenConfig, Values
+from recsim_llm.agents.td.linear_value import Event, LinearValueAgent, LinearValueConfig, Values
 
 SWEEPS = 4
 """Rounds between the weights that items share and their own."""
 
 
 @dataclass(frozen=True)
-class LSPIConfig(TakenConfig):
+class LSPIConfig(LinearValueConfig):
     """Settings of :class:`LSPIAgent`.
 
     Attributes:
@@ -31,24 +31,24 @@ class LSPIConfig(TakenConfig):
         self._within(0.0, 1e6, "growth")
 
 
-class LSPIAgent(TakenAgent):
+class LSPIAgent(LinearValueAgent):
     """Solves for the value of states and for what each item adds, where others approach them step by step.
 
     Equation: with traces e_t = gamma lambda e_tm1 + f(s_t), the value of states V(s) = u . f(s) is LSTD(lambda)'s,
 
         (ridge I + sum e_t (f(s_t) - gamma f(s_tp1))^T) u = sum e_t r_t
 
-    without f(s_tp1) where the user has left for good (terminated), and the effects of what was taken, c_t, are the
+    without f(s_tp1) where the user has left for good (terminated), and the effects of what was clicked, c_t, are the
     ridge regression of the advantage r_t + gamma V(s_tp1) - V(s_t) on psi(s_t, i) and the items themselves:
 
         min over v, b of  sum (r_t + gamma V(s_tp1) - V(s_t) - v_0 - sum over i in c_t of (v . psi(s_t, i) + b_i))^2
                           + ridge |v|^2 + strength |b|^2
 
     V is that of the policy which shows the items of best effect, so that solving again while it acts is policy
-    iteration. The rest is in :class:`~recsim_llm.agents.td.linear_value.TakenAgent`.
+    iteration. The rest is in :class:`~recsim_llm.agents.td.linear_value.LinearValueAgent`.
 
     Paper: Lagoudakis and Parr (2003), "Least-squares policy iteration"; Boyan (1999), "Least-squares temporal
-    difference learning"; that values belong to what is taken from a slate: Ie et al. (2019), "SlateQ".
+    difference learning"; that values belong to what is clicked in a slate: Ie et al. (2019), "SlateQ".
 
     Origin of the defaults: chosen on training users of Video-retention-v0 at 20,000 steps. Deviations: (1) sums forget,
     at the rate 1 / ``window``, as the policy that they are about changes; (2) values of states and effects are
@@ -62,7 +62,7 @@ class LSPIAgent(TakenAgent):
     def setup(self, rng: np.random.Generator) -> None:
         """Sums of zero."""
         super().setup(rng)
-        n, m, items = self.state_count, 1 + self.pairs.count, self.env_spec.items
+        n, m, items = self.state_count, 1 + self.features.count, self.env_spec.items
         self.u, self.v, self.b = np.zeros(n), np.zeros(m), np.zeros(items)
         self.traces: Values = np.zeros((self.runner.count, n))
         self.samples = np.zeros(2)  # seen; seen when the weights were solved for

@@ -1,4 +1,4 @@
-"""SlateQ: values of slates from values of what is taken from them."""
+"""SlateQ: values of slates from values of their items."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ class SlateQConfig(ValueConfig):
 
 
 class SlateQAgent(ValueAgent):
-    """Learns what it is worth when a user takes an item, and how likely she is to take it.
+    """Learns what a click on an item is worth, and how likely it is.
 
-    Equation: with P(i | s, A) the chance that item i of slate A is taken, and 0 standing for none,
+    Equation: with P(i | s, A) the chance that item i of slate A is clicked, and 0 standing for none,
 
         Q(s, A)  = sum over i in A and 0 of P(i | s, A) Qbar(s, i)
         Qbar(s_t, i_t) <- r_t + ... + gamma^(n-1) r_{t+n-1} + gamma^n max over A of Q(s_{t+n}, A)
         P(i | s, A)    = v(s, i) / (1 + sum over j in A of v(s, j))
 
-    where i_t is what was taken; the sum ends where the user left for good (terminated). v is a conditional logit,
-    learnt from what was taken; Qbar(s, i) = V(s) + a(s, i), and Qbar(s, 0) = V(s). The slate is the best one by
+    where i_t is what was clicked; the sum ends where the user left for good (terminated). v is a conditional logit,
+    learnt from clicks; Qbar(s, i) = V(s) + a(s, i), and Qbar(s, 0) = V(s). The slate is the best one by
 
         max over A of sum v_i a_i / (1 + sum v_i)
 
@@ -62,7 +62,7 @@ class SlateQAgent(ValueAgent):
     Origin of the defaults: chosen on training users of Video-retention-v0 at 20,000 steps; Adam and a slowly following
     network as in later work on Q-learning. Deviations: the choice model is learnt (the paper is given one); the maximum
     in targets is that of three rounds of the iteration; returns over n steps; network and scores as in
-    :class:`TorchAgent`; where several items of a slate are taken, each is an example.
+    :class:`TorchAgent`; where several items of a slate are clicked, each is an example.
     """
 
     name: ClassVar[str] = "slateq"
@@ -114,12 +114,12 @@ class SlateQAgent(ValueAgent):
         seen = learner.tensor(kept.get("seen", ages, lanes))
         shown = learner.tensor(kept.get("shown", ages, lanes))
         base, direction = learner.net(learner.tensor(kept.get("state", ages, lanes)))
-        taken = clicked.sum(1)
-        effect = (clicked * learner.net.of(direction, VALUE, shown)).sum(1) / taken.clamp(min=1.0)
+        clicks = clicked.sum(1)
+        effect = (clicked * learner.net.of(direction, VALUE, shown)).sum(1) / clicks.clamp(min=1.0)
         error = torch.nn.functional.smooth_l1_loss(base[:, VALUE] + effect, target)
         logits = learner.net.of(direction, APPEAL, shown) + base[:, APPEAL, None]
         logits = logits.masked_fill(~seen, -1e9)
         logits = torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
-        chosen = torch.cat([(taken == 0.0).float()[:, None], clicked / taken.clamp(min=1.0)[:, None]], 1)
+        chosen = torch.cat([(clicks == 0.0).float()[:, None], clicked / clicks.clamp(min=1.0)[:, None]], 1)
         choice = -(chosen * torch.log_softmax(logits, 1)).sum(1).mean()
         return error + config.choice_weight * choice

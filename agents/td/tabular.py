@@ -1,4 +1,4 @@
-"""What tabular Q-learning and SARSA share: states, actions, the table, and how slates come from it."""
+"""Tabular temporal-difference control: states, actions, the table, and how slates come from it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.clusters import Clusters
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.common.item_stats import ItemCounts, credited, seen_slots
-from recsim_llm.agents.common.remembering import RememberingAgent, RememberingConfig
-from recsim_llm.agents.common.slates import best, mixed
+from recsim_llm.agents.common.sampling import epsilon_at, epsilon_greedy
+from recsim_llm.agents.common.top_k import top_k
+from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates, Transition, normalised
 
 Values = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 FATIGUE_LEVELS = 3
+KMEANS_ROUNDS = 50
 BORED = 0.25  # idle = n / (n + 5): two steps or more without a click
 SAME = 0.5  # more than half of what was consumed lately had the topic of the item before
 
 
 @dataclass(frozen=True)
-class TabularConfig(RememberingConfig):
+class TabularConfig(CooldownConfig):
     """Settings of :class:`TabularAgent`.
 
     Attributes:
@@ -57,8 +59,8 @@ class TabularConfig(RememberingConfig):
         self._within(1e-6, 1e12, "decay", "strength")
 
 
-class TabularAgent(RememberingAgent):
-    """A table Q[state, cluster of items].
+class TabularAgent(Agent):
+    """Tabular values Q[state, cluster of items].
 
     The state is the cluster of the recent-interest encoding (before anything was consumed, of the profile) and a level
     of fatigue: how many of "two steps or more without a click" and "the same topic again and again" hold. An action is
@@ -71,6 +73,7 @@ class TabularAgent(RememberingAgent):
     epsilon: any item. Each slot decides for itself from the same table and is credited with its own reward.
     """
 
+    State: ClassVar[type | None] = RecentItems
     Config: ClassVar[type[Config]] = TabularConfig
     config: TabularConfig
 
@@ -91,8 +94,7 @@ class TabularAgent(RememberingAgent):
     def epsilon(self) -> float:
         """Probability that a slot explores now."""
         config = self.config
-        left = float(np.exp(-self.num_timesteps / config.decay))
-        return config.epsilon + (config.epsilon_start - config.epsilon) * left
+        return epsilon_at(self.num_timesteps, config.epsilon_start, config.epsilon, config.decay)
 
     def states(self, obs: Floats) -> Indices:
         """Row of the table for each observation, [B]."""
@@ -114,12 +116,12 @@ class TabularAgent(RememberingAgent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any]:
         """The best known items of the best clusters, each slot exploring with probability epsilon."""
-        memory = self.recall(obs, state, episode_start)
-        rested = self.rested(memory, action_mask)
+        memory = self.cooldown.recall(obs, state, episode_start)
+        rested = self.cooldown.eligible(memory, action_mask)
         scores = self.table[self.states(obs)][:, self.groups.labels] + self.advantage()
-        slates = best(scores, rested, self.env_spec.slate_size)
+        slates = top_k(scores, rested, self.env_spec.slate_size)
         if not deterministic:
-            slates, self.propensity = mixed(slates, rested, self.epsilon, rng)
+            slates, self.propensity = epsilon_greedy(slates, rested, self.epsilon, rng)
         return slates, memory.noting(slates)
 
     def advantage(self) -> Values:
@@ -150,7 +152,7 @@ class TabularAgent(RememberingAgent):
         times = np.bincount(cells, minlength=size)
         sums = np.bincount(cells, weights=targets[counted], minlength=size)
         hit = np.flatnonzero(times)
-        table, visits = self.table.reshape(-1), self.visits.reshape(-1)  # views
+        table, visits = self.table.reshape(-1), self.visits.reshape(-1)
         step = np.maximum((1.0 + visits[hit]) ** -self.config.power, self.config.smallest_step)
         moved = 1.0 - (1.0 - step) ** times[hit]
         table[hit] += moved * (sums[hit] / times[hit] - table[hit])
@@ -170,3 +172,54 @@ class TabularAgent(RememberingAgent):
             "interest_centres": self.interests.centres, "group_centres": self.groups.centres,
             "group_labels": self.groups.labels,
         }  # fmt: skip
+
+
+class Clusters:
+    """k-means on the unit sphere (Dhillon and Modha 2001), seeded as k-means++ does.
+
+    Args:
+        points: [N, D] encodings to be grouped.
+        count: Number of clusters; at most one for each distinct direction.
+        rng: Where the seeds are drawn from.
+
+    Attributes:
+        centres: [n, D] unit vectors.
+        labels: [N] cluster of each point.
+    """
+
+    def __init__(self, points: Floats, count: int, rng: np.random.Generator) -> None:
+        units = normalised(points.astype(np.float64))
+        self.centres = _seeds(units, count, rng)
+        self.labels = self.nearest(units)
+        for _ in range(KMEANS_ROUNDS):
+            sums = np.zeros_like(self.centres)
+            np.add.at(sums, self.labels, units)
+            empty = ~sums.any(1)
+            sums[empty] = self.centres[empty]
+            self.centres = normalised(sums)
+            labels = self.nearest(units)
+            if (labels == self.labels).all():
+                break
+            self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+    def nearest(self, points: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Cluster of the smallest angle to each point [N, D]."""
+        nearest: NDArray[np.int64] = (points @ self.centres.T).argmax(1)
+        return nearest
+
+
+def _seeds(units: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Points drawn one by one with probability as the squared distance to those before."""
+    chosen = [int(rng.integers(len(units)))]
+    distance = np.full(len(units), np.inf)
+    while len(chosen) < count:
+        distance = np.minimum(distance, np.square(units - units[chosen[-1]]).sum(1))
+        distance[distance < 1e-12] = 0.0
+        total = distance.sum()
+        if total == 0.0:
+            break
+        chosen.append(int(np.searchsorted(np.cumsum(distance), rng.random() * total, side="right")))
+    return units[chosen]

@@ -1,7 +1,7 @@
-"""An agent around another agent: what all wrappers share.
+"""Wrappers: agents around another agent.
 
-The inner agent does not know. Its state, what it remembers of each lane, is told what was shown in the end, it learns
-from the same transitions, and it is saved inside the wrapper's file.
+The inner agent does not know. It notes in its state what was shown in the end, it learns from the same transitions, and
+it is saved inside the wrapper's file.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.common.cooldown import Memory
-from recsim_llm.agents.common.remembering import RememberingAgent
+from recsim_llm.agents.common.cooldown import CooldownConfig, RecentItems
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates, Transition
-from recsim_llm.agents.core.packing import inside
 from recsim_llm.errors import ConfigError, DataError
 
 Arrays = dict[str, NDArray[Any]]
@@ -72,7 +70,7 @@ class WrapperConfig(Config):
 
 
 class Wrapper(Agent):
-    """Base of agents around another agent.
+    """An agent around another agent.
 
     Subclasses write :meth:`act` from :meth:`ask`, or leave it and change what is learnt from.
 
@@ -137,16 +135,16 @@ class Wrapper(Agent):
         rng: np.random.Generator,
     ) -> tuple[Slates, Any, NDArray[np.float64]]:
         """The inner agent's slates, its state afterwards, and the probability of each slot, [B, K]."""
-        inner = self._told(self.inner)
+        inner = self._informed(self.inner)
         inner.propensity = np.ones((len(obs), self.env_spec.slate_size))
         slates, after = inner.act(obs, state, episode_start, deterministic, action_mask, rng)
         return slates, after, inner.propensity
 
     def scores(self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags) -> NDArray[np.floating] | None:
         """The inner agent's relevance, [B, I], or None."""
-        return self._told(self.inner).relevance(obs, state, episode_start, action_mask)
+        return self._informed(self.inner).relevance(obs, state, episode_start, action_mask)
 
-    def _told(self, inner: Agent) -> Agent:
+    def _informed(self, inner: Agent) -> Agent:
         """An inner agent that knows how many steps there were, and what this agent was shown."""
         inner.num_timesteps = self.num_timesteps
         inner.shown, inner.where = None, self.where
@@ -158,25 +156,27 @@ class Wrapper(Agent):
         """Allowed items [B, I] that the inner agent does not let rest; ``state`` is its state after it was asked."""
         inner = self.inner
         if isinstance(inner, Wrapper):
-            return inner.usable(inner.inward(state), action_mask)
-        memory = _memory(state)
-        return (
-            inner.rested(memory, action_mask)
-            if isinstance(inner, RememberingAgent) and memory is not None
-            else action_mask
-        )
+            return inner.usable(inner.inner_state(state), action_mask)
+        memory = getattr(state, "memory", state)
+        if isinstance(inner.config, CooldownConfig) and isinstance(memory, RecentItems):
+            return inner.cooldown.eligible(memory, action_mask)
+        return action_mask
 
-    def inward(self, state: Any) -> Any:
+    def inner_state(self, state: Any) -> Any:
         """The inner agent's state in this agent's."""
         return state
 
+    def note_shown(self, state: Any, slates: Slates) -> Any:
+        """The inner agent notes what is shown."""
+        return self.inner.note_shown(state, slates)
+
     def interact(self) -> Transition:
         """One step of every lane; an inner agent that gathers its data in a way of its own does so here too."""
-        return self._told(self.inner).interact() if self._own("interact") else super().interact()
+        return self._informed(self.inner).interact() if self._own("interact") else super().interact()
 
     def update(self, transition: Transition) -> None:
         """The inner agent learns from what happened."""
-        self._told(self.inner).update(dataclasses.replace(transition, state=self.inward(transition.state)))
+        self._informed(self.inner).update(dataclasses.replace(transition, state=self.inner_state(transition.state)))
 
     def learn(
         self,
@@ -192,7 +192,7 @@ class Wrapper(Agent):
         if not self._own("learn"):
             return super().learn(*given)
         self.inner.logs = self.logs
-        self._told(self.inner).learn(*given)
+        self._informed(self.inner).learn(*given)
         self.num_timesteps = self.inner.num_timesteps
         return self
 
@@ -206,24 +206,26 @@ class Wrapper(Agent):
     def finish(self) -> None:
         """The inner agents prepare serving."""
         for inner in self.members().values():
-            self._told(inner).finish()
+            self._informed(inner).finish()
 
     def snapshot(self) -> dict[str, Any]:
         """Where the lanes stand, and each inner agent in them."""
         if self._own("learn"):
             return self.inner.snapshot()
-        taken, lanes = super().snapshot(), self.runner.snapshot()
-        if not taken:
+        whole, lanes = super().snapshot(), self.runner.snapshot()
+        if not whole:
             return {}
         parts = {part: inner.snapshot() for part, inner in self.members().items()}
         own = {part: {key: value for key, value in one.items() if key not in lanes} for part, one in parts.items()}
-        return {**taken, MEMBERS: own}
+        return {**whole, MEMBERS: own}
 
     def resume(self, arrays: Arrays, rest: dict[str, Any]) -> None:
         """Goes on from a snapshot."""
         if self._own("learn"):
             self.inner.resume(arrays, rest)
             return
+        from recsim_llm.agents.core.packing import inside
+
         for part, inner in self.members().items():
             place = f"{MEMBERS}/{part}"
             inner.resume(_shared(arrays) | inside(arrays, place), _shared(rest) | inside(rest, place))
@@ -246,6 +248,8 @@ class Wrapper(Agent):
 
     def restore(self, arrays: Arrays, extra: dict[str, Any], source: object) -> None:
         """Takes the inner agents' parts over."""
+        from recsim_llm.agents.core.packing import inside
+
         members = self.members()
         strange = [name for name in arrays if name.partition("/")[0] not in members]
         if set(extra) != set(members) or strange:
@@ -257,30 +261,9 @@ class Wrapper(Agent):
                 numbers = dict(extra[part]["extra"])
             except (TypeError, ValueError, KeyError) as error:
                 raise DataError(f"{source}: what it holds of the agent {part!r} is not valid: {error}") from error
-            self._told(inner).restore(inside(arrays, part), numbers, source)
-
-
-def told_of(state: Any, chosen: Slates, shown: Slates) -> Any:
-    """A state in which ``shown`` [B, K] stands wherever ``chosen`` [B, K] stood: what the user sees is remembered."""
-    if state is chosen:
-        return shown
-    if isinstance(state, np.ndarray):
-        alike = state.shape == chosen.shape and state.dtype == chosen.dtype and bool((state == chosen).all())
-        return shown if alike else state
-    if not dataclasses.is_dataclass(state) or isinstance(state, type):
-        return state
-    parts = {part.name: getattr(state, part.name) for part in dataclasses.fields(state)}
-    return dataclasses.replace(state, **{name: told_of(value, chosen, shown) for name, value in parts.items()})
+            self._informed(inner).restore(inside(arrays, part), numbers, source)
 
 
 def _shared(parts: dict[str, Any]) -> dict[str, Any]:
     """The parts of a snapshot that are the lanes'."""
     return {name: part for name, part in parts.items() if name.partition("/")[0] not in OWN}
-
-
-def _memory(state: Any) -> Memory | None:
-    """The memory somewhere in a state."""
-    if isinstance(state, Memory) or not dataclasses.is_dataclass(state):
-        return state if isinstance(state, Memory) else None
-    parts = (_memory(getattr(state, part.name)) for part in dataclasses.fields(state))
-    return next((found for found in parts if found is not None), None)

@@ -1,15 +1,16 @@
-"""Determinantal point processes around any agent."""
+"""DPP: re-ranking by a determinantal point process."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Slates
-from recsim_llm.agents.wrappers.reranking import Pool, Reranker, RerankingConfig, Values, unit_rows
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.wrappers.base import Wrapper
+from recsim_llm.agents.wrappers.reranking import Pool, RerankingConfig, Values, best_items, reranked, unit_rows
 
 LEAST = 1e-10
 """Squared distance below which an item counts as a combination of those chosen."""
@@ -30,7 +31,7 @@ class DPPConfig(RerankingConfig):
         self._within(0.0, 0.99, "weight")
 
 
-class DPPAgent(Reranker):
+class DPPAgent(Wrapper):
     """Shows the slate that is most probable under a determinantal point process on the inner agent's items.
 
     Equation: greedily, i_k = argmax over i of log det L(S + i) - log det L(S), where
@@ -56,8 +57,24 @@ class DPPAgent(Reranker):
         super().setup(rng)
         self.units = unit_rows(self.env_spec.catalog.embedding)
 
+    def act(
+        self,
+        obs: Floats,
+        state: Any,
+        episode_start: Flags,
+        deterministic: bool,
+        action_mask: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """The inner agent's best items, ranked anew."""
+        given = obs, state, episode_start, deterministic, action_mask, rng
+        if self.env_spec.slate_size == 1:  # nothing to arrange
+            return super().act(*given)
+        pool = best_items(self, self.config.pool, *given)
+        return reranked(self, pool, self.picked(pool))
+
     def picked(self, pool: Pool) -> Slates:
-        """The greedy slate."""
+        """Places [B, K] of the greedy slate in the pool, the first slot's first; usable ones as long as there are."""
         units = self.units[pool.items].astype(np.float64)
         alike = (1.0 + units @ units.transpose(0, 2, 1)) / 2.0
         theta = self.config.weight

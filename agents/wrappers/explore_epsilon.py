@@ -1,4 +1,4 @@
-"""Epsilon exploration around any agent."""
+"""Epsilon-greedy exploration around any agent."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.slates import mixed
+from recsim_llm.agents.common.sampling import epsilon_at, epsilon_greedy
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.wrappers.base import Wrapper, WrapperConfig, told_of
+from recsim_llm.agents.wrappers.base import Wrapper, WrapperConfig
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ class ExploreEpsilonAgent(Wrapper):
     def epsilon(self) -> float:
         """Probability that a slot explores now."""
         config = self.config
-        left = float(np.exp(-self.num_timesteps / config.decay))
-        return config.epsilon + (config.epsilon_start - config.epsilon) * left
+        return epsilon_at(self.num_timesteps, config.epsilon_start, config.epsilon, config.decay)
 
     def act(
         self,
@@ -74,9 +73,9 @@ class ExploreEpsilonAgent(Wrapper):
         if deterministic:
             return greedy, after
         certain = bool((self.propensity == 1.0).all())
-        slates, chances = mixed(greedy, self.usable(after, action_mask), self.epsilon, rng)
+        slates, chances = epsilon_greedy(greedy, self.usable(after, action_mask), self.epsilon, rng)
         self.propensity = chances if certain else np.full(slates.shape, np.nan)
-        return slates, told_of(after, greedy, slates)
+        return slates, self.note_shown(after, slates)
 
     def relevance(
         self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags

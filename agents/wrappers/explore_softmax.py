@@ -1,4 +1,4 @@
-"""Softmax exploration around any agent: Plackett and Luce's model over its best items."""
+"""Softmax exploration around any agent: a Plackett-Luce model over its best items."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.wrappers.base import told_of
-from recsim_llm.agents.wrappers.reranking import Reranker, RerankingConfig, Values, shown
+from recsim_llm.agents.wrappers.base import Wrapper
+from recsim_llm.agents.wrappers.reranking import RerankingConfig, Values, best_items
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ExploreSoftmaxConfig(RerankingConfig):
         self._within(1e-3, 1e6, "temperature")
 
 
-class ExploreSoftmaxAgent(Reranker):
+class ExploreSoftmaxAgent(Wrapper):
     """Draws the slate from the inner agent's best items, better ones more often.
 
     Equation: over the pool R without the slots before,
@@ -62,16 +62,16 @@ class ExploreSoftmaxAgent(Reranker):
     ) -> tuple[Slates, Any]:
         """A draw, or with ``deterministic`` the inner agent's own choice."""
         if deterministic:
-            return super(Reranker, self).act(obs, state, episode_start, True, action_mask, rng)
-        pool = self.pool(obs, state, episode_start, True, action_mask, rng)
+            return super().act(obs, state, episode_start, True, action_mask, rng)
+        pool = best_items(self, self.config.pool, obs, state, episode_start, True, action_mask, rng)
         logits = np.where(pool.usable, pool.relevance / self.config.temperature, -np.inf)
-        places = best(logits + rng.gumbel(size=logits.shape), pool.usable, self.env_spec.slate_size)
-        slates = shown(pool, places)
+        places = top_k(logits + rng.gumbel(size=logits.shape), pool.usable, self.env_spec.slate_size)
+        slates = pool.slates_at(places)
         drawn = np.count_nonzero(pool.usable, axis=1) >= self.env_spec.slate_size
-        self.propensity = np.where(drawn[:, None], in_turn(logits, places), 1.0)
+        self.propensity = np.where(drawn[:, None], plackett_luce_propensity(logits, places), 1.0)
         if not pool.certain:
             self.propensity = np.full(slates.shape, np.nan)
-        return slates, told_of(pool.state, pool.slates, slates)
+        return slates, self.note_shown(pool.state, slates)
 
     def relevance(
         self, obs: Floats, state: Any, episode_start: Flags, action_mask: Flags
@@ -80,7 +80,7 @@ class ExploreSoftmaxAgent(Reranker):
         return self.scores(obs, state, episode_start, action_mask)
 
 
-def in_turn(logits: Values, places: Slates) -> Values:
+def plackett_luce_propensity(logits: Values, places: Slates) -> Values:
     """Probability of each place [B, K] given those before it, under Plackett and Luce's model.
 
     Args:

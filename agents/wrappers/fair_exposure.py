@@ -1,4 +1,4 @@
-"""Fair exposure of providers around any agent."""
+"""Fair exposure: re-ranking that gives providers what they are owed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
-from recsim_llm.agents.wrappers.base import told_of
-from recsim_llm.agents.wrappers.reranking import Pool, Reranker, RerankingConfig, Values, shown
+from recsim_llm.agents.wrappers.base import Wrapper
+from recsim_llm.agents.wrappers.reranking import Pool, RerankingConfig, Values, best_items, reranked
 from recsim_llm.errors import ConfigError, unknown
 
 TARGETS = ("merit", "equal")
@@ -39,7 +39,7 @@ class FairExposureConfig(RerankingConfig):
             raise unknown("target", self.target, TARGETS)
 
 
-class FairExposureAgent(Reranker):
+class FairExposureAgent(Wrapper):
     """Gives each provider, over time, the exposure that it is owed.
 
     Equation: with attention v_k as 1 / log2(k + 1), slots k = 1 to K, of sum 1, and p(i) the provider of item i, the
@@ -82,9 +82,13 @@ class FairExposureAgent(Reranker):
         state = dataclasses.make_dataclass("Owed", [("inner", inner), ("debt", np.ndarray)], frozen=True)
         vars(self).update(State=state)
 
-    def inward(self, state: Any) -> Any:
+    def inner_state(self, state: Any) -> Any:
         """The inner agent's part of the state."""
         return getattr(state, "inner", state)
+
+    def note_shown(self, state: Any, slates: Slates) -> Any:
+        """The inner agent notes what is shown; debts stay those of the slates chosen here."""
+        return dataclasses.replace(state, inner=self.inner.note_shown(state.inner, slates))
 
     def act(
         self,
@@ -101,8 +105,8 @@ class FairExposureAgent(Reranker):
         if debt.shape != (lanes, self.offers.shape[1]):
             raise ConfigError(f"state must be what predict() returned for the same {lanes} lanes, got {type(state)}")
         debt = np.where(episode_start[:, None], 0.0, debt)
-        inner = self.inward(state)
-        pool = self.pool(obs, inner, episode_start, deterministic, action_mask, rng)
+        inner = self.inner_state(state)
+        pool = best_items(self, self.config.pool, obs, inner, episode_start, deterministic, action_mask, rng)
         present = action_mask.astype(np.float32) @ self.offers > 0.0  # [B, P]
         neediest = np.where(present, debt, -np.inf).argmax(1)
         others = action_mask & (self.provider == neediest[:, None])
@@ -110,12 +114,10 @@ class FairExposureAgent(Reranker):
         named, _, _ = self.ask(obs, inner, episode_start, deterministic, others, rng)
         pool = _joined(pool, named, np.take_along_axis(others, named, 1))
         debt = debt + self._shares(pool, present)
-        slates = shown(pool, self._ranked(pool, debt))
-        if not pool.certain:
-            self.propensity = np.full(slates.shape, np.nan)
+        slates, inner = reranked(self, pool, self._ranked(pool, debt))
         given = np.broadcast_to(self.attention, slates.shape)  # NumPy 2.4 reads beyond what it must broadcast itself
         np.subtract.at(debt, (np.arange(lanes)[:, None], self.provider[slates]), given)
-        return slates, self.State(told_of(pool.state, pool.slates, slates), debt)  # type: ignore[misc]
+        return slates, self.State(inner, debt)  # type: ignore[misc]
 
     def _shares(self, pool: Pool, present: Flags) -> Values:
         """Share of this slate's exposure that each provider is owed, [B, P], rows of sum 1."""

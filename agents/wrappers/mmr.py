@@ -1,15 +1,16 @@
-"""Maximal marginal relevance around any agent."""
+"""MMR: re-ranking by maximal marginal relevance."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from recsim_llm.agents.core.config import Config
-from recsim_llm.agents.core.env_runner import Flags, Slates
-from recsim_llm.agents.wrappers.reranking import Pool, Reranker, RerankingConfig, Values, unit_rows
+from recsim_llm.agents.core.env_runner import Flags, Floats, Slates
+from recsim_llm.agents.wrappers.base import Wrapper
+from recsim_llm.agents.wrappers.reranking import Pool, RerankingConfig, Values, best_items, reranked, unit_rows
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class MMRConfig(RerankingConfig):
         self._within(0.0, 1.0, "weight")
 
 
-class MMRAgent(Reranker):
+class MMRAgent(Wrapper):
     """Shows the inner agent's best items that are unlike those already in the slate.
 
     Equation: of the pool R, with S what the slots before hold,
@@ -52,8 +53,24 @@ class MMRAgent(Reranker):
         super().setup(rng)
         self.units = unit_rows(self.env_spec.catalog.embedding)
 
+    def act(
+        self,
+        obs: Floats,
+        state: Any,
+        episode_start: Flags,
+        deterministic: bool,
+        action_mask: Flags,
+        rng: np.random.Generator,
+    ) -> tuple[Slates, Any]:
+        """The inner agent's best items, ranked anew."""
+        given = obs, state, episode_start, deterministic, action_mask, rng
+        if self.env_spec.slate_size == 1:  # nothing to arrange
+            return super().act(*given)
+        pool = best_items(self, self.config.pool, *given)
+        return reranked(self, pool, self.picked(pool))
+
     def picked(self, pool: Pool) -> Slates:
-        """The greedy slate."""
+        """Places [B, K] of the greedy slate in the pool, the first slot's first; usable ones as long as there are."""
         units = self.units[pool.items].astype(np.float64)
         return marginal(
             pool.relevance, units @ units.transpose(0, 2, 1), pool.usable, self.env_spec.slate_size, self.config.weight

@@ -1,4 +1,4 @@
-"""Several objectives made one, around any agent."""
+"""Scalarisation of several objectives, around any agent."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.common.slates import best, mixed
+from recsim_llm.agents.common.sampling import epsilon_greedy
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.config import Config
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Flags, Floats, Slates, Transition
-from recsim_llm.agents.wrappers.base import Wrapper, WrapperConfig, told_of
+from recsim_llm.agents.wrappers.base import Wrapper, WrapperConfig
 from recsim_llm.errors import ConfigError, unknown
 from recsim_llm.simulator import SIGNALS
 
@@ -111,9 +112,16 @@ class ScalarisedAgent(Wrapper):
         """The inner agents by objective, or the one."""
         return self.parts if self.config.separate else super().members()
 
-    def inward(self, state: Any) -> Any:
+    def inner_state(self, state: Any) -> Any:
         """The state of the first inner agent."""
         return getattr(state, self.objectives[0], state) if self.config.separate else state
+
+    def note_shown(self, state: Any, slates: Slates) -> Any:
+        """Every inner agent notes what is shown."""
+        if not self.config.separate:
+            return super().note_shown(state, slates)
+        noted = {name: one.note_shown(getattr(state, name), slates) for name, one in self.parts.items()}
+        return dataclasses.replace(state, **noted)
 
     def act(
         self,
@@ -130,16 +138,15 @@ class ScalarisedAgent(Wrapper):
         slate_size, scores, after = self.env_spec.slate_size, [], {}
         for name, one in self.parts.items():
             before = getattr(state, name, None)
-            given = self._told(one).relevance(obs, before, episode_start, action_mask)
-            chosen, later = self._told(one).act(obs, before, episode_start, True, action_mask, rng)
-            after[name] = (chosen, later)
+            given = self._informed(one).relevance(obs, before, episode_start, action_mask)
+            _, after[name] = self._informed(one).act(obs, before, episode_start, True, action_mask, rng)
             scores.append(np.zeros(action_mask.shape) if given is None else np.asarray(given, np.float64))
-        usable = self.usable(after[self.objectives[0]][1], action_mask)
+        usable = self.usable(after[self.objectives[0]], action_mask)
         value = self.utility(np.stack([scaled(one, usable) for one in scores], -1))
-        slates = best(value, usable, slate_size)
+        slates = top_k(value, usable, slate_size)
         if not deterministic:
-            slates, self.propensity = mixed(slates, usable, self.config.epsilon, rng)
-        return slates, self.State(**{name: told_of(later, chosen, slates) for name, (chosen, later) in after.items()})  # type: ignore[misc]
+            slates, self.propensity = epsilon_greedy(slates, usable, self.config.epsilon, rng)
+        return slates, self.note_shown(self.State(**after), slates)  # type: ignore[misc]
 
     def utility(self, values: Values) -> Values:
         """The scalarisation of values [..., O] in [0, 1], [...]."""
@@ -163,8 +170,10 @@ class ScalarisedAgent(Wrapper):
             super().update(_rewarded(transition, self.utility(signals)))
             return
         for column, (name, one) in enumerate(self.parts.items()):
-            told = _rewarded(transition, signals[:, :, column])
-            self._told(one).update(dataclasses.replace(told, state=getattr(transition.state, name, transition.state)))
+            own = _rewarded(transition, signals[:, :, column])
+            self._informed(one).update(
+                dataclasses.replace(own, state=getattr(transition.state, name, transition.state))
+            )
 
     def _signals(self, transition: Transition) -> Values:
         """The objectives' signals, scaled, [B, K, O]."""

@@ -1,4 +1,4 @@
-"""Writes stored results into the README and docs/performance.md: ``python -m recsim_llm.benchmarks.analysis.readme``.
+"""Writes stored results into the README and the pages of docs: ``python -m recsim_llm.benchmarks.analysis.readme``.
 
 Sections between ``<!-- name:begin -->`` and ``<!-- name:end -->`` are made from what is stored; no number is typed.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recsim_llm import agents
-from recsim_llm.agents.docs import FAMILIES, abilities
+from recsim_llm.agents.docs import FAMILIES, abilities, built_in, summary
 from recsim_llm.benchmarks import load
 from recsim_llm.benchmarks.analysis import report as reports
 from recsim_llm.benchmarks.analysis.leaderboard import REFERENCES, Leaderboard, short
@@ -31,8 +32,6 @@ from recsim_llm.simulator.task_variant import TaskVariant
 from recsim_llm.worlds.world import World, built_in_worlds
 
 ROOT = Path(__file__).resolve().parents[2]
-LARGE = 1024
-"""Lanes from which on a row stands on the page on performance."""
 STORED = ROOT / "benchmarks" / "stored"
 QUESTIONS = {
     RETENTION: "A month with each user, who may leave for good: does looking ahead pay?",
@@ -42,20 +41,33 @@ QUESTIONS = {
 """What the scenarios beside the score ask."""
 
 
-def sections(stored: Path = STORED) -> dict[str, str]:
-    """The generated sections by name, from the folder of stored results."""
-    made = {
-        "worlds": _worlds(), "agents": _agents(stored / "speed_agents.json"), "language": language(stored),
-    }  # fmt: skip
+TEN = (
+    "linucb", "neural_linear", "thompson", "ridge", "two_tower", "ease", "sarsa_lambda", "dqn", "masked_ppo", "mmr",
+)  # fmt: skip
+"""Agents of the README: well-known ones of every family."""
+RIVALS = ("oracle", "popularity", "random")
+"""Beside them: what knows the truth, and the simplest two."""
+
+
+def pages(stored: Path = STORED) -> dict[str, dict[str, str]]:
+    """The generated sections by page, as its path from the root, and by name; from the folder of stored results."""
+    made: dict[str, dict[str, str]] = {
+        "docs/worlds.md": {"worlds": _worlds()},
+        "docs/agents-guide.md": {"agents": _agents(stored / "speed_agents.json")},
+        "docs/language-models.md": {"language": language(stored)},
+        "docs/performance.md": {"memory": _memory()},
+    }
     if (stored / "standard").is_dir():
         results = load(stored / "standard")
         board = reports.leaderboard(results)
-        made["table"], made["questions"] = _table(results, board), _questions(results)
-        made["findings"] = findings(results, board)
-    writers = {"movielens": _movielens, "speed": _speed, "parity": parity.to_markdown, "compare": compare.to_markdown}
-    for name, write in writers.items():
-        if (stored / f"{name}.json").is_file():
-            made[name] = write(json.loads((stored / f"{name}.json").read_text(encoding="utf-8")))
+        made["README.md"] = {"shelf": shelf(results, board)}
+        made["docs/results.md"] = {
+            "table": _table(results, board), "findings": findings(results, board), "questions": _questions(results),
+        }  # fmt: skip
+    for page, name, file, write in _WRITERS:
+        if (stored / file).is_file():
+            content = json.loads((stored / file).read_text(encoding="utf-8"))
+            made.setdefault(page, {})[name] = write(content)
     return made
 
 
@@ -71,6 +83,26 @@ def filled(text: str, made: dict[str, str]) -> str:
             raise DataError(f"the text has no place for {name!r}: add <!-- {name}:begin --> and <!-- {name}:end -->")
         text = pattern.sub(lambda match, new=content: f"{match[1]}{new.rstrip()}\n{match[2]}", text)  # type: ignore[misc]
     return text
+
+
+def shelf(results: Results, board: Leaderboard) -> str:
+    """Ten agents with what they are and their score, and the simplest rivals beside them, best first."""
+    family = {name: FAMILIES[key] for key, names in agents.families().items() if key in FAMILIES for name in names}
+    rows = ["| agent | family | what it does | score [95% CI] |", "|:--|:--|:--|--:|"]
+    for line in board.lines:
+        if line.agent in TEN or line.agent in RIVALS:
+            name = line.agent if line.agent in TEN else f"*{line.agent}*"
+            rows.append(
+                f"| [{name}](docs/agents.md#{line.agent}) | {family[line.agent].lower()} "
+                f"| {summary(agents.get(line.agent))} | {line.score.text()} |"
+            )
+    experiment = results.experiment
+    runs = sorted({line.runs // len(board.scenarios) for line in board.lines if line.agent in (*TEN, *RIVALS)})
+    return "\n".join(
+        [*rows, "", f"Ten of {len(built_in())} agents; in italics what they are measured by. Score = (agent - random) "
+         f"/ (oracle - random) over {len(board.scenarios)} scenarios, {experiment.budget:,} steps of learning, "
+         f"{' or '.join(map(str, runs))} seeds."]
+    )  # fmt: skip
 
 
 def _table(results: Results, board: Leaderboard) -> str:
@@ -146,7 +178,7 @@ def _agents(speeds: Path) -> str:
     rows = ["| family | agents |", "|:--|:--|"]
     for family, names in agents.families().items():
         if family in FAMILIES:
-            links = ", ".join(f"[{name}](docs/agents.md#{name})" for name in names)
+            links = ", ".join(f"[{name}](agents.md#{name})" for name in names)
             rows.append(f"| {FAMILIES[family].lower()} | {links} |")
     rows += ["", abilities()]
     if speeds.is_file():
@@ -219,18 +251,6 @@ def _speed(content: dict[str, Any]) -> str:
     return "\n".join([*rows, "", content["note"], f"Scalar `env.step` through `gym.make`: {scalar} steps/s.", ""])
 
 
-def performance(stored: Path = STORED) -> dict[str, str]:
-    """The generated sections of docs/performance.md by name."""
-    writers = {"agents": ("speed_agents", _speeds), "own": ("speed", _own), "ablation": ("ablation", _ablation),
-               "scale": ("scale", _scale)}  # fmt: skip
-    made = {
-        name: write(json.loads((stored / f"{file}.json").read_text(encoding="utf-8")))
-        for name, (file, write) in writers.items()
-        if (stored / f"{file}.json").is_file()
-    }
-    return {**made, "memory": _memory()}
-
-
 def _memory() -> str:
     """Bytes of an item, a user and a lane, counted over the arrays themselves."""
     world = random_world(1_000)
@@ -247,23 +267,6 @@ def _memory() -> str:
         f"{sum(array.nbytes for array in arrays) / lanes / 1000:.1f} kB, whatever the catalogue, and its observation "
         "comes on top."
     )
-
-
-def _own(content: dict[str, Any]) -> str:
-    """What ``recsim-llm speed --threads 1 --json`` found, large batches alone."""
-    rows = ["| items | lanes | user-steps/s | bare loop/s |", "|--:|--:|--:|--:|"]
-    for row in content["tables"]["reference"]:
-        if row["lanes"] >= LARGE:
-            rows.append(
-                f"| {row['items']:,} | {row['lanes']:,} | {row['user-steps/s']:,.0f} | {row['bare loop/s']:,.0f} |"
-            )
-    scalar = {row["environment"]: row["steps/s"] for row in content["tables"]["scalar"]}
-    slow, fast = (choose(scalar, key=lambda name: scalar[name]) for choose in (min, max))
-    threads = f"{content['threads']} thread{'s' * (content['threads'] != 1)}"
-    return "\n".join(
-        [*rows, "", f"By {threads}. A scalar environment made by `gym.make` takes {scalar[slow]:,.0f} ({slow}) to "
-         f"{scalar[fast]:,.0f} ({fast}) steps a second."]
-    )  # fmt: skip
 
 
 def _ablation(content: dict[str, dict[str, float]]) -> str:
@@ -288,10 +291,22 @@ def _speeds(content: dict[str, Any]) -> str:
     return "\n".join([*rows, "", content["note"][0].upper() + content["note"][1:] + "."])
 
 
+_WRITERS: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
+    ("docs/worlds.md", "movielens", "movielens.json", _movielens),
+    ("docs/classics.md", "parity", "parity.json", parity.to_markdown),
+    ("docs/classics.md", "compare", "compare.json", compare.to_markdown),
+    ("docs/performance.md", "speed", "speed.json", _speed),
+    ("docs/performance.md", "agents", "speed_agents.json", _speeds),
+    ("docs/performance.md", "ablation", "ablation.json", _ablation),
+    ("docs/performance.md", "scale", "scale.json", _scale),
+)
+"""Page, section, stored file and what writes it."""
+
+
 def main() -> None:
-    """Rewrites the README and the page on performance of this checkout."""
-    for path, made in ((ROOT / "README.md", sections()), (ROOT / "docs" / "performance.md", performance())):
-        write_file(path, filled(path.read_text(encoding="utf-8"), made).encode())
+    """Rewrites the README and the pages of this checkout."""
+    for page, made in pages().items():
+        write_file(ROOT / page, filled((ROOT / page).read_text(encoding="utf-8"), made).encode())
 
 
 if __name__ == "__main__":

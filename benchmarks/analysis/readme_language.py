@@ -1,4 +1,4 @@
-"""What the studies of language and image models found, as a table for the README."""
+"""What the studies of language and image models found, as a table for docs/language-models.md."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def language(stored: Path) -> str:
         path = stored / name / "results.json"
         if path.is_file():
             found = answer(json.loads(path.read_text(encoding="utf-8")))
-            rows.append(f"| {question} | {found} | [{name}](benchmarks/stored/{name}/report.md) |")
+            rows.append(f"| {question} | {found} | [{name}](../benchmarks/stored/{name}/report.md) |")
     return "\n".join(rows)
 
 

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 import recsim_llm
 from recsim_llm import agents
-from recsim_llm.agents.common.slates import uniform
+from recsim_llm.agents.common.sampling import uniform_slates
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, EnvRunner
 from recsim_llm.benchmarks.studies.crossmodal_report import MODALITIES, results, to_markdown
 from recsim_llm.errors import DataError
@@ -130,7 +130,7 @@ def ranking_quality(plan: Plan, agent: Any, shelf: Flags, seed: int) -> dict[str
         rows, whole = lanes.observation, lanes.available()
         scores = agent.relevance(rows, state, lanes.fresh, whole) - item_values(agent)
         session = agent.session(rows, state, lanes.fresh)
-        slates = uniform(whole & shelf, agent.env_spec.slate_size, rng)
+        slates = uniform_slates(whole & shelf, agent.env_spec.slate_size, rng)
         state = session.noting(slates)
         step = lanes.step(slates)
         clicked = (np.asarray(step.info["click"]) > 0) & step.valid[:, None]

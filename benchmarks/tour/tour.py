@@ -22,15 +22,15 @@ DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 
 PARTS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "encoders": ("tour_encoders", "text and image encoders, int8, fusion, the cache"),
-        "judges": ("tour_judges", "a causal language model rates personas and items"),
-        "server": ("tour_server", "a judge behind an OpenAI-compatible server; ratings that survive interruption"),
-        "distillation": ("tour_distillation", "a judge's ratings become a preference model"),
-        "live": ("tour_live", "the judge asked at every step, against the distilled world"),
-        "tuning": ("tour_tuning", "LoRA on the text encoder, from interactions"),
-        "crossmodal": ("tour_crossmodal", "recommenders on texts and images"),
-        "writers": ("tour_writers", "a language model writes items and personas; they enter a running environment"),
-        "swap": ("swap", "the order of agents under another encoder"),
+        "encoders": ("tour.encoders", "text and image encoders, int8, fusion, the cache"),
+        "judges": ("tour.judges", "a causal language model rates personas and items"),
+        "server": ("tour.server", "a judge behind an OpenAI-compatible server; ratings that survive interruption"),
+        "distillation": ("tour.distillation", "a judge's ratings become a preference model"),
+        "live": ("tour.live", "the judge asked at every step, against the distilled world"),
+        "tuning": ("tour.tuning", "LoRA on the text encoder, from interactions"),
+        "crossmodal": ("tour.crossmodal", "recommenders on texts and images"),
+        "writers": ("tour.writers", "a language model writes items and personas; they enter a running environment"),
+        "swap": ("studies.swap", "the order of agents under another encoder"),
     }
 )
 """Module of :mod:`recsim_llm.benchmarks` and one line, by part; each module has a function ``small(say)``."""

@@ -1,1 +1,1 @@
-"""Verbs of the command line, one module a group."""
+"""Commands of the command line, one module a group."""

@@ -1,4 +1,4 @@
-"""The command agents: what there is, and the settings of each."""
+"""Command agents: lists agents and their settings."""
 
 from __future__ import annotations
 

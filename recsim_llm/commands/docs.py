@@ -1,4 +1,4 @@
-"""The command that writes the documentation pages of the environments."""
+"""Command docs: writes the documentation pages that are made from code."""
 
 from __future__ import annotations
 
@@ -16,29 +16,36 @@ def docs(
     ),
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 if a page is stale.")] = False,
 ) -> None:
-    """Write a Markdown page for every environment and one for the agents, from docstrings, specs and worlds."""
-    from recsim_llm.agents.docs import page
+    """Write a page for every environment, one for the agents and one for the public API, from docstrings and worlds."""
     from recsim_llm.envs import docs as documentation
     from recsim_llm.files import write_file
 
     folder = out / documentation.FOLDER
-    made = {name: text.encode() for name, text in documentation.pages().items()}
-    old = {path.name: path.read_bytes() for path in folder.glob("*.md")} if folder.is_dir() else {}
-    stale = sorted(name for name in made.keys() | old.keys() if made.get(name) != old.get(name))
-    shelf, text = out / "agents.md", page().encode()
-    shelf_is_stale = not shelf.is_file() or shelf.read_bytes() != text
+    made = _pages(out)
+    listed = set(folder.glob("*.md")) if folder.is_dir() else set()
+    old = {path: path.read_bytes() for path in made.keys() | listed if path.is_file()}
+    stale = sorted(path for path in made.keys() | old.keys() if made.get(path) != old.get(path))
     if check:
-        for path in [*(folder / name for name in stale), *([shelf] if shelf_is_stale else [])]:
+        for path in stale:
             console.print(f"stale: {path}", highlight=False)
-        if stale or shelf_is_stale:
+        if stale:
             raise typer.Exit(1)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for name in stale:
-        if name in made:
-            write_file(folder / name, made[name])
-        elif old[name].startswith(documentation.NOTE.encode()):  # made by this command for an id that is gone
-            (folder / name).unlink()
-    if shelf_is_stale:
-        write_file(shelf, text)
-    console.print(f"{len(made)} pages in {folder}, {len(stale)} changed", highlight=False)
+    for path in stale:
+        if path in made:
+            write_file(path, made[path])
+        elif old[path].startswith(documentation.NOTE.encode()):  # made by this command for an id that is gone
+            path.unlink()
+    console.print(f"{len(made)} pages in {out}, {len(stale)} changed", highlight=False)
+
+
+def _pages(out: Path) -> dict[Path, bytes]:
+    """All pages by path."""
+    from recsim_llm.agents import docs as shelf
+    from recsim_llm.commands import api_page
+    from recsim_llm.envs import docs as documentation
+
+    pages = {out / documentation.FOLDER / name: text for name, text in documentation.pages().items()}
+    pages |= {out / "agents.md": shelf.page(), out / "api.md": api_page.page()}
+    return {path: text.encode() for path, text in pages.items()}

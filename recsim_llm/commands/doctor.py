@@ -1,4 +1,4 @@
-"""What ``recsim-llm doctor`` finds out."""
+"""Command doctor: checks the installation."""
 
 from __future__ import annotations
 

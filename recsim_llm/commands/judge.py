@@ -1,4 +1,4 @@
-"""Commands on judges: rate pairs of a world, and find out whether a judge is fit to."""
+"""Commands on judges: rate pairs of a world, check a judge."""
 
 from __future__ import annotations
 

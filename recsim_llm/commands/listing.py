@@ -1,4 +1,4 @@
-"""Commands that look: list, show, check, doctor, speed."""
+"""Commands list, show, check, doctor and speed."""
 
 from __future__ import annotations
 

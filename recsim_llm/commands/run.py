@@ -1,4 +1,4 @@
-"""Commands that act in one environment: play and train."""
+"""Commands play and train, in one environment."""
 
 from __future__ import annotations
 

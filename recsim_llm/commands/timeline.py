@@ -1,4 +1,4 @@
-"""The command that makes a page of one user's episode, and the loop that it shares with ``play``."""
+"""Command timeline: one user's episode as a page; its loop serves ``play`` too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command tour: everything that language and image models do here, at small size."""
+"""Command tour: all uses of language and image models at small size."""
 
 from __future__ import annotations
 

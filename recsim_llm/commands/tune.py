@@ -1,4 +1,4 @@
-"""The command that tunes a text encoder on interactions, to build a world by."""
+"""Command tune: fine-tunes a text encoder on interactions."""
 
 from __future__ import annotations
 

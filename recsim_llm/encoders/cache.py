@@ -1,4 +1,4 @@
-"""Encodings on disk, found again by what was encoded and by which encoder.
+"""Encoding cache on disk, keyed by the encoder's digest and the text's.
 
 One folder for each encoder (named by its digest) holds shards; a shard is a safetensors file with the SHA-256 of the
 texts or pictures and their encodings, named by the SHA-256 of its own bytes. So a file is either whole and right or not

@@ -1,4 +1,4 @@
-"""An image encoder without a model: which colours there are, and where it is light.
+"""Image encoder without a model: colour histogram and a coarse picture.
 
 It sees colour and layout, not things. It is for tests, for machines without torch, and as a baseline that a network
 must beat.

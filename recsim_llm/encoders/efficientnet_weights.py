@@ -1,4 +1,4 @@
-"""Reads the weights of the convolutional network from its package's file without unpickling anything.
+"""Weights of EfficientNet-Lite0, read from its package's file without unpickling.
 
 The file is of torch's oldest form: five pickles one behind the other (a magic number, a version, the machine, the
 tensors' names and storages, the storages' order), then each storage as its length and its numbers. Here the pickles are

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub at one commit, and loading that leaves no weight to chance.
+"""Hugging Face hub models pinned to one commit, and loading that checks that every weight is there.
 
 An id means whatever its owner last pushed, so the commit of the first use is kept (:func:`pinned`) and later uses ask
 for that one. Which files of a model are read is decided in :mod:`recsim_llm.encoders.model_files`.

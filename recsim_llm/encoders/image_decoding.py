@@ -1,4 +1,4 @@
-"""Reads files of pictures that come from outside: formats by name, sizes before pixels, one sentence where it fails."""
+"""Decoding of untrusted image files: formats by name, sizes checked before pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is taken from the JSON files of a model: the keys of its architecture, and values that can name nothing.
+"""Allow-list for a model's JSON files: keys of its architecture, plain values.
 
 A configuration of transformers can name code to be fetched and run, another repository, or a file anywhere on the
 machine. Here each architecture has a list of the keys that may come through, that of its own class; besides them there

@@ -1,4 +1,4 @@
-"""The files of a model from other people: checked, named by a digest, and set apart so that nothing else is read.
+"""Untrusted model folders: files checked, digested and copied aside, so that nothing else is read.
 
 A model's folder is data, but the library that reads it does more: a configuration can name code to be fetched and run,
 another repository, or a file anywhere on the machine. So a model is never loaded from its folder. :func:`opened` makes

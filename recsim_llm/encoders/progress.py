@@ -1,4 +1,4 @@
-"""A progress bar that is only there when it is wanted."""
+"""Optional progress bar."""
 
 from __future__ import annotations
 

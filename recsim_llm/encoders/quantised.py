@@ -1,4 +1,4 @@
-"""Text encoders whose linear layers multiply in int8: dynamic quantisation, nothing to calibrate.
+"""Dynamic int8 quantisation of text encoders.
 
     W ~ s_o Q_o, Q_o = round(W_o / s_o), s_o = max |W_o| / 127        for each output o, once
     x ~ t_b P_b, P_b = round(x_b / t_b), t_b = max |x_b| / 127        for each token b, whenever it comes

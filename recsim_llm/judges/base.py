@@ -1,4 +1,4 @@
-"""What a judge is: it rates pairs of a persona and an item, from 1 to 5."""
+"""Judge protocol: ratings from 1 to 5 of pairs of a persona and an item."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judges by name: the small model of a package, a folder, an id of the Hugging Face hub, or a server."""
+"""Loads a judge by name: packaged model, folder, Hugging Face id or server."""
 
 from __future__ import annotations
 

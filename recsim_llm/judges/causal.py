@@ -1,4 +1,4 @@
-"""A causal language model as a judge: the likelihood of each rating as its next token.
+"""Causal language model as a judge: the likelihood of each rating as the next token.
 
 The model is shown a persona and an item and asked for a number from 1 to 5; the rating is the mean of the five numbers
 under the probabilities that the model gives them as its first token, so nothing is sampled and nothing is parsed. The
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from recsim_llm.encoders.progress import advance
 from recsim_llm.errors import ConfigError, require
 from recsim_llm.judges.base import Pair, Verdict
-from recsim_llm.judges.prefix_cache import Branch
+from recsim_llm.judges.prefix_cache import PromptPrefix
 from recsim_llm.judges.prompt_tokens import Layout
 from recsim_llm.judges.prompts import OPTIONS, SCHEME, ask, orders, question
 
@@ -143,8 +143,8 @@ class CausalJudge:
         return request
 
     @cached_property
-    def _root(self) -> Branch:
-        return Branch.root(self.model).grow([self.layout.head])[0]
+    def _root(self) -> PromptPrefix:
+        return PromptPrefix.root(self.model).grow([self.layout.head])[0]
 
     def _answers(self, group: list[Request]) -> Iterator[tuple[Request, NDArray[np.float64]]]:
         """Logits of the five ratings for each request of one group, ``[orders, 5]``."""
@@ -163,7 +163,7 @@ class CausalJudge:
 
     def _plain(self, group: list[Request]) -> Iterator[tuple[Request, NDArray[np.float64]]]:
         """The same without anything shared: each prompt whole."""
-        root = Branch.root(self.model)
+        root = PromptPrefix.root(self.model)
         for start in range(0, len(group), self.batch):
             part = group[start : start + self.batch]
             whole = [(*self.layout.head, *r.persona, *r.item, *end) for r in part for end in r.ends]

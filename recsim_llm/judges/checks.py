@@ -1,4 +1,4 @@
-"""Is a judge fit to be asked? What its canaries say, in sentences."""
+"""Fitness check of a judge by canary pairs, in sentences."""
 
 from __future__ import annotations
 

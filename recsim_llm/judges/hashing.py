@@ -1,4 +1,4 @@
-"""A judge without a model: words that persona and item share.
+"""Judge without a model: words that persona and item share.
 
 It hears words, not meaning, and no negation. It is for tests, for machines without torch, and as a baseline that a
 language model must beat.

@@ -1,4 +1,4 @@
-"""What a judge thinks of the pairs of a world, as utilities: asked when a pair is first met, then kept.
+"""Judge ratings as utilities of a world's users and items, asked for when a pair is first met.
 
 A rating r on the scale of 1 to 5 becomes a utility on the line
 
@@ -81,7 +81,7 @@ class Line:
     pairs: int = 0
 
 
-class Opinions:
+class JudgeUtilities:
     """A judge's utilities of the pairs of a world.
 
     Args:
@@ -204,26 +204,26 @@ class Opinions:
         slope = spread / width if width > LEAST_SPREAD else 0.0
         return Line(mean - slope * centre, slope, mean, spread, centre, width, int(rated.size))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Opinions:
+    def __deepcopy__(self, memo: dict[int, Any]) -> JudgeUtilities:
         """Itself: what is known of a pair is the same for all copies of an environment."""
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         name, options = self.source
-        return opinions_of, (self.world, name, {**options, **self.settings})
+        return load_judge_utilities, (self.world, name, {**options, **self.settings})
 
 
-_kept: OrderedDict[tuple[str, ...], Opinions] = OrderedDict()
+_kept: OrderedDict[tuple[str, ...], JudgeUtilities] = OrderedDict()
 _judges: OrderedDict[str, Judge] = OrderedDict()
 
 
-def opinions_of(world: World, model: str | Judge, options: Mapping[str, Any] | None = None) -> Opinions:
-    """The opinions of a judge on a world, the same object for all environments of this process.
+def load_judge_utilities(world: World, model: str | Judge, options: Mapping[str, Any] | None = None) -> JudgeUtilities:
+    """The utilities of a judge on a world, the same object for all environments of this process.
 
     Args:
         world: Users and items.
         model: Name, folder or address of a judge (see :func:`load_judge`), or a judge.
-        options: "sample", "line" and "store" as in :class:`Opinions`; the others are those of the judge.
+        options: "sample", "line" and "store" as in :class:`JudgeUtilities`; the others are those of the judge.
 
     Raises:
         ConfigError: If there is no such judge or an option is not valid.
@@ -235,7 +235,7 @@ def opinions_of(world: World, model: str | Judge, options: Mapping[str, Any] | N
     judge = judge_of(model, rest)
     key = (world.hash, judge.digest, json.dumps(own, sort_keys=True, default=str))
     if key not in _kept:
-        _kept[key] = Opinions(world, judge, source=(model, rest), **own)
+        _kept[key] = JudgeUtilities(world, judge, source=(model, rest), **own)
         while len(_kept) > KEPT:
             _kept.popitem(last=False)
     _kept.move_to_end(key)

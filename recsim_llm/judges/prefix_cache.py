@@ -1,4 +1,4 @@
-"""Beginnings of prompts whose keys and values are kept, and grown in batches to many endings.
+"""Key-value cache of prompt prefixes, extended in batches to many endings.
 
 A branch holds B beginnings side by side. Growing it appends tokens to each, padded on the right; padding keeps its slot
 and is masked, and each token is told its own position. So a branch can be grown again and again, each row may be taken
@@ -15,7 +15,7 @@ from recsim_llm.errors import require
 
 
 @dataclass(frozen=True, eq=False)
-class Branch:
+class PromptPrefix:
     """Keys and values of B beginnings.
 
     Attributes:
@@ -31,13 +31,13 @@ class Branch:
     lengths: Any
 
     @classmethod
-    def root(cls, model: Any) -> Branch:
+    def root(cls, model: Any) -> PromptPrefix:
         """One beginning without a token."""
         torch = require("torch", "llm")
         zeros = torch.zeros((1, 0), dtype=torch.long, device=model.device)
         return cls(model, (), zeros, torch.zeros(1, dtype=torch.long, device=model.device))
 
-    def take(self, rows: Sequence[int]) -> Branch:
+    def take(self, rows: Sequence[int]) -> PromptPrefix:
         """Some of the beginnings, each as often as it is named. Without a copy where there is only one."""
         torch = require("torch", "llm")
         chosen = torch.tensor(list(rows), dtype=torch.long, device=self.mask.device)
@@ -47,9 +47,9 @@ class Branch:
             return array.expand(len(chosen), *array.shape[1:]) if alone else array.index_select(0, chosen)
 
         layers = tuple((pick(keys), pick(values)) for keys, values in self.layers)
-        return Branch(self.model, layers, pick(self.mask), pick(self.lengths))
+        return PromptPrefix(self.model, layers, pick(self.mask), pick(self.lengths))
 
-    def grow(self, tokens: Sequence[Sequence[int]]) -> tuple[Branch, Any]:
+    def grow(self, tokens: Sequence[Sequence[int]]) -> tuple[PromptPrefix, Any]:
         """Appends tokens, at least one to each row.
 
         Returns:
@@ -58,7 +58,7 @@ class Branch:
         cache = self._cache()
         mask, at, logits = self._forward(tokens, cache)
         layers = tuple((layer.keys, layer.values) for layer in cache.layers)
-        return Branch(self.model, layers, mask, self.lengths + at + 1), logits
+        return PromptPrefix(self.model, layers, mask, self.lengths + at + 1), logits
 
     def end(self, tokens: Sequence[Sequence[int]]) -> Any:
         """The logits of :meth:`grow` alone; nothing is kept, and without a beginning no cache is made."""

@@ -1,4 +1,4 @@
-"""The trusted parts of a prompt in the tokens of one model, and the way in for data."""
+"""Prompt template as tokens of one model, with slots for untrusted texts."""
 
 from __future__ import annotations
 

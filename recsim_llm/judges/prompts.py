@@ -1,4 +1,4 @@
-"""The prompt of a judge: instructions that nothing changes, and texts that stay data.
+"""Prompt of a judge: fixed instructions, and texts that stay data.
 
 Texts of personas and items are written by people who may want a good rating. So they never meet the instructions:
 they come as JSON in an envelope whose mark is derived from a keyed hash and occurs in neither text; tokens with a

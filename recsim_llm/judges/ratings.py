@@ -1,4 +1,4 @@
-"""Ratings of judges on disk: each is kept as it comes, and none is asked for twice.
+"""Rating store on disk: each rating is kept as it comes, none is asked for twice.
 
 One SQLite file for each judge, named by its digest. A batch of verdicts is one transaction, on disk when :meth:`add`
 returns, so a run that is killed anywhere continues where it was; any number of processes may fill one file. A pair is

@@ -1,4 +1,4 @@
-"""Opening a file of ratings: who else uses it, whether it is whole, and what becomes of a damaged one."""
+"""Opening of rating files: locks, integrity, quarantine of damaged files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ratings as a table that other programs read: user_id, item_id, rating."""
+"""Ratings as CSV or Parquet: user_id, item_id, rating."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a judge can be trusted, measured: agreement with given ratings, and canaries.
+"""Reliability of a judge: agreement with given ratings, and canary pairs.
 
 Canaries are pairs whose answer is known: a person and something she says she loves or cannot stand, the same with the
 options in another order, and the same with an order to the judge hidden in the item's text. Nothing here promises that
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from recsim_llm.errors import ConfigError
 from recsim_llm.judges.base import Judge, Pair, Verdict
 from recsim_llm.judges.causal import RATINGS, CausalJudge
+from recsim_llm.metrics.rank_correlation import spearman
 
 Floats = NDArray[np.float64]
 
@@ -91,20 +92,6 @@ def agreement_of(verdicts: Sequence[Verdict], pairs: Sequence[Pair], ratings: Ar
         "mean": float(mine.mean()) if len(mine) else math.nan,
         "spread": float(mine.std()) if len(mine) else math.nan,
     }
-
-
-def spearman(left: ArrayLike, right: ArrayLike) -> float:
-    """Rank correlation with middle ranks for ties; NaN where one side does not vary."""
-    ranks = [_ranks(np.asarray(side, dtype=np.float64)) for side in (left, right)]
-    if len(ranks[0]) < 2 or any(np.ptp(rank) == 0 for rank in ranks):
-        return math.nan
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def _ranks(values: Floats) -> Floats:
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    return np.asarray((last - (count - 1) / 2)[place], dtype=np.float64)
 
 
 def _concordance(mine: Floats, theirs: Floats) -> tuple[float, float]:

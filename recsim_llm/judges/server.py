@@ -1,4 +1,4 @@
-"""A judge behind any server that speaks OpenAI's chat protocol: vLLM, llama.cpp, Ollama, one's own, or a paid one.
+"""Judge behind an OpenAI-compatible server: vLLM, llama.cpp, Ollama, or a paid one.
 
 The server is not trusted. Every request ends within twice the time-out, attempts and waiting included; a reply is read
 up to 1 MiB and must be of the one form that was asked for, or the verdict is missing with its reason; redirects are not

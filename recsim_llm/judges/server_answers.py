@@ -1,4 +1,4 @@
-"""What a server is asked in OpenAI's chat protocol, and what counts as its answer.
+"""Requests and answers in OpenAI's chat protocol.
 
 Two forms. With ``"likelihoods"`` the model answers with one digit, and the rating is the mean of 1 to 5 under the
 probabilities that the server reports for that token: one token for each pair, and the spread comes with it. With

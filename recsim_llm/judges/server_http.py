@@ -1,4 +1,4 @@
-"""One request to a server that may be slow, down or hostile: bounded in time and in bytes, and never led elsewhere."""
+"""HTTP request to an untrusted server: bounded in time and bytes, no redirects."""
 
 from __future__ import annotations
 

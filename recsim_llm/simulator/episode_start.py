@@ -7,6 +7,7 @@ import numpy as np
 from recsim_llm.simulator.choice import WASTED
 from recsim_llm.simulator.jit import jit, kernel
 from recsim_llm.simulator.maths import ZERO
+from recsim_llm.simulator.memory import forget
 from recsim_llm.simulator.observation import observe, write_profile
 from recsim_llm.simulator.scoring import available, day_of, utility
 from recsim_llm.simulator.streams import OPT_OUT, START, WARM, bits, chain, uniform
@@ -76,8 +77,7 @@ def begin_user(p, lane, user_code, mine):
         satiation[t] = ZERO
     for t in range(owned.shape[0]):
         owned[t] = -1
-    for m in range(memory.shape[0]):
-        memory[m]["item"] = -1
+    forget(lane, memory)
 
 
 @jit

@@ -27,9 +27,10 @@ from recsim_llm.simulator.feedback import (
 from recsim_llm.simulator.feedback_noise import deliver, distort
 from recsim_llm.simulator.jit import jit, kernel
 from recsim_llm.simulator.maths import ONE, ZERO
+from recsim_llm.simulator.memory import BOUGHT, CONSUMED, kind_of, make_room, minutes_of, remember, word_of
 from recsim_llm.simulator.observation import observe
 from recsim_llm.simulator.providers import charge, gain_audience
-from recsim_llm.simulator.scoring import cell_of, day_of, expected_satisfaction
+from recsim_llm.simulator.scoring import day_of, expected_satisfaction
 from recsim_llm.simulator.slates import (
     BLOCK,
     MANY,
@@ -52,7 +53,6 @@ from recsim_llm.simulator.user_dynamics import (
     note_interest,
     note_sameness,
     pass_time,
-    remember,
     shift_taste,
     update_mood,
     update_public_counts,
@@ -63,7 +63,7 @@ from recsim_llm.simulator.user_dynamics import (
 def take_item(p, key, k, index, table, base, user, lane, mine, signals):
     """The user consumes the item of slot k. Returns her satisfaction and what it earns."""
     items, item_codes, trades, budgets = table[:4]
-    taste, _, interest, satiation, memory, provider, owned = mine
+    taste, _, interest, satiation, _, provider, owned = mine
     item, item_code = items[index], item_codes[index]
     satisfaction = expected_satisfaction(p, item, base)
     if p["noise"] > ZERO:
@@ -78,7 +78,6 @@ def take_item(p, key, k, index, table, base, user, lane, mine, signals):
         revenue = charge(p, trades[index], budgets[g], provider[g], lane, signals[CLICKED], signals[PURCHASED])
     lane["budget"] -= signals[DWELLED]
     satiation[topic] = min(satiation[topic] + p["satiation_click"], ONE)
-    remember(p, memory, index, lane["clock"], ONE, ZERO)
     if p["reports"] == 0:
         if not lane["opted_out"]:
             note_interest(p, interest, item_code)
@@ -88,22 +87,20 @@ def take_item(p, key, k, index, table, base, user, lane, mine, signals):
 
 
 @jit
-def pass_over(p, index, item, recall, lane, satiation, memory):
-    """The user looks at an item and leaves it; ``recall`` is how fresh her memory of it was."""
-    topic = item["topic"]
+def pass_over(p, index, topic, lane, satiation, memory, place, word):
+    """The user looks at an item and leaves it; ``word`` is her memory of that."""
     satiation[topic] = min(satiation[topic] + p["satiation_look"], ONE)
-    left = recall if memory[cell_of(index)]["item"] == index else ZERO  # an item of this slate may have its place
-    remember(p, memory, index, lane["clock"], p["repeat_look"], left)
+    remember(lane, memory, place, index, word)
 
 
 @jit
-def react(p, key, weights, table, user, lane, mine, slate, bases, recall, scratch, out):
+def react(p, key, weights, table, user, lane, mine, slate, bases, n, scratch, out):
     """Feedback of a slate after the choice, with what it does to taste, satiation and memory. Returns the reward.
 
     ``table`` is (items, item codes, trades, budgets, users, user codes, profile codes), ``mine`` one lane's (taste,
     code, interest, satiation, memory, providers, owned); ``out`` is (signals [K, S], reward [K], revenue [K]).
-    ``bases`` [K] are utilities, and hold the satisfaction of clicked slots afterwards; ``recall`` [K] is how fresh
-    each item is in memory.
+    ``bases`` [K] are utilities, and hold the satisfaction of clicked slots afterwards; n is the lane's place in the
+    block.
     """
     items, trades = table[0], table[2]
     taste, code, _, satiation, memory, provider, _ = mine
@@ -112,6 +109,7 @@ def react(p, key, weights, table, user, lane, mine, slate, bases, recall, scratc
     cheap = slot_reward(weights, skipped, ZERO)
     blindness = lane["blindness"]
     total, satisfied, clicks, looks, dwell, earned = ZERO, ZERO, 0, 0, ZERO, ZERO
+    first, now = n * slate.shape[0], minutes_of(lane["clock"])
     for k in range(slate.shape[0]):
         for s in range(SIGNAL_COUNT):
             signals[k, s] = ZERO
@@ -124,6 +122,8 @@ def react(p, key, weights, table, user, lane, mine, slate, bases, recall, scratc
         if clicked[k]:
             y, revenues[k] = take_item(p, key, k, index, table, bases[k], user, lane, mine, signals[k])
             bases[k] = y
+            kind = BOUGHT if signals[k, PURCHASED] > ZERO else max(kind_of(scratch.word[first + k]), CONSUMED)
+            remember(lane, memory, scratch.place[first + k], index, word_of(now, ONE, kind))
             clicks += 1
             satisfied += y
             dwell += signals[k, DWELLED]
@@ -133,7 +133,8 @@ def react(p, key, weights, table, user, lane, mine, slate, bases, recall, scratc
             rewards[k] = slot_reward(weights, signals[k], revenues[k])
         else:
             signals[k, SKIPPED] = ONE
-            pass_over(p, index, items[index], recall[k], lane, satiation, memory)
+            topic, place, word = items[index]["topic"], scratch.place[first + k], scratch.looked[first + k]
+            pass_over(p, index, topic, lane, satiation, memory, place, word)
             blindness += p["blindness_look"] * (ONE - blindness)
             rewards[k] = cheap
         if p["audience_life"] > ZERO or p["buzz"] != ZERO:
@@ -141,6 +142,7 @@ def react(p, key, weights, table, user, lane, mine, slate, bases, recall, scratc
             cell = provider[trades[index]["provider"]]
             gain_audience(p, cell, lane, gain, signals[k, LIKED], signals[k, SHARED])
         total += rewards[k]
+    make_room(lane, memory, slate.shape[0])
     lane["blindness"] = blindness
     if clicks > 0:
         encode_taste(taste, code)
@@ -203,8 +205,8 @@ def close_lane(p, n, weights, table, lane, mine, slate, nothing, scratch, out, l
     attraction = scratch.attraction[n]
     attention = scratch.attention[: slate.shape[0]]
     choose(key, attraction, attention, p, nothing, scratch.examined, scratch.clicked)
-    bases, recall = scratch.base[n], scratch.recall[n]
-    shown, felt = react(p, key, weights, table, user, lane, mine, slate, bases, recall, scratch, out)
+    bases = scratch.base[n]
+    shown, felt = react(p, key, weights, table, user, lane, mine, slate, bases, n, scratch, out)
     told, other, left = shown + felt, ZERO, False
     if p["reports"] == 1:  # before she leaves: what she comes back to has no idle step yet
         told = tell(p, key, weights, table, lane, interest, slate, bases, out, late)
@@ -271,7 +273,7 @@ def step_lanes(low, high, p1, weights, table, state, scratch, actions, observati
         for n in range(count):
             b = scratch.who[n]
             if b + BLOCK < high:  # of the next block, which is some microseconds away
-                fetch_lane(state, tails, b + BLOCK)
+                fetch_lane(state, tails, actions[b + BLOCK], b + BLOCK)
                 if many:
                     fetch_taste(state, interest_parts, b + BLOCK)
                 if far:

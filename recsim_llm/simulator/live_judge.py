@@ -1,4 +1,4 @@
-"""The simulator with a judge in the place of the preference head: asked at every step about what is shown."""
+"""The simulator with a judge in the place of the preference model: asked at every step about what is shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OF_THE_HEAD = 7
 
 
 class Asked(Protocol):
-    """What the simulator wants of a judge's opinions; see :class:`recsim_llm.judges.judge_utilities.Opinions`."""
+    """What the simulator asks of a judge; see :class:`recsim_llm.judges.judge_utilities.JudgeUtilities`."""
 
     utility: NDArray[np.float32]  # [U, I] [logit]
 
@@ -45,23 +45,23 @@ class LiveSimulator(Simulator):
     Args:
         world: Items and users.
         rules: How users behave.
-        opinions: The judge's utilities.
+        judge_utilities: The judge's utilities.
         **settings: As for :class:`Simulator`.
     """
 
-    def __init__(self, world: World, rules: Rules, *, opinions: Asked, **settings: Any) -> None:
-        self.opinions = opinions
+    def __init__(self, world: World, rules: Rules, *, judge_utilities: Asked, **settings: Any) -> None:
+        self.judge_utilities = judge_utilities
         super().__init__(world, rules, **settings)
 
     def _load(self) -> None:
-        self._table = (*self._table[:OF_THE_HEAD], self.opinions.utility)
+        self._table = (*self._table[:OF_THE_HEAD], self.judge_utilities.utility)
         super()._load()
 
     def step(self, actions: NDArray[np.int64]) -> Outcome:
         """Asks about the slates [B, K], of all lanes at once, and shows them."""
         lane = self.state.lane
         shown = (actions >= 0) & ~lane["ended"][:, None]
-        if self.opinions.new(lane["user"], actions)[shown].any():  # of what is off the shelf she makes nothing
+        if self.judge_utilities.new(lane["user"], actions)[shown].any():  # of what is off the shelf she makes nothing
             shown &= np.take_along_axis(self.available(), np.maximum(actions, 0), 1)
             self._ask(shown, actions)
         return super().step(actions)
@@ -80,15 +80,15 @@ class LiveSimulator(Simulator):
     @property
     def missing(self) -> NDArray[np.int64]:
         """Slots of the last slate [B] for which the judge had no rating."""
-        return np.asarray(self.opinions.fell_back(self.state.lane["user"], self.state.slate).sum(1), np.int64)
+        return np.asarray(self.judge_utilities.fell_back(self.state.lane["user"], self.state.slate).sum(1), np.int64)
 
     def _ask(self, wanted: NDArray[np.bool_], items: NDArray[np.int64]) -> None:
         users = np.broadcast_to(self.state.lane["user"][:, None], items.shape)
-        self.opinions.ask(users[wanted], items[wanted])
+        self.judge_utilities.ask(users[wanted], items[wanted])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_table": self._table[:OF_THE_HEAD]}
 
     def __setstate__(self, parts: dict[str, Any]) -> None:
         super().__setstate__(parts)
-        self._table = (*self._table[:OF_THE_HEAD], self.opinions.utility)
+        self._table = (*self._table[:OF_THE_HEAD], self.judge_utilities.utility)

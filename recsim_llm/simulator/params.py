@@ -20,6 +20,7 @@ REWARD_TERMS = (*SIGNALS, "revenue", "satisfaction", "return", "churn")
 """What a reward may weigh: the signals (dwell in minutes), price paid, satisfaction, coming back, leaving for good."""
 
 CHOICES = ("multinomial", "cascade", "position")
+"""Built-in choice models."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class Rules:
         satiation_life: Time in which satiation falls by the factor e [h].
         repeat: Attraction lost by an item consumed just before [logit].
         repeat_look: Share of that for an item looked at and left.
-        repeat_life: Time in which this memory falls by the factor e [h].
+        repeat_life: Time in which the memory of a consumed item falls by the factor e [h]; 0 is never, for what nobody
+            consumes twice.
+        look_life: The same for an item that was only looked at; the memory of looks is in 255ths.
+        repeat_bought: Attraction lost for good by an item that she has bought, beyond that [logit].
         price_weight: Factor on users' price sensitivity; 0 where nothing is paid.
         wallet: Factor on users' wallets: a purchase beyond what is left of the 30 days' money does not happen; 0 where
             money is no limit.
@@ -109,6 +113,8 @@ class Rules:
     repeat: float = 2.0
     repeat_look: float = 0.15
     repeat_life: float = 24.0
+    look_life: float = 24.0
+    repeat_bought: float = 0.0
     price_weight: float = 0.0
     wallet: float = 0.0
     owned: float = 0.0
@@ -194,6 +200,9 @@ class Rules:
         for name in _NUMBERS:
             record[name] = getattr(self, name)
         record["choice"], record["mu"], record["noise"] = choice, mu, noise
+        for name in RATES:
+            life = getattr(self, name.replace("rate", "life"))
+            record[name] = 1.0 / (life * 60.0) if life > 0 else 0.0
         for name, value in {**units, **(variant or TaskVariant()).packed()}.items():
             record[name] = value
         if variant is not None:
@@ -204,17 +213,22 @@ class Rules:
 _NAMES = tuple(field.name for field in dataclasses.fields(Rules))
 _NUMBERS = tuple(name for name, kind in get_type_hints(Rules).items() if kind is float)
 _POSITIVE = (
-    "freshness_life", "satiation_life", "repeat_life", "look_time", "dwell_time", "mood_life", "session_time", "gap",
+    "freshness_life", "satiation_life", "look_time", "dwell_time", "mood_life", "session_time", "gap",
     "drift_target", "owned_life", "blindness_life", "buzz_life", "audience_needed",
 )  # fmt: skip
-_NOT_NEGATIVE = ("wallet", "bids", "audience_life", "audience_start", "audience_look", "audience_click")
+_NOT_NEGATIVE = (
+    "repeat_life", "look_life", "wallet", "bids", "audience_life", "audience_start", "audience_look", "audience_click",
+)  # fmt: skip
 _SHARES = ("cascade_continue", "repeat_look", "rating_rate", "drift", "interest_rate", "mood_rate", "blindness_look")
 
 UNITS = ("utility_unit", "encoding_unit", "profile_unit", "drift_gain", "taste_spread")
 """Scales of the integer tables: value = unit * integer."""
 
+RATES = ("repeat_rate", "look_rate")
+"""How fast memories fade [1 / min]: by the life of the same name, 0 where that is for ever."""
+
 PARAMETERS = np.dtype(
-    [(name, np.float32) for name in (*_NUMBERS, "mu", "noise", *UNITS)]
+    [(name, np.float32) for name in (*_NUMBERS, "mu", "noise", *UNITS, *RATES)]
     + [(name, np.float32 if name in SHARES_OF_VARIANT else np.int32) for name in VARIANT_NUMBERS]
     + [("choice", np.int32)],
     align=True,

@@ -7,12 +7,10 @@ import numpy as np
 from recsim_llm.simulator.intrinsics import dot_of_codes
 from recsim_llm.simulator.jit import jit
 from recsim_llm.simulator.maths import ONE, ZERO, exp
-from recsim_llm.simulator.state import MEMORY
+from recsim_llm.simulator.memory import BOUGHT, kind_of, left_of, minutes_of, recall
 
 SECONDS_PER_DAY = np.float32(86400.0)
 SECONDS_PER_HOUR = np.float32(3600.0)
-HIGH_BITS = np.int64(6)
-CELL_MASK = np.int64(MEMORY - 1)
 
 
 @jit
@@ -65,27 +63,6 @@ def available(p, item, day):
 
 
 @jit
-def cell_of(item_index):
-    """Place of an item in a user's memory."""
-    return (item_index ^ (item_index >> HIGH_BITS)) & CELL_MASK
-
-
-@jit
-def faded(level, seconds, life):
-    """What is left of a memory after some time; both times in seconds."""
-    return level * exp(-(seconds / life))
-
-
-@jit
-def repetition(p, memory, item_index, clock):
-    """How fresh the memory of an item is: 1 if just consumed, falling by e each repeat_life."""
-    cell = memory[cell_of(item_index)]
-    if cell["item"] != item_index or cell["level"] <= ZERO:
-        return ZERO
-    return faded(cell["level"], np.float32(clock - cell["at"]), p["repeat_life"] * SECONDS_PER_HOUR)
-
-
-@jit
 def price_pain(p, item, user):
     """Utility lost by paying the item's price [logit]."""
     if p["price_weight"] == ZERO:
@@ -100,6 +77,12 @@ def known_pull(p, item, base, satiation):
 
 
 @jit
+def bought_before(p, word):
+    """Attraction lost for good by an item that she has bought; ``word`` is her memory of it [logit]."""
+    return p["repeat_bought"] if kind_of(word) == BOUGHT else ZERO
+
+
+@jit
 def staleness(p, item, day):
     """Logarithm of an item's freshness: 0 on release, falling by 1 each freshness_life."""
     return (item["released_at"] - day) / p["freshness_life"]
@@ -109,12 +92,15 @@ def staleness(p, item, day):
 def attraction(p, item, item_index, base, user, lane, satiation, memory, day):
     """What makes a user click an item on the shelf [logit].
 
-    Utility (``base``), clickbait and freshness, less price, satiation and repetition.
+    Utility (``base``), clickbait and freshness, less price, satiation and repetition: what is left of the memory of it,
+    and what is lost for good because she has bought it.
     """
     value = known_pull(p, item, base, satiation)
     if p["freshness"] != ZERO:
         value += p["freshness"] * exp(staleness(p, item, day))
-    return value - price_pain(p, item, user) - p["repeat"] * repetition(p, memory, item_index, lane["clock"])
+    _, word = recall(lane, memory, item_index)
+    value -= price_pain(p, item, user)
+    return value - p["repeat"] * left_of(p, word, minutes_of(lane["clock"])) - bought_before(p, word)
 
 
 @jit

@@ -17,10 +17,9 @@ from recsim_llm.simulator.choice import WASTED
 from recsim_llm.simulator.intrinsics import fetch_row
 from recsim_llm.simulator.jit import jit
 from recsim_llm.simulator.maths import ONE, ZERO, exp
+from recsim_llm.simulator.memory import fetch_memory, left_of, looked_again, minutes_of, recall
 from recsim_llm.simulator.scoring import (
-    SECONDS_PER_HOUR,
-    cell_of,
-    faded,
+    bought_before,
     known_pull,
     price_pain,
     staleness,
@@ -48,9 +47,11 @@ class Scratch(NamedTuple):
     base: NDArray[np.float32]  # [BLOCK, K] utility
     novelty: NDArray[np.float32]  # [N] exponent of freshness
     pain: NDArray[np.float32]  # [N]
-    recall: NDArray[np.float32]  # [BLOCK, K] level of the memory of each item, then what is left of it
-    levels: NDArray[np.float32]  # [N], the same memory
-    since: NDArray[np.float32]  # [N] age of that memory [s]
+    left: NDArray[np.float32]  # [N] what is left of the memory of each item
+    word: NDArray[np.uint32]  # [N] that memory, 0 for none
+    looked: NDArray[np.uint32]  # [N] what it becomes if she looks at the item and leaves it
+    now: NDArray[np.int32]  # [N] time of memories [min]
+    place: NDArray[np.int64]  # [N] where the memory stands or is to stand
     attention: NDArray[np.float32]  # [N] logarithm of each slot's attention, K numbers BLOCK times
     examined: NDArray[np.bool_]  # [K]
     clicked: NDArray[np.bool_]  # [K]
@@ -66,16 +67,18 @@ class Scratch(NamedTuple):
 def new_scratch(slate_size: int, topics: int, signals: int, attention: NDArray[np.float32]) -> Scratch:
     """Scratch for slates of K slots; ``attention`` is [K]."""
     flat = np.zeros(BLOCK * slate_size, np.float32)
-    numbers = np.zeros((4, BLOCK * slate_size), np.float32)
+    numbers = np.zeros((3, BLOCK * slate_size), np.float32)
     return Scratch(
         attraction=flat.reshape(BLOCK, slate_size),
         flat=flat,
         base=np.zeros((BLOCK, slate_size), np.float32),
         novelty=numbers[0],
         pain=numbers[1],
-        recall=numbers[2].reshape(BLOCK, slate_size),
-        levels=numbers[2],
-        since=numbers[3],
+        left=numbers[2],
+        word=np.zeros(BLOCK * slate_size, np.uint32),
+        looked=np.zeros(BLOCK * slate_size, np.uint32),
+        now=np.zeros(BLOCK * slate_size, np.int32),
+        place=np.zeros(BLOCK * slate_size, np.int64),
         attention=np.tile(attention, BLOCK),
         examined=np.zeros(slate_size, np.bool_),
         clicked=np.zeros(slate_size, np.bool_),
@@ -134,19 +137,19 @@ def look(p, n, table, user, lane, mine, slate, scratch, day):
     """Gathers what attracts one user, the n-th lane of the block, to each slot of her slate."""
     items = table[0]
     _, code, _, satiation, memory = mine[:5]
-    clock = lane["clock"]
+    now = np.int32(minutes_of(lane["clock"]))
     slate_size, seen = slate.shape[0], 0
     first = n * slate_size
     constant = p["mu"] + user["bias"]
     for k in range(slate_size):
         at = first + k
         index = slate[k]
+        scratch.now[at] = now
         if index < 0:
             scratch.flat[at] = WASTED
             scratch.novelty[at] = ZERO
             scratch.pain[at] = ZERO
-            scratch.levels[at] = ZERO
-            scratch.since[at] = ZERO
+            scratch.word[at] = 0
             continue
         item = items[index]
         base = utility_for(p, constant, table, lane["user"], index, code)
@@ -154,11 +157,8 @@ def look(p, n, table, user, lane, mine, slate, scratch, day):
         scratch.flat[at] = known_pull(p, item, base, satiation)
         scratch.novelty[at] = staleness(p, item, day)
         scratch.pain[at] = price_pain(p, item, user)
-        cell = memory[cell_of(index)]
-        known = cell["item"] == index and cell["level"] > ZERO
-        scratch.levels[at] = cell["level"] if known else ZERO
-        scratch.since[at] = np.float32(clock - cell["at"])
-        seen += known
+        scratch.place[at], scratch.word[at] = recall(lane, memory, index)
+        seen += scratch.word[at] != 0
     return seen
 
 
@@ -168,17 +168,22 @@ def attract(p, count, seen, scratch):
 
     ``seen`` is how many of their items are remembered.
     """
-    flat, novelty, pain, recall, since = scratch.flat, scratch.novelty, scratch.pain, scratch.levels, scratch.since
-    life = p["repeat_life"] * SECONDS_PER_HOUR
+    flat, novelty, pain, left = scratch.flat, scratch.novelty, scratch.pain, scratch.left
+    word, now, looked = scratch.word, scratch.now, scratch.looked
     if seen > 0:
         for at in range(count):
-            recall[at] = faded(recall[at], since[at], life)
+            left[at] = left_of(p, word[at], now[at])
+    else:
+        for at in range(count):
+            left[at] = ZERO
+    for at in range(count):
+        looked[at] = looked_again(p, word[at], left[at], now[at])
     freshness, repeat = p["freshness"], p["repeat"]
     if freshness != ZERO:
         for at in range(count):
             flat[at] += freshness * exp(novelty[at])
     for at in range(count):
-        flat[at] = flat[at] - pain[at] - repeat * recall[at]
+        flat[at] = flat[at] - pain[at] - repeat * left[at] - bought_before(p, word[at])
 
 
 @jit
@@ -203,13 +208,17 @@ def fetch(table, action):
 
 
 @jit
-def fetch_lane(state, tails, b):
-    """Asks for what a step of lane b reads or writes whatever happens; ``tails`` [B, C + K * S] are observations."""
+def fetch_lane(state, tails, action, b):
+    """Asks for what a step of lane b reads or writes whatever happens; ``tails`` [B, C + K * S] are observations.
+
+    Of what she remembers that is the places of the items shown, ``action`` [K].
+    """
     lanes, _, codes, _, satiations, memories, feedbacks, slates = state[:8]
     fetch_row(lanes, b)
     fetch_row(codes, b)
     fetch_row(satiations, b)
-    fetch_row(memories, b)
+    for k in range(action.shape[0]):
+        fetch_memory(lanes[b], memories[b], max(action[k], 0))
     fetch_row(feedbacks, b)
     fetch_row(slates, b)
     fetch_row(tails, b)

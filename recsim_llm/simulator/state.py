@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsim_llm.simulator.memory import shape_of
 from recsim_llm.simulator.params import Rules
 from recsim_llm.simulator.task_variant import TaskVariant
 from recsim_llm.worlds.world import World
@@ -35,9 +36,6 @@ LARGE_PAGE = 1 << 21
 
 ROWS_AT_ONCE = 1 << 14
 """Rows that are turned into integers at once: some megabytes, whatever the size of the world."""
-
-MEMORY = 64
-"""Items that a user remembers having seen; an item takes the place of an older one with the same last bits."""
 
 ITEM = np.dtype(
     [
@@ -91,6 +89,8 @@ LANE = np.dtype(
         ("last_topic", np.int32),
         ("opted_out", np.bool_),
         ("ended", np.bool_),  # the episode is over, the next step resets
+        ("older", np.bool_),  # whether the second table of the memory is in use
+        ("remembered", np.int32),  # items in the first, where there are two
     ],
     align=True,
 )
@@ -106,8 +106,6 @@ PROVIDER_CELL = np.dtype(
     ],
     align=True,
 )
-
-MEMORY_CELL = np.dtype([("item", np.int32), ("at", np.int32), ("level", np.float32)], align=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +222,7 @@ class State:
     code: NDArray[np.int16]  # [B, W] taste rounded, and factors
     interest: NDArray[np.float32]  # [B, D] in steps of the encodings
     satiation: NDArray[np.float32]  # [B, T]
-    memory: NDArray[np.void]  # [B, MEMORY] of MEMORY_CELL
+    memory: NDArray[np.uint32]  # [B, words] or [B, 2, words], see simulator/memory.py
     feedback: NDArray[np.float32]  # [B, K, S] of the last step
     slate: NDArray[np.int64]  # [B, K] items shown in the last step, -1 for a wasted slot
     provider: NDArray[np.void]  # [B, G] of PROVIDER_CELL; G = 0 where providers do not matter
@@ -250,7 +248,7 @@ def new_state(lanes: int, slate_size: int, signals: int, table: Tables, rules: R
         code=aligned((lanes, table.user_code.shape[1]), np.dtype(np.int16)),
         interest=aligned((lanes, width), np.dtype(np.float32)),
         satiation=aligned((lanes, table.topics), np.dtype(np.float32)),
-        memory=aligned((lanes, MEMORY), MEMORY_CELL),
+        memory=aligned((lanes, *shape_of(len(table.item), slate_size)), np.dtype(np.uint32)),
         feedback=aligned((lanes, slate_size, signals), np.dtype(np.float32)),
         slate=np.full((lanes, slate_size), -1, np.int64),
         provider=np.zeros((lanes, len(table.provider_budget) if rules.providers_matter else 0), PROVIDER_CELL),

@@ -6,7 +6,7 @@ import numpy as np
 
 from recsim_llm.simulator.jit import jit
 from recsim_llm.simulator.maths import HALF, ONE, ZERO, exp, log, sigmoid
-from recsim_llm.simulator.scoring import SECONDS_PER_DAY, SECONDS_PER_HOUR, cell_of, clip
+from recsim_llm.simulator.scoring import SECONDS_PER_DAY, SECONDS_PER_HOUR, clip
 from recsim_llm.simulator.state import STEPS
 from recsim_llm.simulator.streams import BUDGET, CHURN, DIFFUSE, GAP, LEAVE, SHIFT, bits, normal, triangular, uniform
 
@@ -49,15 +49,6 @@ def encode_taste(taste, code):
     """Rounds taste to the integers that utilities are computed from."""
     for d in range(taste.shape[0]):
         code[d] = np.int16(np.rint(taste[d]))
-
-
-@jit
-def remember(p, memory, item_index, clock, level, floor):
-    """Notes that an item was seen: level 1 for consumed, less for looked at, added to ``floor``, what is left."""
-    cell = memory[cell_of(item_index)]
-    cell["item"] = np.int32(item_index)
-    cell["at"] = clock
-    cell["level"] = min(floor + level, ONE)
 
 
 @jit

@@ -368,13 +368,14 @@ class WorldEncoder:
             ConfigError: If the world does not say how it was encoded, or the encoder is another one.
         """
         if not world.encoding or "id" not in world.encoder:
-            raise ConfigError(f"the world {world.name!r} names no text encoder; new texts cannot be brought into it")
+            raise ConfigError(
+                f"the world {world.name!r} names no text encoder, or not how it was used; new texts cannot be encoded"
+            )
         name = str(world.encoder["id"])
         if encoder is None and not may_be_named(name):
             raise ConfigError(
                 f"the world {world.name!r} names the text encoder {name!r}, which is neither the model of a package "
-                "nor an id that was loaded on this machine before; if you trust it, pass "
-                "encoder=load_text_encoder(...)"
+                "nor an id that was loaded here before; if you trust it, pass encoder=load_text_encoder(...)"
             )
         model = encoder or load_text_encoder(name)
         if model.digest != world.encoder.get("digest", model.digest):

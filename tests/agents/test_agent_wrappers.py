@@ -14,12 +14,13 @@ import pytest
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import RecentItems
 from recsim_llm.agents.core.base import Agent
-from recsim_llm.agents.wrappers.base import Wrapper, told_of
+from recsim_llm.agents.wrappers.base import Wrapper
 from recsim_llm.agents.wrappers.dpp import greedy_map
-from recsim_llm.agents.wrappers.explore_softmax import in_turn
+from recsim_llm.agents.wrappers.explore_softmax import plackett_luce_propensity
 from recsim_llm.agents.wrappers.mmr import marginal
+from recsim_llm.agents.wrappers.reranking import best_items
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.simulator import SIGNALS
 
@@ -91,8 +92,8 @@ class TestAroundAny:
     def test_the_inner_agent_remembers_what_was_shown(self, name: str, build: Make) -> None:
         agent = build(name, "epsilon_greedy").learn(200)
         slates, state = choice(agent, deterministic=False)
-        memory = agent.inward(state)
-        assert isinstance(memory, Memory)
+        memory = agent.inner_state(state)
+        assert isinstance(memory, RecentItems)
         assert (memory.last == slates).all()
 
     def test_the_inner_agent_learns_from_what_was_shown(self, build: Make) -> None:
@@ -108,17 +109,25 @@ class TestAroundAny:
         assert (agent.inner.counts.looks == shown).all()
         assert agent.inner.num_timesteps == agent.num_timesteps
 
-    def test_states_are_told_wherever_the_slate_stands(self, build: Make) -> None:
-        chosen, shown = np.arange(8).reshape(2, 4), np.arange(10, 18).reshape(2, 4)
-        memory = Memory.empty(2, build("mmr").env_spec)
-        assert told_of(None, chosen, shown) is None
-        assert (told_of(memory.noting(chosen), chosen, shown).last == shown).all()
-        assert (told_of(memory.noting(chosen.copy()), chosen, shown).last == shown).all()
-        assert (told_of(memory.noting(chosen + 1), chosen, shown).last == chosen + 1).all()
+    @pytest.mark.parametrize("inner", ["linucb", "sarsa_lambda", "mf", "ease", "explore_epsilon", "fair_exposure"])
+    def test_whatever_its_state_the_inner_agent_notes_what_was_shown(self, inner: str, build: Make) -> None:
+        agent = build("explore_epsilon", inner, epsilon=1.0, epsilon_start=1.0).learn(64)
+        slates, state = choice(agent, deterministic=False)
+        assert (slates != choice(agent)[0]).any()
+        while not hasattr(state, "memory") and hasattr(state, "inner"):
+            state = state.inner
+        memory = getattr(state, "memory", state)
+        assert isinstance(memory, RecentItems)
+        assert (memory.last == slates).all()
+
+    def test_separate_agents_note_what_was_shown(self, build: Make) -> None:
+        agent = build("scalarised", "linucb", weights={"click": 1.0, "dwell": 1.0}, separate=True, epsilon=1.0)
+        slates, state = choice(agent, deterministic=False)
+        assert all((getattr(state, name).memory.last == slates).all() for name in ("click", "dwell"))
 
     def test_what_rests_for_the_inner_agent_is_not_explored(self, build: Make) -> None:
         agent = build("explore_epsilon", "popularity", epsilon=1.0, epsilon_start=1.0)
-        memory = Memory.empty(1, agent.env_spec).noting(np.array([[1, 2, 3, 4]]))
+        memory = RecentItems.empty(1, agent.env_spec).noting(np.array([[1, 2, 3, 4]]))
         observation = np.zeros((1, agent.env_spec.width), np.float32)
         feedback = observation[:, agent.env_spec.layout["feedback"]].reshape(1, 4, -1)
         feedback[:, :, SIGNALS.index("click")] = 1.0
@@ -129,7 +138,7 @@ class TestAroundAny:
             slates, _ = agent.act(observation, memory, np.zeros(1, np.bool_), False, action_mask, rng)
             assert not set(slates[0].tolist()) & {1, 2, 3, 4}
 
-    def test_refusals_and_wrong_settings_are_told(self, build: Make, world_folder: str) -> None:
+    def test_refusals_and_wrong_settings_are_named(self, build: Make, world_folder: str) -> None:
         with pytest.raises(ConfigError, match=r"no agent 'linucbb'\. Did you mean 'linucb'\?"):
             agents.get("mmr").Config(agent="linucbb")
         with pytest.raises(ConfigError, match=r"no setting 'alhpa'\. Did you mean 'alpha'\?"):
@@ -165,7 +174,9 @@ class TestPool:
         action_mask[:, ::3] = False
         for deterministic in (True, False):
             rng = np.random.Generator(np.random.PCG64(0))
-            pool = agent.pool(rows(agent, 6), None, np.ones(6, np.bool_), deterministic, action_mask, rng)
+            pool = best_items(
+                agent, agent.config.pool, rows(agent, 6), None, np.ones(6, np.bool_), deterministic, action_mask, rng
+            )
             assert pool.usable.all()
             assert np.take_along_axis(action_mask, pool.items, 1).all()
             assert all(len(set(items)) == 12 for items in pool.items.tolist())
@@ -178,9 +189,9 @@ class TestPool:
         agent = build("mmr", "linucb", pool=12).learn(200)
         action_mask, episode_start = np.ones((6, agent.env_spec.items), np.bool_), np.ones(6, np.bool_)
         rng = np.random.Generator(np.random.PCG64(0))
-        scored = agent.pool(rows(agent, 6), None, episode_start, True, action_mask, rng)
+        scored = best_items(agent, agent.config.pool, rows(agent, 6), None, episode_start, True, action_mask, rng)
         monkeypatch.setattr(agent, "scores", lambda *_: None)
-        asked = agent.pool(rows(agent, 6), None, episode_start, True, action_mask, rng)
+        asked = best_items(agent, agent.config.pool, rows(agent, 6), None, episode_start, True, action_mask, rng)
         assert (scored.items == asked.items).all()
 
     def test_a_short_shelf_is_marked(self, build: Make) -> None:
@@ -188,7 +199,7 @@ class TestPool:
         action_mask = np.zeros((2, agent.env_spec.items), np.bool_)
         action_mask[:, [5, 9, 11, 20, 33, 41]] = True
         rng = np.random.Generator(np.random.PCG64(0))
-        pool = agent.pool(rows(agent, 2), None, np.ones(2, np.bool_), True, action_mask, rng)
+        pool = best_items(agent, agent.config.pool, rows(agent, 2), None, np.ones(2, np.bool_), True, action_mask, rng)
         for items, usable in zip(pool.items, pool.usable, strict=True):
             assert sorted(items[usable].tolist()) == [5, 9, 11, 20, 33, 41]
         action_mask[:, [5, 9, 11]] = False
@@ -303,7 +314,7 @@ class TestFairExposure:
         agent = build("fair_exposure", "linucb", target="merit", pool=12)
         action_mask = np.ones((3, agent.env_spec.items), np.bool_)
         rng = np.random.Generator(np.random.PCG64(0))
-        pool = agent.pool(rows(agent, 3), None, np.ones(3, np.bool_), True, action_mask, rng)
+        pool = best_items(agent, agent.config.pool, rows(agent, 3), None, np.ones(3, np.bool_), True, action_mask, rng)
         shares = agent._shares(pool, np.ones((3, 7), np.bool_))
         for lane in range(3):
             merit = np.bincount(agent.provider[pool.items[lane]], pool.relevance[lane], minlength=7)
@@ -336,7 +347,7 @@ class TestExploration:
             for place in slate:
                 expected *= weight[place] / weight.sum()
                 weight[place] = 0.0
-            chance = in_turn(logits, np.array([slate])).prod()
+            chance = plackett_luce_propensity(logits, np.array([slate])).prod()
             assert chance == pytest.approx(expected)
             total += chance
         assert total == pytest.approx(1.0)

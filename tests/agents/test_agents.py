@@ -17,12 +17,13 @@ import pytest
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import RecentItems
 from recsim_llm.agents.common.features import Features, Situation
-from recsim_llm.agents.common.slates import best, mixed, uniform
+from recsim_llm.agents.common.sampling import epsilon_greedy, uniform_slates
+from recsim_llm.agents.common.slate_optimisation import best_assortment
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.base import Agent
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, EnvRunner
-from recsim_llm.agents.reference.oracle import best_assortment
 from recsim_llm.errors import ConfigError, DataError
 
 # Made-up observations come from no environment, which agents say (tests/agents/test_evaluation.py).
@@ -583,7 +584,7 @@ class TestRandom:
         rng = np.random.Generator(np.random.PCG64(0))
         action_mask = np.ones((4_000, 12), bool)
         action_mask[:, 5] = False
-        slates = uniform(action_mask, slate_size, rng)
+        slates = uniform_slates(action_mask, slate_size, rng)
         for slot in range(slate_size):
             counts = np.bincount(slates[:, slot], minlength=12)
             assert counts[5] == 0
@@ -594,7 +595,7 @@ class TestRandom:
         rng = np.random.Generator(np.random.PCG64(1))
         action_mask = np.ones((20_000, 1_000), bool)[:5_000]
         greedy = np.tile(np.arange(4), (5_000, 1))
-        slates, _ = mixed(greedy, action_mask, 0.3, rng)
+        slates, _ = epsilon_greedy(greedy, action_mask, 0.3, rng)
         assert all(len(set(slate)) == 4 for slate in slates[:500].tolist())
         explored = int((slates != greedy).sum())
         rate = 0.3 * (1 - 4 / 1_000)
@@ -611,7 +612,7 @@ class TestSlates:
         slate_size = int(rng.integers(1, items + 1))
         scores = rng.integers(-3, 4, (5, items)).astype(np.float32)
         action_mask = rng.random((5, items)) < rng.random()
-        slates = best(scores, action_mask, slate_size)
+        slates = top_k(scores, action_mask, slate_size)
         for row, mask, slate in zip(scores, action_mask, slates, strict=True):
             order = sorted(range(items), key=lambda i: (not mask[i], -row[i] if mask[i] else 0, i))
             assert slate.tolist() == order[:slate_size]
@@ -620,20 +621,20 @@ class TestSlates:
         agent = build("popularity")
         env_spec, observation = agent.env_spec, np.zeros((2, agent.env_spec.width), np.float32)
         shown = np.array([[1, 2, 3], [4, 5, 6]])
-        memory = Memory.empty(2, env_spec).noting(shown)
+        memory = RecentItems.empty(2, env_spec).noting(shown)
         feedback = observation[:, env_spec.layout["feedback"]].reshape(2, 3, 8)
         feedback[0, 0, 0] = 1.0  # clicked item 1
         feedback[0, 1, 7] = 1.0  # left item 2; item 3 was never seen
         observation[:, env_spec.layout["feedback"]] = feedback.reshape(2, -1)
         memory = memory.renewed(observation, np.array([False, True]), env_spec)
         action_mask = np.ones((2, env_spec.items), bool)
-        rested = memory.rested(action_mask, after_click=3, after_look=1)
+        rested = memory.eligible(action_mask, after_click=3, after_look=1)
         assert np.flatnonzero(~rested[0]).tolist() == [1, 2]
         assert rested[1].all()
         nothing = np.zeros_like(observation)
         for resting in ([1, 2], [1], [1], []):
             memory = memory.renewed(nothing, np.zeros(2, bool), env_spec)
-            assert np.flatnonzero(~memory.rested(action_mask, after_click=3, after_look=1)[0]).tolist() == resting
+            assert np.flatnonzero(~memory.eligible(action_mask, after_click=3, after_look=1)[0]).tolist() == resting
 
     def test_a_short_shelf_lets_nothing_rest(self, build: Make) -> None:
         agent = build("popularity")
@@ -711,7 +712,9 @@ class TestLinUCB:
 
         known = rng.permuted(np.tile(np.arange(env_spec.items, dtype=np.int32), (4, 1)), axis=1)[:, :40]
         known[:, 30:] = -1
-        memory = Memory(known, draw(4, 40), draw(4, 40), draw(4, len(env_spec.catalog.topics)), np.zeros((4, 3), int))
+        memory = RecentItems(
+            known, draw(4, 40), draw(4, 40), draw(4, len(env_spec.catalog.topics)), np.zeros((4, 3), int)
+        )
         situation = Situation(
             draw(4, env_spec.catalog.width), draw(4, env_spec.catalog.width), draw(4, 10), memory,
             np.array([6.0, 3.0, 0.0, -1.0], np.float32), draw(env_spec.items),

@@ -13,8 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from recsim_llm import agents
 from recsim_llm.agents.bandits.cascade_ucb import down_to_click
 from recsim_llm.agents.bandits.kl_ucb import upper
-from recsim_llm.agents.common.sampling import agreeing, softmax, tied
-from recsim_llm.agents.common.slates import best, either, mixed, uniform, uniform_propensity
+from recsim_llm.agents.common.sampling import (
+    epsilon_greedy,
+    mixture_propensity,
+    plackett_luce,
+    top_k_of_samples,
+    top_k_random_ties,
+    uniform_propensity,
+    uniform_slates,
+)
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.core.base import Agent, Transition
 from recsim_llm.errors import ConfigError
 from tests.tiny import tiny_env, tiny_world
@@ -141,7 +149,7 @@ class TestAgainstMABWiser:
         # The uniform prior Beta(1, 1): worth two looks, mean 1/2.
         agent = bandit("thompson", tmp_path, prior=2.0, mean=0.5, **UNIT)
         for other in self.follow(agent, lambda kinds: kinds.ThompsonSampling(), log):
-            wins, losses = agent.posterior()
+            wins, losses = agent.beta_posterior(agent.config.prior, agent.config.mean)
             assert wins.tolist() == list(other._imp.arm_to_success_count.values())
             assert losses.tolist() == list(other._imp.arm_to_fail_count.values())
 
@@ -235,7 +243,11 @@ class TestArithmetic:
             some = looks > 0
             expected = wins[some] / looks[some] + 2 * np.sqrt(0.6 * np.log(looks.sum()) / looks[some])
             np.testing.assert_allclose(bound.index()[some], expected, rtol=1e-6)
-            np.testing.assert_allclose(sampler.posterior(), [1 + wins, 1 + looks - wins], rtol=1e-6)
+            np.testing.assert_allclose(
+                sampler.beta_posterior(sampler.config.prior, sampler.config.mean),
+                [1 + wins, 1 + looks - wins],
+                rtol=1e-6,
+            )
 
     def test_cascades_are_read_down_to_the_click(self, tmp_path: Path) -> None:
         agent = bandit("cascade_ucb", tmp_path, slate_size=3, width=1.5, **UNIT)
@@ -416,17 +428,17 @@ class TestPropensity:
     def test_slates_that_are_uniform_or_served(self, explore: float) -> None:
         rng, action_mask = rng_of(0), np.tile(np.arange(5) != 1, (20_000, 1))
         served = np.tile([3, 0], (20_000, 1))
-        slates = np.where(rng.random((20_000, 1)) < explore, uniform(action_mask, 2, rng), served)
-        self.agrees(slates, either(slates, served, action_mask, explore))
+        slates = np.where(rng.random((20_000, 1)) < explore, uniform_slates(action_mask, 2, rng), served)
+        self.agrees(slates, mixture_propensity(slates, served, action_mask, explore))
 
     @pytest.mark.parametrize("epsilon", [0.0, 0.4, 1.0])
     def test_slots_that_explore(self, epsilon: float) -> None:
         action_mask = np.tile(np.arange(6) != 1, (20_000, 1))
-        self.agrees(*mixed(np.tile([3, 0], (20_000, 1)), action_mask, epsilon, rng_of(0)))
+        self.agrees(*epsilon_greedy(np.tile([3, 0], (20_000, 1)), action_mask, epsilon, rng_of(0)))
 
     def test_slots_that_explore_on_an_empty_shelf(self) -> None:
         greedy = np.array([[2, 0, 1]])  # only 2 is allowed: nothing else can be shown
-        slates, chances = mixed(greedy, np.arange(4)[None] == 2, 1.0, rng_of(0))
+        slates, chances = epsilon_greedy(greedy, np.arange(4)[None] == 2, 1.0, rng_of(0))
         assert slates.tolist() == greedy.tolist()
         assert chances.tolist() == [[1.0, 1.0, 1.0]]
 
@@ -448,7 +460,7 @@ class TestDrawing:
         logits = np.array([[0.0, 1.0, 2.0, 9.0], [3.0, 1.0, 0.0, -5.0]])
         action_mask = np.array([[1, 1, 1, 0], [1, 1, 1, 1]], np.bool_)
         for seed in range(50):
-            slates, chances = softmax(logits, action_mask, 2, rng_of(seed))
+            slates, chances = plackett_luce(logits, action_mask, 2, rng_of(seed))
             for row, mask, slate, chance in zip(logits, action_mask, slates, chances, strict=True):
                 weights = np.exp(row) * mask
                 first, second = slate
@@ -457,18 +469,18 @@ class TestDrawing:
 
     def test_softmax_without_underflow(self) -> None:
         action_mask = np.tile([False, True, True], (4_000, 1))
-        slates, chances = softmax(np.array([0.0, -2_000.0, -2_001.0]), action_mask, 1, rng_of(0))
+        slates, chances = plackett_luce(np.array([0.0, -2_000.0, -2_001.0]), action_mask, 1, rng_of(0))
         likely = 1 / (1 + np.exp(-1))
         assert np.unique(chances).tolist() == pytest.approx([1 - likely, likely])
         assert (slates == 1).mean() == pytest.approx(likely, abs=0.03)
 
     def test_too_few_items_are_filled_up_as_everywhere(self) -> None:
         action_mask = np.arange(5)[None] == 3
-        expected = best(np.zeros(5), action_mask, 3).tolist()
+        expected = top_k(np.zeros(5), action_mask, 3).tolist()
         for slates, chances in (
-            tied(np.zeros(5), action_mask, 3, rng_of(0)),
-            softmax(np.zeros(5), action_mask, 3, rng_of(0)),
-            agreeing(np.zeros((2, 5)), np.array([0]), action_mask, 3),
+            top_k_random_ties(np.zeros(5), action_mask, 3, rng_of(0)),
+            plackett_luce(np.zeros(5), action_mask, 3, rng_of(0)),
+            top_k_of_samples(np.zeros((2, 5)), np.array([0]), action_mask, 3),
         ):
             assert slates.tolist() == expected == [[3, 0, 1]]
             assert chances.tolist() == [[1.0, 1.0, 1.0]]
@@ -484,15 +496,15 @@ class TestDrawing:
     def test_the_best_come_first_unless_equal(self, seed: int) -> None:
         rng = rng_of(seed)
         scores, action_mask = rng.integers(4, size=9).astype(float), rng.random((200, 9)) < 0.7
-        slates, _ = tied(scores, action_mask, 4, rng)
-        expected = best(scores, action_mask, 4)
+        slates, _ = top_k_random_ties(scores, action_mask, 4, rng)
+        expected = top_k(scores, action_mask, 4)
         full = action_mask.sum(1) >= 4
         assert (scores[slates] == scores[expected])[full].all()
         assert all(len(set(slate)) == 4 for slate in slates.tolist())
 
     def test_shares_of_samples_that_agree(self) -> None:
         samples = np.array([[3, 2, 1, 0], [3, 1, 2, 0], [0, 2, 3, 1], [3, 2, 1, 0]], float)
-        slates, chances = agreeing(samples, np.array([0, 1, 2]), np.ones((3, 4), np.bool_), 2)
+        slates, chances = top_k_of_samples(samples, np.array([0, 1, 2]), np.ones((3, 4), np.bool_), 2)
         assert slates.tolist() == [[0, 1], [0, 2], [2, 1]]
         assert chances == pytest.approx(np.array([[3 / 4, 2 / 3], [3 / 4, 1 / 3], [1 / 4, 1.0]]))
 
@@ -502,7 +514,7 @@ class TestServing:
 
     APPEAL = np.array([-1.0, -2.0, 0.2, -0.5, -3.0, 1.5, -1.5, 0.6, -0.8, -2.5])
 
-    @pytest.mark.parametrize("name", [*BANDITS, "best_static"])
+    @pytest.mark.parametrize("name", [*BANDITS, "best_static", "popularity"])
     def test_the_best_item_is_found(self, name: str, tmp_path: Path) -> None:
         env = tiny_env(tiny_world(np.eye(10), self.APPEAL), tmp_path)
         config = {} if name == "best_static" else FREE

@@ -21,14 +21,16 @@ from typer.testing import CliRunner
 from recsim_llm import agents
 from recsim_llm.agents.bandits.epsilon_greedy import EpsilonGreedyAgent
 from recsim_llm.agents.bandits.thompson import ThompsonAgent
-from recsim_llm.agents.common.slates import best
+from recsim_llm.agents.common.top_k import top_k
 from recsim_llm.agents.reference.random_policy import RandomAgent
 from recsim_llm.cli import app
 from recsim_llm.testing import Check, check_agent
 
 ROLLOUT = {"rollout": 64, "batch": 64, "epochs": 2}
 SMALL: dict[str, dict[str, Any]] = {"ppo": ROLLOUT, "masked_ppo": ROLLOUT, "a2c": {"rollout": 64}}
-"""Update periods that divide the steps of a check."""
+SMALL |= {name: {"warmup": 32, "batch": 16} for name in ("double_dqn", "slateq", "reinforce")}
+SMALL["neural_linear"] = {"period": 32}
+"""Periods so short that a check sees updates, and that divide its steps."""
 
 NOT_KEPT: dict[str, set[str]] = {}
 """Checks that an agent is known not to pass."""
@@ -167,7 +169,7 @@ def first_shown(self: Any, made: Any, *_: Any) -> Any:
 
 
 def unmasked(self: Any, made: Any, rows: Any, *_: Any) -> Any:
-    return best(self.counts.rate(1.0) + self.ties, np.ones((len(rows), self.env_spec.items), bool), 3), made[1]
+    return top_k(self.counts.rate(1.0) + self.ties, np.ones((len(rows), self.env_spec.items), bool), 3), made[1]
 
 
 def by_neighbours(self: Any, made: Any, rows: Any, *_: Any) -> Any:

@@ -12,8 +12,8 @@ import pytest
 
 from recsim_llm import agents
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, EnvRunner, places
+from recsim_llm.benchmarks import presets
 from recsim_llm.benchmarks.harness import cell
-from recsim_llm.benchmarks.harness import experiment as suite
 from recsim_llm.envs import ids, scenarios
 from recsim_llm.errors import ConfigError, RefusedError
 from recsim_llm.simulator import SIGNALS
@@ -269,7 +269,7 @@ def test_planning_with_documents_that_all_share(lanes: int) -> None:
 
 
 def test_the_preset() -> None:
-    experiment = suite.preset("classics")
+    experiment = presets.preset("classics")
     assert list(experiment.scenarios) == IDS
     assert {"random", "oracle"} <= set(experiment.agents)
     small = experiment.replace(budget=64, lanes=8, episodes=4, seeds=(0,), agents=("random", "linucb", "oracle"))

@@ -12,10 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.common.cooldown import LEFT, PLACES, PLACES_PER_SLOT, Memory
-from recsim_llm.agents.common.ridge_regression import RidgeSums
+from recsim_llm.agents.common.cooldown import LEFT, PLACES, PLACES_PER_SLOT, RecentItems
 from recsim_llm.agents.contextual import linucb_items
-from recsim_llm.agents.contextual.base import Seen
+from recsim_llm.agents.contextual.base import RidgeRegression, Seen
 from recsim_llm.agents.contextual.logistic_thompson import curvature, mode_of
 from recsim_llm.agents.core.env_runner import EnvironmentSpec, Transition
 from recsim_llm.errors import ConfigError, DataError
@@ -125,7 +124,7 @@ class TestLinUCBItems:
         assert build("linucb_items", config={"width": 0}).theta.shape[1] == 11
 
 
-class TestRidgeSums:
+class TestRidgeRegression:
     """The algebra of the shared model."""
 
     @staticmethod
@@ -137,7 +136,7 @@ class TestRidgeSums:
     def test_linucb_is_mabwisers_step_by_step(self) -> None:
         mab = pytest.importorskip("mabwiser.mab")
         phi, reward = self.log(0)
-        model, other = RidgeSums(7, 1.5, 0.0), mab.MAB([0], mab.LearningPolicy.LinUCB(alpha=0.4, l2_lambda=1.5))
+        model, other = RidgeRegression(7, 1.5, 0.0), mab.MAB([0], mab.LearningPolicy.LinUCB(alpha=0.4, l2_lambda=1.5))
         for start in range(0, 120, 5):
             part = slice(start, start + 5)
             model.add(phi[part], reward[part])
@@ -152,7 +151,10 @@ class TestRidgeSums:
     def test_draws_are_those_of_mabwisers_lints(self) -> None:
         mab, stats = pytest.importorskip("mabwiser.mab"), pytest.importorskip("scipy.stats")
         phi, reward = self.log(1)
-        model, other = RidgeSums(7, 1.5, 0.0), mab.MAB([0], mab.LearningPolicy.LinTS(alpha=0.6, l2_lambda=1.5), seed=3)
+        model, other = (
+            RidgeRegression(7, 1.5, 0.0),
+            mab.MAB([0], mab.LearningPolicy.LinTS(alpha=0.6, l2_lambda=1.5), seed=3),
+        )
         model.add(phi, reward)
         other.fit([0] * 120, reward, phi.astype(np.float64))
         theirs = other._imp.arm_to_model[0]
@@ -166,7 +168,7 @@ class TestRidgeSums:
 
     def test_the_same_normals_give_the_same_draws(self) -> None:
         phi, reward = self.log(2)
-        model = RidgeSums(7, 1.5, 0.0)
+        model = RidgeRegression(7, 1.5, 0.0)
         model.add(phi, reward)
         noise = generator(5).standard_normal((10, 7), np.float32)
         lower = np.linalg.cholesky(model.gram)  # A^-1 = (L^-1)^T L^-1
@@ -175,7 +177,7 @@ class TestRidgeSums:
 
     def test_theta_waits_until_the_data_have_grown(self) -> None:
         phi, reward = self.log(3)
-        model = RidgeSums(7, 1.0, 0.5)
+        model = RidgeRegression(7, 1.0, 0.5)
         kept = []
         for row in range(60):
             model.add(phi[row : row + 1], reward[row : row + 1])
@@ -277,23 +279,23 @@ class TestLogisticThompson:
         agent = build("logistic_thompson", config={"covariance": covariance, "ridge": 2.0})
         count, rng = agent.features.count, generator(1)
         phi, click = rng.normal(size=(80, count)).astype(np.float32), rng.random(80) < 0.4
-        agent.learn_from(phi[:50], click[:50])
-        mean, precision = agent.mode.copy(), agent.precision.copy()
+        agent.model.add(phi[:50], click[:50])
+        mean, precision = agent.model.mode.copy(), agent.model.precision.copy()
         p = 1.0 / (1.0 + np.exp(-phi[:50].astype(np.float64) @ mean))
         added = (phi[:50].T * (p * (1.0 - p))) @ phi[:50]
         kept = np.diag(np.diag(added)) if covariance == "diagonal" else added
         assert precision == pytest.approx(2.0 * np.eye(count) + kept, abs=1e-4)
-        agent.learn_from(phi[50:], click[50:])
+        agent.model.add(phi[50:], click[50:])
 
         def loss(w: NDArray[np.float64]) -> float:
             odds = np.where(click[50:], 1.0, -1.0) * (phi[50:] @ w)
             return float(0.5 * (w - mean) @ precision @ (w - mean) + np.logaddexp(0.0, -odds).sum())
 
         found = optimize.minimize(loss, mean, method="BFGS", options={"gtol": 1e-7})
-        assert agent.mode == pytest.approx(found.x, abs=1e-3)
-        assert agent.root.T @ agent.root == pytest.approx(np.linalg.inv(agent.precision), abs=1e-9)
-        draws = agent.draws(20_000, generator(2))
-        assert draws.std(0) == pytest.approx(0.5 * np.sqrt(np.diag(np.linalg.inv(agent.precision))), rel=0.05)
+        assert agent.model.mode == pytest.approx(found.x, abs=1e-3)
+        assert agent.model.root.T @ agent.model.root == pytest.approx(np.linalg.inv(agent.model.precision), abs=1e-9)
+        draws = agent.model.draws(20_000, 0.5, generator(2))
+        assert draws.std(0) == pytest.approx(0.5 * np.sqrt(np.diag(np.linalg.inv(agent.model.precision))), rel=0.05)
 
     def test_it_learns_from_clicks(self, build: Build) -> None:
         agent = build("logistic_thompson", slate_size=1)
@@ -462,19 +464,8 @@ class TestShortlist:
         assert agent.tries.sum() > 0
 
 
-class TestCourse:
-    """Learning goes on as if it had not been interrupted."""
-
-    @pytest.mark.parametrize("name", NAMES)
-    def test_two_halves_are_the_whole(self, name: str, build: Build, tmp_path: Path) -> None:
-        whole = build(name).learn(400)
-        half = build(name).learn(200)
-        loaded = agents.load(half.save(tmp_path / "agent"), env=build(name).env)
-        for agent in (half, loaded):
-            agent.learn(200)
-            pairs = zip(whole.arrays().items(), agent.arrays().values(), strict=True)
-            for (key, expected), given in pairs:
-                assert np.array_equal(expected, given), key
+class TestServing:
+    """Serving leaves what was learnt and remembered alone."""
 
     @pytest.mark.parametrize("name", NAMES)
     def test_act_changes_nothing(self, name: str, build: Build) -> None:
@@ -488,19 +479,6 @@ class TestCourse:
         assert (first == second).all()
         assert all(np.array_equal(array, before[key]) for key, array in agent.arrays().items())
         assert all(np.array_equal(getattr(memory, key), array) for key, array in kept.items())
-
-    @pytest.mark.parametrize("name", NAMES)
-    def test_candidates_are_all_that_is_shown(self, name: str, build: Build) -> None:
-        agent = build(name, num_candidates=9)
-        wasted: list[int] = []
-
-        def note(names: dict[str, Any], _: dict[str, Any]) -> None:
-            transition = names["transition"]
-            wasted.append(int((transition.info["slate"][transition.valid] < 0).sum()))
-
-        agent.learn(120, callback=note)
-        assert len(wasted) >= 30
-        assert not any(wasted)
 
 
 class TestMemory:
@@ -522,7 +500,7 @@ class TestMemory:
 
     def test_it_remembers_what_dense_tables_do(self, build: Build) -> None:
         env_spec, rng = build("linucb").env_spec, generator(0)
-        memory, topic = Memory.empty(5, env_spec), env_spec.catalog.topic
+        memory, topic = RecentItems.empty(5, env_spec), env_spec.catalog.topic
         items, topics = env_spec.items, len(env_spec.catalog.topics)
         tables: Any = tuple(np.zeros((5, size), np.float32) for size in (items, items, topics))
         every, step = np.tile(np.arange(items), (5, 1)), env_spec.layout["context"].start
@@ -539,13 +517,13 @@ class TestMemory:
             action_mask = rng.random((5, items)) < 0.7
             rest = action_mask & (tables[1] < LEFT**9.5) & (tables[0] < LEFT**4.5)
             rest = np.where(rest.sum(1, keepdims=True) < 3, action_mask, rest)
-            assert (memory.rested(action_mask, after_click=9, after_look=4) == rest).all()
+            assert (memory.eligible(action_mask, after_click=9, after_look=4) == rest).all()
             memory = memory.noting(rng.permuted(every, axis=1)[:, :3])
 
     def test_when_it_is_full_the_faintest_goes(self) -> None:
         env_spec = EnvironmentSpec.of(gym.make_vec("recsim_llm/Music-v0", num_envs=1, users="train"))
         places = PLACES + PLACES_PER_SLOT
-        memory = Memory.empty(1, env_spec)
+        memory = RecentItems.empty(1, env_spec)
         assert memory.item.shape == (1, places)
         observation = np.zeros((1, env_spec.width), np.float32)
         feedback = observation[:, env_spec.layout["feedback"]].reshape(1, 1, 8)

@@ -40,7 +40,8 @@ def folder(make_world: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
         user_arrays={"profile": profile / np.abs(profile).max(), "taste": 1.5 * profile},
     )  # fmt: skip
     embedding, blocks = rng.uniform(-1.0, 1.0, (120, 8)), {"text": (0, 4), "image": (4, 8)}
-    catalog = dataclasses.replace(world.catalog, embedding=embedding, blocks=blocks)
+    price = np.ones(120, np.float32)
+    catalog = dataclasses.replace(world.catalog, embedding=embedding, blocks=blocks, price=price)
     world = dataclasses.replace(world, catalog=catalog)
     return str(world.save(tmp_path_factory.mktemp("worlds") / "blocks"))
 
@@ -51,8 +52,9 @@ def build(folder: str) -> Make:
 
     def made(name: str, *, world: str = folder, lanes: int = 4, seed: int = 0, **config: Any) -> Any:
         env = gym.make_vec(
-            "recsim_llm/Ecommerce-v0", num_envs=lanes, world=world, slate_size=5, users="train", horizon=25
-        )
+            "recsim_llm/Ecommerce-v0", num_envs=lanes, world=world, slate_size=5, users="train", horizon=25,
+            reward={"click": 1.0},
+        )  # fmt: skip
         return agents.make(name, env, seed=seed, **config)
 
     return made

@@ -105,7 +105,7 @@ def all_ways(name: str, env_id: str, options: dict[str, Any], config: dict[str, 
         return gym.make_vec(env_id, num_envs=LANES, autoreset_mode=mode, **options)
 
     def loaded() -> Agent:
-        return agents.load(file)
+        return agents.load(file, gym.make_vec(env_id, num_envs=8, **{**options, "users": "train"}))
 
     expected = evaluate(loaded(), envs(), SEED).returns
     ways = {
@@ -337,7 +337,7 @@ class TestMemory:
         observation, _ = envs.reset(seed=0)
         for _ in range(5):
             observation, *_ = envs.step(busy.predict(observation)[0])
-            busy.predict(busy.lanes.observation)  # its own users, in the middle of their episodes
+            busy.predict(busy.runner.observation)  # its own users, in the middle of their episodes
         learnt = busy.learn(90).arrays()
         assert all((array == learnt[name]).all() for name, array in quiet.learn(90).arrays().items())
 

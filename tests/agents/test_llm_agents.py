@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from recsim_llm import agents
-from recsim_llm.agents.common.cooldown import Memory
+from recsim_llm.agents.common.cooldown import RecentItems
 from recsim_llm.agents.llm.llm_scores import Likelihood, Rating, scorer
 from recsim_llm.agents.llm.texts import profile_text
 from recsim_llm.benchmarks import PRESETS
@@ -40,9 +40,9 @@ def _made(name: str, lanes: int = 4, world: str | None = None, **config: Any) ->
     return agents.make(name, env, seed=0, **config)
 
 
-def _liking(agent: Any, items: list[int], lanes: int = 1) -> Memory:
+def _liking(agent: Any, items: list[int], lanes: int = 1) -> RecentItems:
     """What is remembered of users who took these items, the last one latest."""
-    memory = Memory.empty(lanes, agent.env_spec)
+    memory = RecentItems.empty(lanes, agent.env_spec)
     item, takes, looks = memory.item.copy(), memory.takes.copy(), memory.looks.copy()
     for place, index in enumerate(items):
         item[:, place], takes[:, place], looks[:, place] = index, 0.99 ** (len(items) - place), 1.0
@@ -104,7 +104,7 @@ def test_profiles_in_words_name_what_was_taken_and_left() -> None:
     assert text.index(catalog.title[9]) < text.index(catalog.title[5])  # the latest first
     assert f"Leaves {catalog.title[11]}" in text
     assert catalog.category[5] in text
-    assert profile_text(Memory.empty(1, agent.env_spec), 0, catalog) == ""
+    assert profile_text(RecentItems.empty(1, agent.env_spec), 0, catalog) == ""
 
 
 def test_profiles_follow_what_users_do() -> None:
@@ -139,7 +139,7 @@ def test_the_ranker_shows_only_what_is_in_its_short_list(hostile: str) -> None:
     for episode_start in (np.zeros(4, np.bool_),):
         rng = np.random.Generator(np.random.PCG64(0))
         slates, _ = ranker.act(observation, memory, episode_start, True, action_mask, rng)
-        scores = np.where(embedding.rested(memory, action_mask), embedding.scores(observation), -np.inf)
+        scores = np.where(embedding.cooldown.eligible(memory, action_mask), embedding.scores(observation), -np.inf)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
         assert all(set(slate) <= set(some) for slate, some in zip(slates.tolist(), best.tolist(), strict=True))
     masks = np.zeros((4, ranker.env_spec.items), np.bool_)

@@ -58,7 +58,7 @@ def test_the_plan_has_other_luck_than_the_users_will_have() -> None:
     again = agent._played_out(env, snapshot, weights, 0)
     assert (first == again).all()
     assert (first != second).any()
-    planned = agent._copies(env, env.core.lanes).simulator.state.lane["stream"]
+    planned = agent._copies(env, env.core.lanes)[0].simulator.state.lane["stream"]
     assert (planned != snapshot["lane"]["stream"]).all()
 
 

@@ -228,7 +228,7 @@ class TestReplay:
 
         monkeypatch.setattr(agent, "update", noted)
         agent.learn(400)
-        log, views = agent.book.log, agent.views
+        log, views = agent.book.log, agent.observation_log
         replay = agent.replayed(log)
         assert len(views.index) == len(log)
         place = np.empty(len(replay.wear), np.int64)
@@ -327,7 +327,7 @@ def held_out() -> Make:
 
         agent = agents.make(name, env("train"), seed=100).learn(12_000)
         other = agents.make("two_tower", env("test"), seed=101, epochs=0).learn(6_000)
-        log, views = other.book.log, other.views
+        log, views = other.book.log, other.observation_log
         assert not np.isin(log.user, agent.book.log.user).any()
         clicked = np.flatnonzero(log.click > 0)
         rows = np.zeros((len(clicked), agent.env_spec.width), np.float32)

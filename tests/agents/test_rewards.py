@@ -13,8 +13,7 @@ import pytest
 from gymnasium.wrappers.vector import TransformReward
 
 from recsim_llm import agents
-from recsim_llm.agents.common.item_stats import credited
-from recsim_llm.agents.core.credit import SlotWeight
+from recsim_llm.agents.common.item_stats import SlotWeight, credited
 from recsim_llm.agents.core.env_runner import Transition
 from recsim_llm.worlds.world import World
 from tests.tiny import tiny_env, tiny_world

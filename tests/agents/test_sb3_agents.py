@@ -68,15 +68,19 @@ def same(one: dict[str, NDArray[Any]], two: dict[str, NDArray[Any]]) -> bool:
 GO_ON = """
 import sys, torch
 torch.set_num_threads(1)
-import recsim_llm
+import gymnasium as gym, recsim_llm
 from recsim_llm import agents
-for name in sys.argv[2:]:
-    agents.load(name + "-half.zip").learn(int(sys.argv[1])).save(name + "-whole.zip")
+steps, world, *names = sys.argv[1:]
+for name in names:
+    env = gym.make_vec("recsim_llm/News-v0", num_envs=4, world=world, slate_size=3, users="train", horizon=25)
+    agents.load(name + "-half.zip", env).learn(int(steps)).save(name + "-whole.zip")
 """
 
 
 @pytest.fixture(scope="module")
-def continued(build: Make, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any, Path]]:
+def continued(
+    build: Make, world_folder: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Any, Any, Path]]:
     """Of each agent: one that learnt 2 N, one N and N, and the file of one that learnt the second N elsewhere."""
     folder = tmp_path_factory.mktemp("continued")
     pairs = {}
@@ -84,7 +88,7 @@ def continued(build: Make, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         whole, parts = build(name, seed=3).learn(10 * PERIOD), build(name, seed=3).learn(5 * PERIOD)
         parts.save(folder / f"{name}-half.zip")
         pairs[name] = whole, parts.learn(5 * PERIOD), folder / f"{name}-whole.zip"
-    command = [sys.executable, "-c", GO_ON, str(5 * PERIOD), *EVERYONE]
+    command = [sys.executable, "-c", GO_ON, str(5 * PERIOD), world_folder, *EVERYONE]
     subprocess.run(command, check=True, timeout=300, cwd=folder)
     return pairs
 
@@ -98,7 +102,7 @@ class TestContinuation:
     ) -> None:
         whole, parts, path = continued[name]
         assert same(parts.arrays(), whole.arrays())
-        again = agents.load(path)
+        again = agents.load(path, build(name).env)
         assert again.num_timesteps == whole.num_timesteps == 10 * PERIOD
         assert same(again.arrays(), whole.arrays())
         assert again.extra() == whole.extra()
@@ -108,13 +112,13 @@ class TestContinuation:
     def test_a_full_buffer_goes_on_where_it_was(self, name: str, build: Make, tmp_path: Path) -> None:
         whole, parts = build(name).learn(14 * PERIOD), build(name).learn(7 * PERIOD)
         assert parts.model.replay_buffer.full
-        again = agents.load(parts.save(tmp_path / "half"))
+        again = agents.load(parts.save(tmp_path / "half"), build(name).env)
         assert same(again.learn(7 * PERIOD).arrays(), whole.arrays())
 
     @pytest.mark.parametrize("name", EVERYONE)
     def test_users_are_in_the_middle_of_their_episodes(self, name: str, build: Make, tmp_path: Path) -> None:
         agent = build(name).learn(2 * PERIOD)
-        again = agents.load(agent.save(tmp_path / "agent"))
+        again = agents.load(agent.save(tmp_path / "agent"), build(name).env)
         assert (again.runner.observation == agent.runner.observation).all()
         assert (again.runner.fresh == agent.runner.fresh).all()
         assert (again.runner.available() == agent.runner.available()).all()
@@ -217,9 +221,7 @@ class TestRollouts:
     def test_slots_earn_what_the_slate_earns(self, build: Make) -> None:
         agent = build("dqn", config={"buffer": 1_000}, reward={"click": 1.0, "dwell": 0.5})
         rewards: list[NDArray[np.float64]] = []
-        count = agent._count
-        agent._count = lambda transition: (rewards.append(transition.reward), count(transition))[1]
-        agent.learn(4 * PERIOD)
+        agent.learn(4 * PERIOD, callback=lambda names, _: rewards.append(names["transition"].reward))
         buffer = agent.model.replay_buffer
         assert buffer.rewards[: buffer.pos].sum(2) == pytest.approx(np.stack(rewards), abs=1e-5)
 
@@ -368,7 +370,7 @@ class TestProtoItems:
     def test_the_agent_shows_the_nearest(self, name: str, similarity: str, build: Make) -> None:
         agent = build(name, config={"similarity": similarity}).learn(4 * PERIOD)
         rows, everything = seen(agent, 5), np.ones((5, agent.env_spec.items), np.bool_)
-        inputs = agent.inputs(rows, agent.recall(rows, None, np.ones(5, np.bool_)), everything)
+        inputs = agent.inputs(rows, agent.cooldown.recall(rows, None, np.ones(5, np.bool_)), everything)
         wanted, encodings = agent.vectors(inputs, None), agent.env_spec.catalog.embedding
         assert wanted.shape == (5, 3, encodings.shape[1])
         assert np.abs(wanted).max() <= 1.0

@@ -34,12 +34,6 @@ class TestBandits:
 
     APPEAL = np.array([-1.0, -2.0, 0.2, -0.5, -3.0, 1.2, -1.5, 0.8, -0.8, -2.5])
 
-    @pytest.mark.parametrize("name", ["thompson", "epsilon_greedy", "popularity"])
-    def test_the_best_item_is_found(self, name: str, tmp_path: Path) -> None:
-        env = tiny_env(tiny_world(np.eye(10), self.APPEAL), tmp_path)
-        agent = agents.make(name, env, seed=1, **FREE).learn(8_000)
-        assert (served(agent, env) == int(self.APPEAL.argmax())).all()
-
     @pytest.mark.parametrize("name", ["thompson", "linucb"])
     def test_the_best_slate_is_found(self, name: str, tmp_path: Path) -> None:
         # For equal values the best assortment of a multinomial logit are the K most attractive items.

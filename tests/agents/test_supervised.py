@@ -12,15 +12,15 @@ import pytest
 from numpy.typing import NDArray
 
 from recsim_llm import agents
-from recsim_llm.agents.common.clusters import normalised
 from recsim_llm.agents.common.interaction_log import SIGNALS, Log, LogBook
 from recsim_llm.agents.core.base import Agent
+from recsim_llm.agents.core.env_runner import normalised
 from recsim_llm.agents.logged.base import sometimes_uniform
 from recsim_llm.agents.logged.bpr import ascend
 from recsim_llm.agents.logged.ease import weights
 from recsim_llm.agents.logged.popularity_blend import ratio, standardised
 from recsim_llm.agents.logged.sgd_factorisation import Factors, descend
-from recsim_llm.agents.logged.user_item_matrix import Baskets
+from recsim_llm.agents.logged.user_item_matrix import UserItemMatrix
 from recsim_llm.errors import ConfigError, DataError
 from recsim_llm.metrics import ranking
 from tests.tiny import tiny_env, tiny_world
@@ -104,15 +104,15 @@ class TestRanking:
         assert ranking.ranking_metrics(scores, one, (1, 2)) == ranking.ranking_metrics(scores, flags, (1, 2))
         assert ranking.recall_at(scores, one, 1) == 0.0
         assert ranking.recall_at(scores, one, 2) == 1.0
-        assert ranking.recall_at(scores, one, 1, action_mask=~np.array([[1, 0, 0], [0, 0, 1]], bool)) == 1.0
+        assert ranking.recall_at(scores, one, 1, allowed=~np.array([[1, 0, 0], [0, 0, 1]], bool)) == 1.0
 
     def test_bad_arguments(self) -> None:
         with pytest.raises(ConfigError, match=r"k must lie in \[1, 3\]"):
-            ranking.top(np.zeros((2, 3)), 4)
+            ranking.top_k(np.zeros((2, 3)), 4)
         with pytest.raises(ConfigError, match="something relevant"):
             ranking.recall(np.zeros((2, 1), int), np.zeros((2, 3), bool))
         with pytest.raises(ConfigError, match="allowed has shape"):
-            ranking.top(np.zeros((2, 3)), 1, np.ones((2, 2), bool))
+            ranking.top_k(np.zeros((2, 3)), 1, np.ones((2, 2), bool))
 
 
 class TestLog:
@@ -633,12 +633,12 @@ class TestOnline:
 
     def test_baskets(self) -> None:
         log = Log.of([7, 7, 5, 7], [2, 1, 0, 2], click=[1, 0, 1, 1])
-        clicks = Baskets.of(log, np.zeros(4), looks=False)
+        clicks = UserItemMatrix.of(log, np.zeros(4), looks=False)
         assert clicks.users.tolist() == [5, 7]
         assert clicks.start.tolist() == [0, 1, 2]
         assert clicks.item.tolist() == [0, 2]
         assert clicks.clicks.tolist() == [1, 2]
-        both = Baskets.of(log, np.zeros(4), looks=True)
+        both = UserItemMatrix.of(log, np.zeros(4), looks=True)
         assert both.item.tolist() == [0, 1, 2]
         assert both.lefts.tolist() == [0, 1, 0]
         mean = np.array([1 / 11, 2 / 13])

@@ -106,7 +106,7 @@ def test_doctor_shows_its_problems(run, monkeypatch):
 
 
 def sources() -> list[Path]:
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     folders = [root / name for name in ("recsim_llm", "agents", "envs", "benchmarks", "tests")]
     return [path for folder in folders for path in folder.rglob("*.py") if not path.is_symlink()]
 

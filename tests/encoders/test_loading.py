@@ -683,14 +683,16 @@ class TestNamesInFiles:
         import dataclasses
 
         from recsim_llm.encoders import HashingEncoder
-        from recsim_llm.synthesis.authoring.world_extension import Space
+        from recsim_llm.worlds.embedding_space import WorldEncoder
 
         zeros = np.zeros((8, 256), np.float32)
         world = dataclasses.replace(
-            build_world(), projection={"mean": zeros[0], "components": zeros, "scale": np.ones(1, np.float32)}
+            build_world(),
+            projection={"mean": zeros[0], "components": zeros, "scale": np.ones(1, np.float32)},
+            encoding={"item_text": "text"},
         )
         for name in (str(tmp_path), "stranger/model", "../x"):
             named = dataclasses.replace(world, encoder={"id": name, "digest": HashingEncoder().digest, "width": 256})
             with pytest.raises(ConfigError, match="if you trust it, pass encoder="):
-                Space.of(named)
-            Space.of(named, HashingEncoder())
+                WorldEncoder.of(named)
+            WorldEncoder.of(named, HashingEncoder())

@@ -485,13 +485,13 @@ class TestAgent:
 
     def test_it_tunes_on_clicks_and_hands_out_its_encoder(self, world_folder: str, tmp_path: Path) -> None:
         agent = self.make(world_folder)
-        texts = agent.setting.catalog.text
+        texts = agent.env_spec.catalog.text
         before = agent.vectors.copy()
         agent.learn(960)
         assert np.abs(agent.vectors - before).max() > 1e-3
         encoder = agent.encoder()
         np.testing.assert_allclose(encoder.encode(texts), agent.vectors, atol=1e-5)
-        loaded = agents.load(agent.save(tmp_path / "agent.zip"))
+        loaded = agents.load(agent.save(tmp_path / "agent.zip"), agent.env)
         np.testing.assert_array_equal(loaded.vectors, agent.vectors)
         assert loaded.encoder().digest == encoder.digest
         assert load_text_encoder(str(encoder.save(tmp_path / "encoder"))).digest == encoder.digest
@@ -523,7 +523,7 @@ class TestAgent:
         assert len(seen) == fits
         assert seen[0] < len(log)
         assert seen[1:] == [len(log)] * (fits - 1)
-        assert agent.rate.shape == (agent.setting.items,)
+        assert agent.rate.shape == (agent.env_spec.items,)
 
     def test_online_it_tunes_when_the_log_has_doubled(self, world_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
         agent, rows = self.make(world_folder, online=True, refit=80, tuned=False), list[int]()
@@ -536,7 +536,7 @@ class TestAgent:
     def test_scores_are_similarities_to_the_mean_of_what_was_clicked(self, world_folder: str) -> None:
         agent = self.make(world_folder, method="frozen").learn(320)
         history = np.array([[-1, 3, 7], [-1, -1, -1]])
-        found = agent.personal(np.zeros((2, agent.setting.width), np.float32), agent.session_of(history))
+        found = agent.personal(np.zeros((2, agent.env_spec.width), np.float32), agent.session_of(history))
         np.testing.assert_allclose(found[0], agent.vectors @ agent.vectors[[3, 7]].mean(0), atol=1e-5)
         np.testing.assert_array_equal(found[1], 0.0)
 

@@ -34,7 +34,7 @@ from recsim_llm.judges.prompts import (
     question,
     read_verdict,
 )
-from recsim_llm.judges.reliability import agreement, agreement_of, canaries, spearman
+from recsim_llm.judges.reliability import agreement, agreement_of, canaries
 from tests.conftest import needs
 
 PAIR = Pair("I love slide guitar and old blues records.", "Blues from the delta: a record of slide guitars.")
@@ -224,13 +224,6 @@ class TestMeasures:
         found = agreement_of([Verdict(r) for r in mine], [Pair("p", "i")] * 60, theirs)
         assert found["auc"] == pytest.approx(expected)
         assert found["auc_within"] == pytest.approx(expected)
-
-    def test_spearman(self) -> None:
-        stats = pytest.importorskip("scipy.stats")
-        rng = np.random.Generator(np.random.PCG64(4))
-        left, right = rng.integers(0, 6, 50), rng.integers(0, 6, 50)
-        assert spearman(left, right) == pytest.approx(stats.spearmanr(left, right)[0])
-        assert math.isnan(spearman([1, 1], [1, 2]))
 
     def test_canaries_tell_a_judge_that_obeys_from_one_that_does_not(self) -> None:
         deaf, gullible = canaries(HashingJudge()), canaries(Gullible())

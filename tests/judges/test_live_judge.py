@@ -18,7 +18,7 @@ from recsim_llm.benchmarks.studies.live import Study, small_world, study
 from recsim_llm.benchmarks.studies.live_measure import Clicks, Step, agreement
 from recsim_llm.errors import ConfigError, MissingExtraError
 from recsim_llm.judges import Judge, Pair, Verdict
-from recsim_llm.judges.judge_utilities import Opinions, forget, opinions_of
+from recsim_llm.judges.judge_utilities import JudgeUtilities, forget, load_judge_utilities
 from recsim_llm.worlds.world import World, load_world
 from tests.conftest import WorldBuilder, needs
 
@@ -89,7 +89,7 @@ def test_utility_is_the_judges(world: World, world_folder: str) -> None:
     core = envs.unwrapped.core
     people = [3, 1, 4, 1, 5, 9]
     envs.reset(seed=0, options={"user": people})
-    known = core.simulator.opinions
+    known = core.simulator.judge_utilities
     ratings = np.array([[judge._verdict(pair).rating for pair in _pairs(world, user)] for user in people])
     np.testing.assert_allclose(known.utility[people], -6 + 2 * ratings, atol=1e-3)
     # Nothing else differs: attraction with the judge less that with the head is the difference of the utilities.
@@ -127,7 +127,7 @@ def test_drift_goes_on_from_what_the_judge_said(world: World, world_folder: str)
 
 
 def test_a_line_keeps_mean_and_spread_of_the_world(world: World) -> None:
-    made = Opinions(world, Stub(), sample=2000)
+    made = JudgeUtilities(world, Stub(), sample=2000)
     users, items = (part.ravel() for part in np.indices(made.state.shape))
     made.ask(users, items)
     true = world.utility(np.arange(len(world.population)), np.arange(len(world.catalog)))
@@ -137,7 +137,7 @@ def test_a_line_keeps_mean_and_spread_of_the_world(world: World) -> None:
 
 
 def test_a_judge_without_opinion_gives_the_mean(world: World) -> None:
-    made = Opinions(world, Stub("same"))
+    made = JudgeUtilities(world, Stub("same"))
     made.ask(np.array([0, 1]), np.array([2, 3]))
     assert made.line.slope == 0
     assert made.utility[0, 2] == made.utility[1, 3] == pytest.approx(made.line.mean)
@@ -158,7 +158,7 @@ def test_missing_verdicts_fall_back_to_the_item(kind: str, world: World, world_f
             gone = [item for item in real if not 1 <= judge._verdict(_pairs(world, user)[item]).rating <= 5]
             assert count == len(gone)
             mean = world.utility(np.arange(len(world.population)), np.array(gone, int)).mean(0)
-            np.testing.assert_allclose(core.simulator.opinions.utility[user, gone], mean, atol=0.02)
+            np.testing.assert_allclose(core.simulator.judge_utilities.utility[user, gone], mean, atol=0.02)
             total += count
     assert total > 0
     assert envs.unwrapped.judging["missing"] > 0
@@ -216,11 +216,11 @@ def test_luck_is_the_same_with_and_without_a_judge(world_folder: str) -> None:
     for name in ("user_id", "day"):
         np.testing.assert_array_equal(first[name], second[name])
     # A judge who says what the head says changes nothing.
-    opinions = live.unwrapped.core.simulator.opinions
+    judge_utilities = live.unwrapped.core.simulator.judge_utilities
     world = plain.unwrapped.core.world
-    users, items = (np.arange(size) for size in opinions.state.shape)
-    opinions.utility[...] = world.utility(users, items)
-    opinions.state[...] = 1
+    users, items = (np.arange(size) for size in judge_utilities.state.shape)
+    judge_utilities.utility[...] = world.utility(users, items)
+    judge_utilities.state[...] = 1
     clicks = [0, 0]
     for action in slates(plain, 30):
         one, other = live.step(action)[4]["clicks"], plain.step(action)[4]["clicks"]
@@ -239,7 +239,7 @@ def test_snapshots_pickles_and_copies(world_folder: str) -> None:
     twins = [pickle.loads(pickle.dumps(envs.unwrapped)), copy.deepcopy(envs.unwrapped)]
     then = [envs.step(action)[:2] for action in actions[4:]]
     for twin in twins:
-        assert twin.core.simulator.opinions is envs.unwrapped.core.simulator.opinions
+        assert twin.core.simulator.judge_utilities is envs.unwrapped.core.simulator.judge_utilities
         for action, (observation, _) in zip(actions[4:], then, strict=True):
             np.testing.assert_array_equal(twin.step(action)[0], observation)
     envs.unwrapped.set_state(kept)
@@ -292,10 +292,10 @@ def test_bad_options_give_one_sentence(options: dict[str, Any], message: str, wo
 
 
 def test_a_missing_package_is_named(world_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recsim_llm.judges import judge_utilities as opinions
+    from recsim_llm.judges import judge_utilities as judge_utilities
 
     monkeypatch.setattr("recsim_llm.judges.smollm2.MODULE", "no_such_package")
-    monkeypatch.setattr(opinions, "_judges", type(opinions._judges)())
+    monkeypatch.setattr(judge_utilities, "_judges", type(judge_utilities._judges)())
     with pytest.raises(MissingExtraError, match="pip install"):
         gym.make(NEWS, world=world_folder, judge="live")
 
@@ -303,16 +303,16 @@ def test_a_missing_package_is_named(world_folder: str, monkeypatch: pytest.Monke
 def test_too_many_pairs_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recsim_llm.judges.judge_utilities.MOST_PAIRS", 2399)
     with pytest.raises(ConfigError, match="40 x 60 pairs"):
-        Opinions(world, Stub())
+        JudgeUtilities(world, Stub())
 
 
 def test_one_memory_for_a_world_and_a_judge(world: World, make_world: WorldBuilder) -> None:
     judge: Judge = Stub()
-    made = opinions_of(world, judge, {"line": [0, 1]})
-    assert opinions_of(world, judge, {"line": [0, 1]}) is made
-    assert opinions_of(world, judge, {"line": [0, 2]}) is not made
-    assert opinions_of(make_world(seed=1), judge, {"line": [0, 1]}) is not made
-    assert opinions_of(world, Stub(), {"line": [0, 1]}) is not made
+    made = load_judge_utilities(world, judge, {"line": [0, 1]})
+    assert load_judge_utilities(world, judge, {"line": [0, 1]}) is made
+    assert load_judge_utilities(world, judge, {"line": [0, 2]}) is not made
+    assert load_judge_utilities(make_world(seed=1), judge, {"line": [0, 1]}) is not made
+    assert load_judge_utilities(world, Stub(), {"line": [0, 1]}) is not made
 
 
 def test_agreement_by_hand() -> None:
@@ -360,5 +360,5 @@ def test_the_real_model(smollm2: Judge) -> None:
         assert infos["judge_missing"].sum() == 0
     told = env.unwrapped.judging
     assert 1 <= told["asked"] <= 2
-    state = env.unwrapped.core.simulator.opinions
+    state = env.unwrapped.core.simulator.judge_utilities
     assert ((state.utility[state.state == 1] >= -4) & (state.utility[state.state == 1] <= 4)).all()

@@ -138,7 +138,7 @@ rate_all(Slow(), pairs_of(20, 25), sys.argv[2])
 
 
 def _worker(folder: Path, log: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WORKER, str(Path(__file__).parents[1]), str(folder), str(log)]
+    command = [sys.executable, "-c", WORKER, str(Path(__file__).parent), str(folder), str(log)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

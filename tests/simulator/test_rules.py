@@ -290,8 +290,9 @@ class TestUtility:
 RULES: dict[str, Any] = {
     "clickbait_pull": 0.6, "freshness": 1.3, "freshness_life": 2.0, "shelf_life": 5.0, "satiation": 1.4,
     "satiation_click": 0.3, "satiation_look": 0.05, "satiation_life": 0.5, "repeat": 2.5, "repeat_look": 0.2,
-    "repeat_life": 6.0, "price_weight": 0.7, "drift": 0.0, "diffusion": 0.0, "look_time": 7.0, "no_click": 1.0,
-    "leave": -2.5, "churn": NEVER, "gap": 5.0, "dwell_time": 300.0,
+    "repeat_life": 6.0, "look_life": 9.0, "repeat_bought": 1.7, "price_weight": 0.7, "drift": 0.0,
+    "diffusion": 0.0, "look_time": 7.0, "no_click": 1.0, "cart": 0.5, "leave": -2.5,
+    "churn": NEVER, "gap": 5.0, "dwell_time": 300.0,
 }  # fmt: skip
 
 
@@ -317,7 +318,8 @@ class TestTruth:
             + table.units["utility_unit"] * codes
         )
         satiation = np.zeros((lanes, len(catalog.topics)))
-        remembered: list[dict[int, tuple[float, float]]] = [{} for _ in range(lanes)]
+        remembered: list[dict[int, tuple[float, float, int]]] = [{} for _ in range(lanes)]
+        lives = np.array([np.inf, rules.look_life, rules.repeat_life, rules.repeat_life]) * 60.0
         rng = np.random.Generator(np.random.PCG64(1))
         sessions = 0
         for _ in range(60):
@@ -335,9 +337,11 @@ class TestTruth:
                     looks += 1
                     dwell += state.feedback[b, k, DWELL]
                     topic = catalog.topic[item]
-                    level, at = remembered[b].get(item, (0.0, 0.0))
-                    level *= np.exp(-(clock[b] - at) / (rules.repeat_life * 3600))
-                    remembered[b][item] = (1.0 if click else min(1.0, level + rules.repeat_look), clock[b])
+                    level, at, kind = remembered[b].get(item, (0.0, 0.0, 0))
+                    level = min(1.0, level * np.exp(-(clock[b] // 60 - at) / lives[kind]) + rules.repeat_look)
+                    level = 1.0 if click else np.floor(255 * level + 0.5) / 255
+                    kind = max(kind, 3 if state.feedback[b, k, PURCHASE] else 2 if click else 1)
+                    remembered[b][item] = (level, clock[b] // 60, kind)
                     add = rules.satiation_click if click else rules.satiation_look
                     satiation[b, topic] = min(1.0, satiation[b, topic] + add)
                 spent = np.rint(rules.look_time * max(looks, 1)) + dwell
@@ -358,13 +362,15 @@ class TestTruth:
             expected = expected - rules.price_weight * people.price_sensitivity[:, None] * catalog.price
             expected = expected - rules.satiation * satiation[:, catalog.topic]
             for b in range(lanes):
-                for item, (level, at) in remembered[b].items():
-                    expected[b, item] -= rules.repeat * level * np.exp(-(after[b] - at) / (rules.repeat_life * 3600))
+                for item, (level, at, kind) in remembered[b].items():
+                    expected[b, item] -= rules.repeat * level * np.exp(-(after[b] // 60 - at) / lives[kind])
+                    expected[b, item] -= rules.repeat_bought * (kind == 3)
             appeal, _ = simulator.truth()
             np.testing.assert_array_equal(simulator.available() | near, out | near)
             np.testing.assert_array_equal((appeal > -np.inf) | near, out | near)
             np.testing.assert_allclose(appeal[out & ~near], expected[out & ~near], atol=2e-3)
         assert sessions > 10
+        assert {kind for own in remembered for _, _, kind in own.values()} == {1, 2, 3}
         assert (~out).sum() > 10
 
     @pytest.mark.parametrize(

@@ -381,10 +381,10 @@ def test_saved_agents_go_on_with_what_was_released(folder: str, tmp_path: Path) 
     agent = agents.make("embedding_ranker", _users(folder, users="train"), seed=0).learn(60)
     release_items(agent.env, when="start")
     agent.save(tmp_path / "agent.zip")
-    again = agents.load(tmp_path / "agent.zip")
+    again = agents.load(tmp_path / "agent.zip", _users(folder, users="train"))
     assert again.env.unwrapped.available()[:, 60:].all()
     agent.learn(60), again.learn(60)
-    assert (agent.lanes.observation == again.lanes.observation).all()
+    assert (agent.runner.observation == again.runner.observation).all()
 
 
 def test_worlds_without_waiting_items_keep_their_snapshots(small: World, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The transformer that is tuned: its lower layers computed once for each text, adapters in its upper ones. Needs peft.
+"""Encoder with adapters in its upper layers; the frozen lower layers are computed once for each text. Needs peft.
 
 Layers below the lowest one that is trained do not change, so what they make of a text is computed once and kept; a step
 of tuning then costs a fraction of the whole model.

@@ -1,4 +1,4 @@
-"""What a text encoder is tuned on: who engaged with what, and the blocks of items that are encoded together.
+"""Training data of fine-tuning: user-item engagements and batches of items.
 
 A step of tuning encodes the M items of one block and then uses everything that any user did with them: texts are what
 costs time, users are free.

@@ -1,4 +1,4 @@
-"""A tuned encoder, and its folder: JSON and safetensors, checked before anything is used. Loading one runs no code.
+"""Fine-tuned encoder as a folder of JSON and safetensors. Loading one runs no code.
 
 * tuned.json: what it was tuned from (name, revision, digest), how, at what cost, and the heads of its tasks
 * adapter_model.safetensors, adapter_config.json: the adapters, as ``peft`` writes and reads them; or

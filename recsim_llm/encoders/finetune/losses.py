@@ -1,4 +1,4 @@
-"""The losses by which an encoder is tuned, as functions of scores. Needs PyTorch.
+"""Losses of fine-tuning, as functions of scores. Needs PyTorch.
 
 P examples of a block of M items; ``out`` says which items are no negatives of an example: others that its user liked.
 """

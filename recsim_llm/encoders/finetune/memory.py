@@ -1,4 +1,4 @@
-"""How much memory a piece of work needs, libraries in C included, which tracemalloc does not see."""
+"""Peak memory of a piece of work, C libraries included."""
 
 from __future__ import annotations
 

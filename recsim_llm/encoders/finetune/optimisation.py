@@ -1,4 +1,4 @@
-"""The steps in which an encoder is tuned. Needs PyTorch."""
+"""Optimisation loop of fine-tuning. Needs PyTorch."""
 
 from __future__ import annotations
 

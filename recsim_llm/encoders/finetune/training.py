@@ -1,4 +1,4 @@
-"""Tunes a text encoder on what users did: LoRA, AdaLoRA or all weights; one loss, one or several tasks. Needs PyTorch.
+"""Fine-tunes a text encoder on interactions: LoRA, AdaLoRA or all weights; one or several tasks. Needs PyTorch.
 
     tuned = tune(load_text_encoder(), texts, Engagements(user, item, {"click": clicks}), method="lora")
     tuned.encode(["a text"]); tuned.save("folder"); load_text_encoder("folder")

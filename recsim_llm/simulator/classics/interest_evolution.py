@@ -240,7 +240,8 @@ def step_lanes(low, high, p1, weights, tables, documents, state, mass, actions, 
 
     ``documents`` is [B, C], or [1, C] where the candidates are the same for all; ``mass`` [K] is scratch.
     """
-    lanes, traits, slates, shown, signals = state
+    lanes, slates, shown, signals = state.lane, state.slate, state.shown, state.signals
+    traits = state.traits
     p = p1[0]
     resample = p["resample"] != 0
     start = traits.shape[1] + slates.shape[1] * (RESPONSE + traits.shape[1])
@@ -267,7 +268,8 @@ def step_lanes(low, high, p1, weights, tables, documents, state, mass, actions, 
 @kernel
 def reset_lanes(p1, tables, documents, state, mask, wishes, observation):
     """Begins an episode in every lane of the mask [B]; ``wishes`` [B] names users, or -1 to draw them."""
-    lanes, traits, slates, shown, signals = state
+    lanes, slates, shown, signals = state.lane, state.slate, state.shown, state.signals
+    traits = state.traits
     p = p1[0]
     topics = traits.shape[1]
     start = topics + slates.shape[1] * (RESPONSE + topics)

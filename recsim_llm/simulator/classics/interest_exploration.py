@@ -180,7 +180,8 @@ def step_lanes(low, high, p1, weights, tables, documents, state, mass, actions, 
 
     ``documents`` is [B, C], or [1, C] where the candidates are the same for all; ``mass`` [K] is scratch.
     """
-    lanes, traits, slates, shown, signals = state
+    lanes, slates, shown, signals = state.lane, state.slate, state.shown, state.signals
+    traits = state.traits
     p = p1[0]
     resample = p["resample"] != 0
     topics = traits.shape[1]
@@ -211,7 +212,8 @@ def step_lanes(low, high, p1, weights, tables, documents, state, mass, actions, 
 @kernel
 def reset_lanes(p1, tables, documents, state, mask, wishes, observation):
     """Begins an episode in every lane of the mask [B]; ``wishes`` [B] names users, or -1 to draw them."""
-    lanes, traits, slates, shown, signals = state
+    lanes, slates, shown, signals = state.lane, state.slate, state.shown, state.signals
+    traits = state.traits
     types, means, spreads = tables[0], tables[1], tables[2]
     p = p1[0]
     topics = traits.shape[1]

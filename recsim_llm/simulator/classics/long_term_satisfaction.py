@@ -149,7 +149,7 @@ def step_lanes(low, high, p1, weights, tables, documents, state, mass, actions, 
 
     ``documents`` is [B, C], or [1, C] where the candidates are the same for all; ``tables`` and ``mass`` are not used.
     """
-    lanes, _, slates, shown, signals = state
+    lanes, slates, shown, signals = state.lane, state.slate, state.shown, state.signals
     p = p1[0]
     resample = p["resample"] != 0
     start = slates.shape[1] * RESPONSE
@@ -182,7 +182,7 @@ def step_lanes(low, high, p1, weights, tables, documents, state, mass, actions, 
 @kernel
 def reset_lanes(p1, tables, documents, state, mask, wishes, observation):
     """Begins an episode in every lane of the mask [B]; ``wishes`` [B] names users, or -1 to draw them."""
-    lanes, _, slates, shown, signals = state
+    lanes, slates, shown, signals = state.lane, state.slate, state.shown, state.signals
     p = p1[0]
     start = slates.shape[1] * RESPONSE
     for b in range(mask.shape[0]):

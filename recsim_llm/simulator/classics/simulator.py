@@ -15,7 +15,7 @@ from recsim_llm.errors import ConfigError
 from recsim_llm.simulator import simulator as shared
 from recsim_llm.simulator.classics.model import ChoiceModel, Parameters
 from recsim_llm.simulator.classics.parameters import term_weights
-from recsim_llm.simulator.classics.user_step import DOCUMENT, DRAWN, LANE
+from recsim_llm.simulator.classics.user_step import DOCUMENT, DRAWN, LANE, LaneArrays
 from recsim_llm.simulator.jit import COMPILED, loaded
 from recsim_llm.simulator.simulator import Outcome
 
@@ -133,16 +133,19 @@ class ClassicSimulator:
     def _step(self, low: int, high: int, mass: NDArray[np.float32], actions: NDArray[np.int64]) -> None:
         m, s, out = self.model, self.state, self.outcome
         m.step(
-            low, high, m.parameters, self._weights, m.tables, s.documents,
-            (s.lane, s.traits, s.slate, s.shown, s.signals), mass, actions, out.observation, out.reward, out.terminated,
+            low, high, m.parameters, self._weights, m.tables, s.documents, self._arrays(), mass, actions,
+            out.observation, out.reward, out.terminated,
         )  # fmt: skip
 
     def _reset(self, mask: NDArray[np.bool_], wishes: NDArray[np.int32]) -> None:
         m, s = self.model, self.state
         m.reset(
-            m.parameters, m.tables, s.documents, (s.lane, s.traits, s.slate, s.shown, s.signals), mask, wishes,
-            self.outcome.observation,
+            m.parameters, m.tables, s.documents, self._arrays(), mask, wishes, self.outcome.observation,
         )  # fmt: skip
+
+    def _arrays(self) -> LaneArrays:
+        s = self.state
+        return LaneArrays(s.lane, s.traits, s.slate, s.shown, s.signals)
 
     def seed(self, seeds: NDArray[np.uint64], mask: NDArray[np.bool_] | None = None) -> None:
         """Gives lanes [B] a seed each; their episodes count from 0 again."""

@@ -1,8 +1,11 @@
-"""What the classics have in common: the state of one user, candidate documents, slates and choice by mass."""
+"""Shared rules of the classic environments: user state, candidate documents, slates, and choice by mass."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from recsim_llm.simulator.jit import jit
 from recsim_llm.simulator.maths import ZERO
@@ -29,6 +32,17 @@ LANE = np.dtype(
 
 DOCUMENT = np.dtype([("topic", np.int32), ("value", np.float32)], align=True)
 """A candidate: its topic (-1 before the first was drawn), and its quality or clickbait."""
+
+
+class LaneArrays(NamedTuple):
+    """Arrays of B lanes as the compiled rules read and write them."""
+
+    lane: NDArray[np.void]  # [B] of LANE
+    traits: NDArray[np.float32]  # [B, N]
+    slate: NDArray[np.int64]  # [B, K]
+    shown: NDArray[np.int32]  # [B, K] topics
+    signals: NDArray[np.float32]  # [S, B, K]
+
 
 # Channels of draws, each under the key that is named.
 CHOICE = 1  # key of the step

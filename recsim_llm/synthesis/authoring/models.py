@@ -78,13 +78,13 @@ class CausalAuthor:
 
     def _side_by_side(self, requests: Sequence[Request], generator: Any) -> list[Draft]:
         """All drafts at once, field by field; what prompts share is computed once."""
-        from recsim_llm.judges.prefix_cache import Branch
+        from recsim_llm.judges.prefix_cache import PromptPrefix
 
         tokenizer, specials = self.judge.layout.tokenizer, self.judge.layout.specials
         chats = [_chat(tokenizer, chat_messages(request, specials)) for request in requests]
         places = {chat: place for place, chat in enumerate(dict.fromkeys(chats))}
         prompts = [tokenizer(chat, add_special_tokens=False)["input_ids"] for chat in places]
-        trunk, _ = Branch.root(self.judge.model).take([0] * len(prompts)).grow(prompts)
+        trunk, _ = PromptPrefix.root(self.judge.model).take([0] * len(prompts)).grow(prompts)
         fields: list[dict[str, str] | None] = [{} for _ in requests]
         for number in range(max(len(request.wanted) for request in requests)):
             left = [row for row, done in enumerate(fields) if done is not None and number < len(requests[row].wanted)]
