@@ -45,8 +45,8 @@ class Core(ABC):
     """Fields of a user's record that ``user_infos`` takes."""
     user_infos: ClassVar[Any]
     """Infos from the simulator and ``user_fields``, of all users as arrays [B] or of one as plain numbers."""
-    slot_infos: ClassVar[Any]
-    """Copies of what was shown and done in each slot: [B, K] for all lanes of the simulator, [K] for one."""
+    add_slot_infos: ClassVar[Any]
+    """Adds to infos what was shown and done in each slot: [B, K] for all lanes, [K] for one."""
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class Core(ABC):
         self._actions = np.zeros((self.lanes, self.slate_size), np.int64)
         self._fields = RecordFields(simulator.state.lane.dtype, self.user_fields)
         self._begun = False
+        self._has_further = True
 
     @property
     @abstractmethod
@@ -106,7 +107,7 @@ class Core(ABC):
         simulator = self.simulator
         infos: Infos = self.user_infos(simulator, *self._fields.of_all(simulator.state.lane))
         infos["is_success"] = np.zeros(self.lanes, np.bool_)
-        infos.update(self.slot_infos(simulator, ALL))
+        self.add_slot_infos(infos, simulator, ALL)
         infos.update(self.further_infos())
         return infos
 
@@ -115,9 +116,10 @@ class Core(ABC):
         simulator = self.simulator
         info: Infos = self.user_infos(simulator, *self._fields.of_first(simulator.state.lane))
         info["is_success"] = False
-        info.update(self.slot_infos(simulator, FIRST))
-        further = self.further_infos()
-        if further:
+        self.add_slot_infos(info, simulator, FIRST)
+        if self._has_further:
+            further = self.further_infos()
+            self._has_further = bool(further)  # the keys are the same at every step: nothing once is nothing for good
             info.update(row(further))
         return info
 

@@ -78,16 +78,12 @@ USER_FIELDS = (
 """Fields of a user's record that :func:`user_infos` takes, in its order."""
 
 
-def slot_infos(simulator: Simulator, lanes: slice | int) -> Infos:
-    """What was shown and done in each slot of the slate: [B, K] for all lanes, [K] for one."""
+def add_slot_infos(infos: Infos, simulator: Simulator, lanes: slice | int) -> None:
+    """Adds what was shown and done in each slot of the slate: [B, K] for all lanes, [K] for one."""
+    infos["slate"] = simulator.slate[lanes].copy()
+    infos["slot_reward"] = simulator.outcome.slot_reward[lanes].copy()
     feedback = simulator.feedback[lanes].copy()
-    by_signal = feedback.T if feedback.ndim == 2 else feedback.transpose(2, 0, 1)
-    infos: Infos = {
-        "slate": simulator.slate[lanes].copy(),
-        "slot_reward": simulator.outcome.slot_reward[lanes].copy(),
-    }
-    infos.update(zip(SIGNALS, by_signal, strict=True))
-    return infos
+    infos.update(zip(SIGNALS, feedback.T if feedback.ndim == 2 else feedback.transpose(2, 0, 1), strict=True))
 
 
 def scenario_infos(simulator: Simulator) -> Infos:

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from recsim_llm.envs.core import Core
-from recsim_llm.envs.infos import USER_FIELDS, Infos, scenario_infos, slot_infos, truth_infos, user_infos
+from recsim_llm.envs.infos import USER_FIELDS, Infos, add_slot_infos, scenario_infos, truth_infos, user_infos
 from recsim_llm.envs.options import Options, reward_of
 from recsim_llm.envs.reward_terms import check_terms, counted
 from recsim_llm.envs.scenario import Scenario
@@ -38,7 +38,7 @@ class WorldCore(Core):
 
     user_fields = USER_FIELDS
     user_infos = staticmethod(user_infos)
-    slot_infos = staticmethod(slot_infos)
+    add_slot_infos = staticmethod(add_slot_infos)
     chosen_from = "catalogue"
     rewarded: Sequence[str] = ()
     """Terms of the reward that count; none are known where the reward is a function."""

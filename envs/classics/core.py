@@ -107,12 +107,11 @@ def user_infos(
     return {"user_id": user, "clicks": clicks, "ctr": ctr, "wasted": wasted}
 
 
-def slot_infos(simulator: ClassicSimulator, lanes: slice | int) -> Infos:
-    """Slate, topics and signals of each slot: [B, K] for all lanes, [K] for one."""
+def add_slot_infos(infos: Infos, simulator: ClassicSimulator, lanes: slice | int) -> None:
+    """Adds slate, topics and signals of each slot: [B, K] for all lanes, [K] for one."""
     state = simulator.state
-    infos: Infos = {"slate": state.slate[lanes].copy(), "cluster_id": state.shown[lanes].copy()}
+    infos["slate"], infos["cluster_id"] = state.slate[lanes].copy(), state.shown[lanes].copy()
     infos.update(zip(simulator.model.signals, state.signals[:, lanes].copy(), strict=True))
-    return infos
 
 
 class ClassicCore(Core):
@@ -131,7 +130,7 @@ class ClassicCore(Core):
     chosen_from = "list"
     user_fields = ("user", "clicks", "total_clicks", "total_shown", "wasted")
     user_infos = staticmethod(user_infos)
-    slot_infos = staticmethod(slot_infos)
+    add_slot_infos = staticmethod(add_slot_infos)
 
     def __init__(self, scenario: Classic, settings: Mapping[str, Any], lanes: int) -> None:
         general, own = ({field.name for field in fields(kind)} for kind in (ClassicOptions, scenario.parameters))
